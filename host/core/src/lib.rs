@@ -1,0 +1,1 @@
+//! The vocabulary of the house: ids, tenancy, errors, money, clock, model catalogue. No I/O.
