@@ -1,1 +1,106 @@
-//! Write a Brokle plugin.
+//! Write a Brokle plugin in Rust.
+//!
+//! A plugin is one WebAssembly component. It implements one trait of this crate, names itself in
+//! a `plugin.json` beside its `Cargo.toml`, and is built with plain cargo:
+//!
+//! ```text
+//! cargo build --release --target wasm32-wasip2
+//! ```
+//!
+//! | trait | world | what it does |
+//! |---|---|---|
+//! | [`Provider`] | `brokle:provider/provider` | turns calls into a vendor's requests, and answers back |
+//! | [`RoutingPolicy`] | `brokle:routing/routing-policy` | orders the candidates for a request |
+//!
+//! Every other method has a default. A component has no network, no files, no clock and no
+//! randomness: what a call needs comes in as arguments, and the same input gives the same output,
+//! which is what lets a plugin be tested from recorded bytes.
+//!
+//! # A complete provider
+//!
+//! For a vendor that speaks OpenAI's format under another path and with its own key header:
+//!
+//! ```
+//! use brokle_plugin::provider::*;
+//! use brokle_plugin::{Description, Problem};
+//!
+//! struct Acme;
+//!
+//! impl Provider for Acme {
+//!     type Decoder = NoDecoder;
+//!
+//!     fn describe() -> Description {
+//!         Description::provider([("chat.completions", &["stream", "tools"][..])])
+//!     }
+//!
+//!     fn prepare(call: &Call, _body: &Body) -> Result<Preparation, Problem> {
+//!         if call.operation != "chat.completions" {
+//!             return Err(Problem::unsupported_operation(call));
+//!         }
+//!         Ok(UpstreamRequest::post("/v2/chat")
+//!             .auth(Auth::Header(HeaderAuth { name: "x-acme-key".into(), prefix: String::new() }))
+//!             .edits([Edit::set("/model", &call.model)])
+//!             .native()
+//!             .into())
+//!     }
+//! }
+//!
+//! # // The manifest is read from `plugin.json`; this example brings its own.
+//! brokle_plugin::export!(provider: Acme, manifest = r#"{
+//!     "id": "com.acme.provider", "name": "acme", "version": "0.0.0",
+//!     "kind": "provider", "wit": "brokle:provider@0.1.0"
+//! }"#);
+//! # fn main() {}
+//! ```
+//!
+//! # Size and speed
+//!
+//! Every request gets a fresh instance, so a component should be small and quick to start: link
+//! it with a small stack (`-C link-arg=-zstack-size=131072`), build it optimized with `lto` and
+//! `panic = "abort"`, and keep the function names (`strip = "debuginfo"`, not `true`), which make
+//! the frames of a trap readable. The template in `sdk/templates` has all of it.
+
+pub mod bindings;
+mod export;
+#[doc(hidden)]
+pub use export::bytes as __bytes;
+pub mod host;
+pub mod openai;
+mod problem;
+pub mod provider;
+pub mod routing;
+
+pub use bindings::common::{ConfigProblem, Header, Problem, ProblemKind, UsageEntry};
+pub use provider::Provider;
+pub use routing::RoutingPolicy;
+
+/// What a component says of itself: the JSON that `lifecycle.describe` answers.
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(transparent)]
+pub struct Description(serde_json::Map<String, serde_json::Value>);
+
+impl Description {
+    /// A provider's: each operation with its features (`stream`, `tools`, `vision`, …).
+    pub fn provider<'a>(operations: impl IntoIterator<Item = (&'a str, &'a [&'a str])>) -> Self {
+        let operations: serde_json::Map<_, _> =
+            operations.into_iter().map(|(name, features)| (name.to_owned(), features.into())).collect();
+        Self([("operations".to_owned(), operations.into())].into_iter().collect())
+    }
+
+    /// A routing policy's: the facts it reads.
+    pub fn routing_policy<'a>(facts: impl IntoIterator<Item = &'a str>) -> Self {
+        let facts: serde_json::Value = facts.into_iter().collect();
+        Self([("facts".to_owned(), facts)].into_iter().collect())
+    }
+
+    /// Adds a member of the plugin's own.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: serde_json::Value) -> Self {
+        self.0.insert(name.to_owned(), value);
+        self
+    }
+
+    pub(crate) fn into_json(self) -> Vec<u8> {
+        serde_json::Value::Object(self.0).to_string().into_bytes()
+    }
+}

@@ -1,0 +1,85 @@
+//! OpenAI, and every server that speaks its API.
+//!
+//! The canonical form is OpenAI's own, so nothing is translated: the body goes out as it came,
+//! but for the model's name and, in streams, `stream_options.include_usage`, without which a
+//! stream has no token counts (the host takes the extra chunk out again when the caller didn't
+//! ask for it). Answers are relayed untouched. Source: OpenAI's API reference.
+
+use brokle_plugin::provider::{Body, Call, Edit, NoDecoder, Preparation, Provider, UpstreamRequest};
+use brokle_plugin::{Description, Problem};
+
+struct OpenAi;
+
+/// The connection's options; see `plugin.json`.
+#[derive(serde::Deserialize)]
+#[serde(default)]
+struct Options {
+    organization: Option<String>,
+    project: Option<String>,
+    stream_usage: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { organization: None, project: None, stream_usage: true }
+    }
+}
+
+impl Provider for OpenAi {
+    type Decoder = NoDecoder;
+
+    fn describe() -> Description {
+        Description::provider([
+            (
+                "chat.completions",
+                &["stream", "tools", "parallel_tool_calls", "vision", "json_schema", "reasoning", "audio", "logprobs"][..],
+            ),
+            ("completions", &["stream", "logprobs"]),
+            ("embeddings", &["base64", "dimensions"]),
+        ])
+    }
+
+    fn self_test() -> Result<(), Problem> {
+        match path("chat.completions") {
+            Some("/chat/completions") => Ok(()),
+            other => Err(Problem::bad_answer(format!("chat completions are at {other:?}"))),
+        }
+    }
+
+    fn prepare(call: &Call, _body: &Body) -> Result<Preparation, Problem> {
+        let path = path(&call.operation).ok_or_else(|| Problem::unsupported_operation(call))?;
+        let options = options(&call.options)?;
+
+        let mut edits = vec![Edit::set("/model", &call.model)];
+        if call.streaming && options.stream_usage && call.operation != "embeddings" {
+            edits.push(Edit::set("/stream_options/include_usage", &true));
+        }
+        let mut request = UpstreamRequest::post(path).edits(edits).native();
+        if let Some(organization) = options.organization {
+            request = request.header("openai-organization", organization);
+        }
+        if let Some(project) = options.project {
+            request = request.header("openai-project", project);
+        }
+        Ok(request.into())
+    }
+}
+
+fn path(operation: &str) -> Option<&'static str> {
+    match operation {
+        "chat.completions" => Some("/chat/completions"),
+        "completions" => Some("/completions"),
+        "embeddings" => Some("/embeddings"),
+        _ => None,
+    }
+}
+
+/// `{}` is by far the most frequent, and needs no parser.
+fn options(json: &[u8]) -> Result<Options, Problem> {
+    if json == b"{}" {
+        return Ok(Options::default());
+    }
+    serde_json::from_slice(json).map_err(|error| Problem::invalid("", format!("The connection's options: {error}.")))
+}
+
+brokle_plugin::export!(provider: OpenAi);

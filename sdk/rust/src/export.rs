@@ -1,0 +1,95 @@
+//! The export macro, and the two custom sections that it writes.
+
+use crate::ConfigProblem;
+
+/// Makes a type the component's implementation of its world.
+///
+/// Writes two custom sections, which the host reads before it compiles anything:
+/// `brokle:manifest`, the `plugin.json` beside the crate's `Cargo.toml` (or the text given as
+/// `manifest = …`), and `brokle:abi`, the stamp of this crate's version and of the crate that it
+/// was built into. A manifest whose version isn't the crate's is refused when it is loaded.
+#[macro_export]
+macro_rules! export {
+    (provider: $type:ty) => {
+        $crate::export!(provider: $type, manifest = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/plugin.json")));
+    };
+    (provider: $type:ty, manifest = $manifest:expr) => {
+        $crate::__sections!($manifest);
+        type __BrokleComponent = $crate::provider::Component<$type>;
+        $crate::bindings::provider::export_provider!(__BrokleComponent with_types_in $crate::bindings::provider);
+    };
+    (routing_policy: $type:ty) => {
+        $crate::export!(routing_policy: $type, manifest = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/plugin.json")));
+    };
+    (routing_policy: $type:ty, manifest = $manifest:expr) => {
+        $crate::__sections!($manifest);
+        type __BrokleComponent = $crate::routing::Component<$type>;
+        $crate::bindings::routing::export_routing_policy!(__BrokleComponent with_types_in $crate::bindings::routing);
+    };
+}
+
+/// The two custom sections.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __sections {
+    ($manifest:expr) => {
+        #[doc(hidden)]
+        pub mod __brokle_sections {
+            const MANIFEST_TEXT: &str = $manifest;
+            const ABI_TEXT: &str = concat!(
+                "{\"sdk\":\"brokle-plugin/",
+                $crate::__sdk_version!(),
+                "\",\"package\":\"",
+                env!("CARGO_PKG_NAME"),
+                "\",\"version\":\"",
+                env!("CARGO_PKG_VERSION"),
+                "\"}"
+            );
+            #[cfg_attr(target_arch = "wasm32", unsafe(link_section = "brokle:manifest"))]
+            pub static MANIFEST: [u8; MANIFEST_TEXT.len()] = $crate::__bytes(MANIFEST_TEXT);
+            #[cfg_attr(target_arch = "wasm32", unsafe(link_section = "brokle:abi"))]
+            pub static ABI: [u8; ABI_TEXT.len()] = $crate::__bytes(ABI_TEXT);
+        }
+    };
+}
+
+/// This crate's version, as a literal.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __sdk_version {
+    () => {
+        "0.1.0"
+    };
+}
+
+/// A string's bytes as an array, at compile time.
+#[doc(hidden)]
+#[must_use]
+#[expect(clippy::indexing_slicing, reason = "evaluated at compile time, where a bad index is a build error")]
+pub const fn bytes<const N: usize>(text: &str) -> [u8; N] {
+    let mut array = [0; N];
+    let mut index = 0;
+    while index < N {
+        array[index] = text.as_bytes()[index];
+        index += 1;
+    }
+    array
+}
+
+pub(crate) fn check_config(
+    config: &[u8],
+    check: fn(serde_json::Value) -> Result<(), Vec<ConfigProblem>>,
+) -> Result<(), Vec<ConfigProblem>> {
+    let config = serde_json::from_slice(config).map_err(|error| {
+        vec![ConfigProblem { pointer: String::new(), message: format!("The configuration isn't JSON: {error}.") }]
+    })?;
+    check(config)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_stamp_is_this_crates_version() {
+        assert_eq!(crate::__sdk_version!(), env!("CARGO_PKG_VERSION"));
+    }
+}
