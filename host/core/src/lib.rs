@@ -1,1 +1,3 @@
 //! The vocabulary of the house: ids, tenancy, errors, money, clock, model catalogue. No I/O.
+
+pub mod money;
