@@ -1,0 +1,331 @@
+//! What a call used: tokens by type, and the units that aren't tokens.
+//!
+//! **Whole and parts.** `input` and `output` are the wholes; the others are parts of one of them, as
+//! OpenAI's `*_details` and OpenTelemetry's `gen_ai.usage.*` count. A part never adds to the total.
+//! Parts of one whole don't overlap: audio or image tokens that were read from the cache count as
+//! `cached_read` only, since that is how they are charged.
+//!
+//! Vendors that count otherwise (the cached tokens beside the input, the reasoning beside the output)
+//! are brought to this form by their provider plugin; [`Usage::from_openai`] does it for the two
+//! deviations seen on OpenAI-compatible servers.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Tokens by type.
+///
+/// `input` includes cached reads, cache writes, audio and image tokens; `output` includes reasoning,
+/// audio and image tokens.
+#[derive(Default, Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// All tokens in (`gen_ai.usage.input_tokens`).
+    pub input: u64,
+    /// All tokens out (`gen_ai.usage.output_tokens`).
+    pub output: u64,
+    /// Input tokens that the vendor read from its prompt cache.
+    pub cached_read: u64,
+    /// Input tokens that the vendor wrote to its prompt cache.
+    pub cache_write: u64,
+    /// Output tokens spent on reasoning.
+    pub reasoning: u64,
+    /// Input tokens that are audio, apart from those read from the cache.
+    pub audio_input: u64,
+    /// Output tokens that are audio.
+    pub audio_output: u64,
+    /// Input tokens that are images, apart from those read from the cache.
+    pub image_input: u64,
+    /// Output tokens that are images.
+    pub image_output: u64,
+    /// Whether any count was estimated here rather than reported by the vendor.
+    pub estimated: bool,
+}
+
+/// What a call used that isn't counted in tokens.
+#[derive(Default, Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Units {
+    /// Images made, or images embedded.
+    pub images: u64,
+    /// Audio in or out, in milliseconds.
+    pub milliseconds: u64,
+    /// Characters spoken.
+    pub characters: u64,
+    /// Queries (Cohere's "search units"): a rerank of up to 100 documents is one.
+    pub queries: u64,
+    /// Searches of the web that the vendor made for the answer.
+    pub web_searches: u64,
+}
+
+impl Usage {
+    /// Input and output together. Parts are already in them.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
+
+    /// Whether nothing was counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.counts().iter().all(|(_, count)| *count == 0)
+    }
+
+    /// Every count with its kind's name, wholes first.
+    #[must_use]
+    pub const fn counts(&self) -> [(&'static str, u64); 9] {
+        [
+            ("input", self.input),
+            ("output", self.output),
+            ("cached_read", self.cached_read),
+            ("cache_write", self.cache_write),
+            ("reasoning", self.reasoning),
+            ("audio_input", self.audio_input),
+            ("audio_output", self.audio_output),
+            ("image_input", self.image_input),
+            ("image_output", self.image_output),
+        ]
+    }
+
+    /// Sets one count by its kind's name, as a plugin's `usage-entry` carries it. False, and no
+    /// change, for a kind that this version doesn't know.
+    #[must_use = "false means that the kind is unknown"]
+    pub fn set(&mut self, kind: &str, amount: u64) -> bool {
+        match self.count_mut(kind) {
+            Some(count) => {
+                *count = amount;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Keeps the larger of each count: vendors send running totals, some of them more than once.
+    /// The result is an estimate when either side that counted anything was one.
+    pub fn merge_max(&mut self, other: &Self) {
+        if other.is_empty() {
+            return;
+        }
+        self.estimated |= other.estimated;
+        for (kind, amount) in other.counts() {
+            if let Some(count) = self.count_mut(kind) {
+                *count = (*count).max(amount);
+            }
+        }
+    }
+
+    fn count_mut(&mut self, kind: &str) -> Option<&mut u64> {
+        Some(match kind {
+            "input" => &mut self.input,
+            "output" => &mut self.output,
+            "cached_read" => &mut self.cached_read,
+            "cache_write" => &mut self.cache_write,
+            "reasoning" => &mut self.reasoning,
+            "audio_input" => &mut self.audio_input,
+            "audio_output" => &mut self.audio_output,
+            "image_input" => &mut self.image_input,
+            "image_output" => &mut self.image_output,
+            _ => return None,
+        })
+    }
+
+    /// Reads a `usage` object of OpenAI's wire format, in any of its spellings: Chat Completions and
+    /// Embeddings (`prompt_tokens`), Responses, Images and Transcriptions (`input_tokens`), Realtime
+    /// (`input_token_details`). `None` when it isn't an object or has no token count (`null` in every
+    /// streamed chunk but the last; `{"type":"duration"}` of a transcription).
+    ///
+    /// Also understood, since OpenAI-compatible servers send them:
+    /// - `prompt_cache_hit_tokens` and `cached_tokens` beside the counts, for cached reads;
+    /// - reasoning tokens that aren't in the completion's count: told by a total that is the sum of
+    ///   all three;
+    /// - only a total, or a total and one of the two: the missing one is the difference.
+    #[must_use]
+    pub fn from_openai(value: &Value) -> Option<Self> {
+        let input_details =
+            details(value, &["prompt_tokens_details", "input_tokens_details", "input_token_details"]);
+        let output_details =
+            details(value, &["completion_tokens_details", "output_tokens_details", "output_token_details"]);
+        let input = count(value, &["prompt_tokens", "input_tokens"]);
+        let output = count(value, &["completion_tokens", "output_tokens"]);
+        let total = count(value, &["total_tokens"]);
+        let (input, mut output) = match (input, output, total) {
+            (None, None, None) => return None,
+            (None, output, Some(total)) => {
+                (total.saturating_sub(output.unwrap_or_default()), output.unwrap_or_default())
+            }
+            (Some(input), None, Some(total)) => (input, total.saturating_sub(input)),
+            (input, output, _) => (input.unwrap_or_default(), output.unwrap_or_default()),
+        };
+
+        let reasoning = count(output_details, &["reasoning_tokens"]).unwrap_or_default();
+        let beside = input.saturating_add(output).saturating_add(reasoning);
+        if reasoning > 0 && total == Some(beside) {
+            output = output.saturating_add(reasoning);
+        }
+
+        let cached_details = details(input_details, &["cached_tokens_details"]);
+        let uncached = |kind: &str| {
+            let all = count(input_details, &[kind]).unwrap_or_default();
+            all.saturating_sub(count(cached_details, &[kind]).unwrap_or_default())
+        };
+        Some(Self {
+            input,
+            output,
+            cached_read: count(input_details, &["cached_tokens"])
+                .or_else(|| count(value, &["prompt_cache_hit_tokens", "cached_tokens"]))
+                .unwrap_or_default(),
+            cache_write: count(input_details, &["cache_write_tokens"]).unwrap_or_default(),
+            reasoning,
+            audio_input: uncached("audio_tokens"),
+            audio_output: count(output_details, &["audio_tokens"]).unwrap_or_default(),
+            image_input: uncached("image_tokens"),
+            image_output: count(output_details, &["image_tokens"]).unwrap_or_default(),
+            estimated: false,
+        })
+    }
+}
+
+/// The first of these members that is an object, or null.
+fn details<'a>(value: &'a Value, names: &[&str]) -> &'a Value {
+    names.iter().filter_map(|name| value.get(name)).find(|found| found.is_object()).unwrap_or(&Value::Null)
+}
+
+/// The first of these members that is a count. Some servers write `12.0`; a negative or fractional
+/// number, or a string, isn't a count.
+fn count(value: &Value, names: &[&str]) -> Option<u64> {
+    names.iter().filter_map(|name| value.get(name)).find_map(|found| {
+        found.as_u64().or_else(|| {
+            let float = found.as_f64()?;
+            // 2^53: beyond it a float no longer tells neighbouring whole numbers apart.
+            (float.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&float)).then_some(float as u64)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(value: &Value) -> Usage {
+        Usage::from_openai(value).unwrap()
+    }
+
+    #[test]
+    fn reads_chat_completions() {
+        let usage = read(&json!({
+            "prompt_tokens": 2006, "completion_tokens": 300, "total_tokens": 2306,
+            "prompt_tokens_details": {"cached_tokens": 1920, "audio_tokens": 6, "cache_write_tokens": 10},
+            "completion_tokens_details": {"reasoning_tokens": 200, "audio_tokens": 50,
+                "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0},
+        }));
+        let expected = Usage {
+            input: 2006,
+            output: 300,
+            cached_read: 1920,
+            cache_write: 10,
+            reasoning: 200,
+            audio_input: 6,
+            audio_output: 50,
+            ..Usage::default()
+        };
+        assert_eq!(usage, expected);
+        assert_eq!(usage.total(), 2306);
+    }
+
+    #[test]
+    fn reads_responses_images_and_embeddings() {
+        let responses = read(&json!({
+            "input_tokens": 75, "input_tokens_details": {"cached_tokens": 32},
+            "output_tokens": 1186, "output_tokens_details": {"reasoning_tokens": 1024}, "total_tokens": 1261,
+        }));
+        assert_eq!((responses.input, responses.cached_read), (75, 32));
+        assert_eq!((responses.output, responses.reasoning), (1186, 1024));
+
+        let image = read(&json!({
+            "input_tokens": 50, "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+            "output_tokens": 4160, "output_tokens_details": {"image_tokens": 4160, "text_tokens": 0},
+        }));
+        assert_eq!((image.image_input, image.image_output), (40, 4160));
+
+        assert_eq!(read(&json!({"prompt_tokens": 8, "total_tokens": 8})).input, 8);
+        assert_eq!(read(&json!({"total_tokens": 8})).input, 8);
+    }
+
+    #[test]
+    fn cached_audio_counts_once_as_cached() {
+        let realtime = read(&json!({
+            "input_tokens": 200, "output_tokens": 0,
+            "input_token_details": {"text_tokens": 80, "audio_tokens": 100, "image_tokens": 20, "cached_tokens": 64,
+                "cached_tokens_details": {"text_tokens": 22, "audio_tokens": 30, "image_tokens": 12}},
+        }));
+        assert_eq!((realtime.cached_read, realtime.audio_input, realtime.image_input), (64, 70, 8));
+    }
+
+    #[test]
+    fn reasoning_beside_the_completion_is_added_to_it() {
+        let beside = json!({
+            "prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 135,
+            "completion_tokens_details": {"reasoning_tokens": 94},
+        });
+        assert_eq!((read(&beside).output, read(&beside).total()), (103, 135));
+        let inside = json!({
+            "prompt_tokens": 32, "completion_tokens": 103, "total_tokens": 135,
+            "completion_tokens_details": {"reasoning_tokens": 94},
+        });
+        assert_eq!(read(&inside).output, 103);
+    }
+
+    #[test]
+    fn reads_the_cache_fields_of_compatible_servers() {
+        let hit = json!({"prompt_tokens": 90, "completion_tokens": 1, "prompt_cache_hit_tokens": 64});
+        assert_eq!(read(&hit).cached_read, 64);
+        let flat = json!({"prompt_tokens": 90, "completion_tokens": 1, "cached_tokens": 12});
+        assert_eq!(read(&flat).cached_read, 12);
+    }
+
+    #[test]
+    fn what_is_no_usage_is_none() {
+        for value in [
+            json!(null),
+            json!([1]),
+            json!({}),
+            json!({"type": "duration", "seconds": 9}),
+            json!({"prompt_tokens": "12", "completion_tokens": -3}),
+        ] {
+            assert_eq!(Usage::from_openai(&value), None, "{value}");
+        }
+        let odd =
+            read(&json!({"prompt_tokens": 12.0, "completion_tokens": 1.5, "prompt_tokens_details": null}));
+        assert_eq!((odd.input, odd.output), (12, 0));
+        let huge = read(&json!({
+            "prompt_tokens": u64::MAX, "completion_tokens": u64::MAX, "total_tokens": u64::MAX,
+            "completion_tokens_details": {"reasoning_tokens": u64::MAX},
+        }));
+        assert_eq!(huge.total(), u64::MAX);
+    }
+
+    #[test]
+    fn every_kind_can_be_set_by_name() {
+        let mut usage = Usage::default();
+        for (at, (kind, _)) in Usage::default().counts().into_iter().enumerate() {
+            assert!(usage.set(kind, at as u64 + 1), "{kind}");
+        }
+        assert_eq!(usage.counts().map(|(_, count)| count), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let before = usage;
+        assert!(!usage.set("video_input", 5));
+        assert_eq!(usage, before);
+    }
+
+    #[test]
+    fn merging_keeps_the_larger_of_each_count() {
+        let mut usage = Usage { input: 10, output: 5, ..Usage::default() };
+        usage.merge_max(&Usage { input: 10, output: 40, cached_read: 3, ..Usage::default() });
+        usage.merge_max(&Usage { input: 9, output: 2, ..Usage::default() });
+        assert_eq!(usage, Usage { input: 10, output: 40, cached_read: 3, ..Usage::default() });
+        usage.merge_max(&Usage { estimated: true, ..Usage::default() });
+        assert!(!usage.estimated, "an empty estimate says nothing");
+        usage.merge_max(&Usage { output: 41, estimated: true, ..Usage::default() });
+        assert!(usage.estimated && usage.output == 41);
+    }
+}
