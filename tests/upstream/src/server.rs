@@ -17,9 +17,13 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
 };
+
+/// Connections that may wait to be accepted. tokio's default is 128; of a burst of 500 the kernel then drops some, and
+/// their clients try again a second later.
+const BACKLOG: u32 = 4096;
 
 /// A running upstream. Dropping it closes the listener and every connection.
 #[derive(Debug)]
@@ -50,7 +54,10 @@ impl Upstream {
                 format!("{addr} is not a loopback address"),
             ));
         }
-        let listener = TcpListener::bind(addr).await?;
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        let listener = socket.listen(BACKLOG)?;
         let addr = listener.local_addr()?;
         let journal = Arc::new(Journal::new());
         let mut tasks = JoinSet::new();

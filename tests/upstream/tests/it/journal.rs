@@ -3,6 +3,7 @@
 use crate::client::{ask, chat, fault, post, raw};
 use brokle_test_upstream::{Fault, Outcome, Upstream};
 use serde_json::{Value, json};
+use std::time::Duration;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -134,4 +135,23 @@ async fn other_languages_have_the_same_over_http() {
     {
         assert_eq!(ask(&upstream, "/__script", &wrong).await.status(), 400, "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn a_burst_of_connections_is_served_without_a_second_try() {
+    let upstream = Upstream::start().await.unwrap();
+    // Nothing accepts before the first await: all of these wait in the kernel's queue. A client whose connection is
+    // dropped there tries again after a second.
+    let connect =
+        |_| std::net::TcpStream::connect_timeout(&upstream.addr(), Duration::from_millis(900)).unwrap();
+    let burst: Vec<_> = (0..500).map(connect).collect();
+    for connection in burst {
+        connection.set_nonblocking(true).unwrap();
+        let mut connection = TcpStream::from_std(connection).unwrap();
+        connection
+            .write_all(&post(CHAT, &chat("gpt-4o-mini", false), "connection: close\r\n"))
+            .await
+            .unwrap();
+    }
+    upstream.wait_until(|seen| seen.len() == 500).await.unwrap();
 }
