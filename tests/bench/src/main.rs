@@ -1,0 +1,72 @@
+//! What Brokle costs: a load generator, an upstream that answers at once, and the comparison with a bare proxy.
+//!
+//! `bench run` measures Brokle and the floor (`floor.rs`) in one run, against one upstream, in rounds that take turns, so
+//! that whatever else the machine does meets both alike. What is compared is the ratio; the absolute numbers belong to
+//! the machine and the minute.
+//!
+//! ```text
+//! cargo build --release -p brokle -p brokle-bench
+//! target/release/bench run --floor target/release/floor --brokle target/release/brokle [--quick]
+//! ```
+//!
+//! Release builds on a machine that does nothing else, or the numbers mean little. A run with fewer shapes
+//! (`--connections 32 --bodies 200`) is for looking closer: a target whose shape is missing isn't met.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a development tool: it spawns without the server's tracker, and what it prints is its purpose"
+)]
+
+mod listen;
+mod load;
+mod process;
+mod report;
+mod request;
+mod run;
+mod streams;
+mod upstream;
+mod wire;
+
+use clap::{Parser, Subcommand};
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
+
+/// Measures Brokle against a bare pass-through proxy.
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer chat completions at once, with fixed bytes.
+    Upstream {
+        /// Where to listen.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// The pause between the chunks of a stream, in milliseconds.
+        #[arg(long, default_value_t = 0)]
+        chunk_delay_ms: u64,
+    },
+    /// Measure the floor and Brokle in turns; exits with 1 when a target is missed.
+    Run(run::Args),
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let outcome = match Args::parse().command {
+        Command::Upstream { listen, chunk_delay_ms } => {
+            upstream::serve(listen, Duration::from_millis(chunk_delay_ms)).await.map(|()| true)
+        }
+        Command::Run(args) => run::run(args).await,
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

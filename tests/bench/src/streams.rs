@@ -1,0 +1,143 @@
+//! Many slow streams at once: 500 of 50 chunks, 20 ms apart, each read to its end and compared word for word.
+
+use crate::{
+    load::percentile,
+    request,
+    upstream::{CHUNKS, TOTAL_TOKENS, streamed_content},
+    wire::Connection,
+};
+use serde::Serialize;
+use serde_json::Value;
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+use tokio::task::JoinSet;
+
+/// Streams at once.
+pub(crate) const STREAMS: usize = 500;
+/// The pause between chunks.
+pub(crate) const DELAY: Duration = Duration::from_millis(20);
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What came of the streams through one gateway.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Streams {
+    pub(crate) streams: usize,
+    pub(crate) broken: usize,
+    pub(crate) first_broken: Option<String>,
+    /// To the first byte of the body; 49 pauses of 20 ms are 980 ms.
+    pub(crate) first_byte_p50_ms: f64,
+    pub(crate) first_byte_p99_ms: f64,
+    pub(crate) total_p50_ms: f64,
+    pub(crate) total_p99_ms: f64,
+}
+
+/// Opens all connections, then starts all streams together.
+pub(crate) async fn run(addr: SocketAddr) -> io::Result<Streams> {
+    let mut connections = Vec::with_capacity(STREAMS);
+    for _ in 0..STREAMS {
+        connections.push(Connection::open(addr).await?);
+    }
+    let request = request::chat(2_000, true);
+    let mut readers = JoinSet::new();
+    for mut connection in connections {
+        let request = request.clone();
+        readers.spawn(async move {
+            let read = read(&mut connection, &request);
+            tokio::time::timeout(DEADLINE, read).await.unwrap_or_else(|_| Err("it isn't over in time".into()))
+        });
+    }
+    let mut streams = Streams { streams: STREAMS, ..Streams::default() };
+    let (mut first_bytes, mut totals) = (Vec::new(), Vec::new());
+    while let Some(done) = readers.join_next().await {
+        match done.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok((first_byte, total)) => {
+                first_bytes.push(micros(first_byte));
+                totals.push(micros(total));
+            }
+            Err(why) => {
+                streams.broken += 1;
+                streams.first_broken.get_or_insert(why);
+            }
+        }
+    }
+    first_bytes.sort_unstable();
+    totals.sort_unstable();
+    let ms = |sorted: &[u32], percent| f64::from(percentile(sorted, percent)) / 1000.0;
+    streams.first_byte_p50_ms = ms(&first_bytes, 50);
+    streams.first_byte_p99_ms = ms(&first_bytes, 99);
+    streams.total_p50_ms = ms(&totals, 50);
+    streams.total_p99_ms = ms(&totals, 99);
+    Ok(streams)
+}
+
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
+}
+
+/// Reads one stream, and says what is wrong with it if anything is.
+async fn read(connection: &mut Connection, request: &[u8]) -> Result<(Duration, Duration), String> {
+    let begin = Instant::now();
+    let (mut first_byte, mut body) = (None, Vec::new());
+    let status = connection.exchange(request, |part| {
+        first_byte.get_or_insert_with(|| begin.elapsed());
+        body.extend_from_slice(part);
+    });
+    let status = status.await.map_err(|error| error.to_string())?;
+    let total = begin.elapsed();
+    if status != 200 {
+        return Err(format!("status {status}: {}", String::from_utf8_lossy(&body)));
+    }
+    check(&String::from_utf8_lossy(&body))?;
+    Ok((first_byte.unwrap_or_default(), total))
+}
+
+/// All the chunks, all the words, the usage, and `[DONE]` at the end.
+fn check(body: &str) -> Result<(), String> {
+    let mut events =
+        body.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim).collect::<Vec<_>>();
+    if events.pop() != Some("[DONE]") {
+        return Err("it doesn't end with [DONE]".into());
+    }
+    let (mut chunks, mut content, mut tokens) = (0, String::new(), None);
+    for event in events {
+        let event: Value = serde_json::from_str(event).map_err(|error| format!("{error} in {event:?}"))?;
+        if let Some(word) = event.pointer("/choices/0/delta/content").and_then(Value::as_str) {
+            chunks += 1;
+            content.push_str(word);
+        }
+        tokens = tokens.or(event.pointer("/usage/total_tokens").and_then(Value::as_u64));
+    }
+    if (chunks, tokens) != (CHUNKS, Some(TOTAL_TOKENS)) {
+        return Err(format!("it has {chunks} chunks and {tokens:?} tokens"));
+    }
+    if content != streamed_content() {
+        return Err(format!("it reads {content:?}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(words: &str, end: &str) -> String {
+        let chunk =
+            |word: &str| format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\" {word}\"}}}}]}}\n\n");
+        let chunks: String = words.split_whitespace().map(chunk).collect();
+        format!("{chunks}data: {{\"choices\":[],\"usage\":{{\"total_tokens\":200}}}}\n\n{end}")
+    }
+
+    #[test]
+    fn a_stream_is_broken_that_lacks_a_word_or_its_end() {
+        let (words, end) = (streamed_content(), "data: [DONE]\n\n");
+        assert_eq!(check(&stream(&words, end)), Ok(()));
+        assert!(check(&stream(&words, "")).is_err());
+        assert!(check(&stream(words.strip_suffix(" word49").unwrap(), end)).is_err());
+        assert!(check(&stream(&words.replace("word07", "word70"), end)).is_err());
+        assert!(check(&stream(&words, end).replace("200", "201")).is_err());
+        assert!(check(&stream(&words, "data: {\n\ndata: [DONE]\n\n")).is_err());
+    }
+}
