@@ -35,6 +35,12 @@ impl StorageError {
         matches!(self, Self::Unavailable(_))
     }
 
+    /// The caller gave up waiting.
+    #[must_use]
+    pub fn timed_out() -> Self {
+        Self::Unavailable(sqlx::Error::PoolTimedOut)
+    }
+
     /// A stored text that its reader refuses.
     pub(crate) fn corrupt(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Corrupt(error.into())
