@@ -1,5 +1,9 @@
 //! The vocabulary of the house: ids, tenancy, errors, money, clock, model catalogue. No I/O.
 
 pub mod catalogue;
+pub mod clock;
+pub mod ids;
 pub mod money;
+pub mod random;
+pub mod tenancy;
 pub mod usage;

@@ -1,1 +1,3 @@
 //! Where things are kept.
+
+pub mod sql;

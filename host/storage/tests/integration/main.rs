@@ -1,0 +1,19 @@
+//! The repositories and migrations, over SQLite and over a real PostgreSQL.
+
+#[cfg(test)]
+mod harness;
+
+#[cfg(test)]
+mod api_keys;
+#[cfg(test)]
+mod bootstrap;
+#[cfg(test)]
+mod connect;
+#[cfg(test)]
+mod connections;
+#[cfg(test)]
+mod migrate;
+#[cfg(test)]
+mod row_level_security;
+#[cfg(test)]
+mod tenants;

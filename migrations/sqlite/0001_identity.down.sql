@@ -1,0 +1,6 @@
+DROP TABLE connections;
+DROP TABLE api_keys;
+DROP TABLE environments;
+DROP TABLE projects;
+DROP TABLE organizations;
+DROP TABLE revisions;

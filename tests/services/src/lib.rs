@@ -1,0 +1,40 @@
+//! Real servers for tests: found on this machine, started in a directory of their own, ended with the test process.
+//!
+//! A test that needs a server fails without it, and the error names the package to install. `SKIP_SERVICES=1` skips
+//! such tests instead; that is for a person in a hurry, never for a build that decides something.
+
+mod postgres;
+
+pub use postgres::{Postgres, TestDatabase};
+
+/// Why a server isn't there.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// Its programs aren't installed.
+    #[error(
+        "{program} was not found in {searched}: install the distribution's package `{package}`, or set SKIP_SERVICES=1 \
+         to skip the tests that need it"
+    )]
+    Missing {
+        /// What was looked for.
+        program: &'static str,
+        /// Where.
+        searched: &'static str,
+        /// What to install.
+        package: &'static str,
+    },
+    /// It was found, but it didn't start or do as told.
+    #[error("{what}: {reason}")]
+    Failed {
+        /// What was tried.
+        what: String,
+        /// What came of it, the end of the server's log included.
+        reason: String,
+    },
+}
+
+/// Did somebody ask to skip what needs a server?
+#[must_use]
+pub fn skipped() -> bool {
+    std::env::var_os("SKIP_SERVICES").is_some_and(|value| value == "1")
+}
