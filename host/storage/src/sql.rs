@@ -1,6 +1,6 @@
 //! The relational database: SQLite for one server, PostgreSQL (15 or newer) for several.
 //!
-//! One SQL text runs on both (`$1`, `RETURNING`, `ON CONFLICT`); what differs is in [`dialect`] and in
+//! One SQL text runs on both (`$1`, `RETURNING`, `ON CONFLICT`); what differs is in `sql/dialect.rs` and in
 //! `migrations/{sqlite,postgres}/`. The repositories ([`Database::api_keys`] and the like) are the only readers and
 //! writers of the tables.
 //!
@@ -8,7 +8,7 @@
 //! a missing one are both [`StorageError::NotFound`]. Behind that, PostgreSQL has a second lock: each method runs in a
 //! transaction that sets `brokle.organization_id`, and row-level security (forced, so it holds for the tables' owner
 //! too) shows only that organization's rows. The errands that come before the organization is known are named in
-//! [`Scope::System`]; what each may read stands in the migration.
+//! `SystemErrand`; what each may read stands in the migration.
 //!
 //! **Roles.** The role that migrates owns the tables; the server may use the same one, or a lesser one that has been
 //! granted `SELECT, INSERT, UPDATE, DELETE` on them (`ALTER DEFAULT PRIVILEGES` covers later tables). A superuser or a
@@ -37,7 +37,6 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, PgPool, SqlitePool};
 
-pub use self::dialect::{Scope, SystemErrand};
 pub use self::error::StorageError;
 
 /// How long a SQLite writer waits for another one.

@@ -18,7 +18,6 @@ on_both_databases!(
     a_hit_needs_no_database_and_no_waiting,
     a_key_that_is_not_there_is_remembered_for_a_while,
     misses_of_one_key_share_one_query,
-    a_query_that_is_given_up_is_taken_over,
     an_expired_key_stops_at_its_time,
     a_revoked_key_stops_here_at_once_and_elsewhere_with_the_poll,
     a_change_of_the_project_arrives,
@@ -84,18 +83,6 @@ async fn misses_of_one_key_share_one_query(fixture: Fixture) {
         }
     }
     assert_eq!(keys.lookups(), 3, "one per key");
-}
-
-async fn a_query_that_is_given_up_is_taken_over(fixture: Fixture) {
-    let keys = fixture.keys();
-    let (_, secret) = fixture.key(fixture.tenant("acme").await).await;
-    let mut client_goes_away = Box::pin(keys.authenticate(secret.expose()));
-    assert!((&mut client_goes_away).now_or_never().is_none());
-    let mut stays = Box::pin(keys.authenticate(secret.expose()));
-    assert!((&mut stays).now_or_never().is_none());
-    drop(client_goes_away);
-    stays.await.unwrap();
-    assert_eq!(keys.lookups(), 2);
 }
 
 async fn an_expired_key_stops_at_its_time(fixture: Fixture) {

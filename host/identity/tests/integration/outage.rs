@@ -65,7 +65,8 @@ async fn the_poll_ends_an_outage_and_brings_what_was_missed() {
 
     wire.cut();
     fixture.clock.advance(TimeDelta::minutes(5));
-    assert!(keys.poll_revision().await.unwrap_err().is_retryable());
+    let error = keys.poll_revision().await.unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
     assert_eq!(keys.authenticate(secret.expose()).await.unwrap().key_id, key.id);
     assert_eq!(keys.authenticate(other.expose()).await.unwrap_err(), AuthError::Unavailable);
 

@@ -274,7 +274,7 @@ impl ApiKeys<'_> {
     }
 
     /// Finds out who a presented key belongs to: the one reading that can't name its tenant, since the tenant is what it
-    /// asks for. PostgreSQL lets it through as [`SystemErrand::KeyLookup`].
+    /// asks for. PostgreSQL lets it through as `SystemErrand::KeyLookup`.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] and the like; a key that isn't there is `None`.

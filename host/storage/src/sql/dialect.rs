@@ -7,7 +7,7 @@ use super::StorageError;
 
 /// Whose rows a transaction may see; PostgreSQL's row-level security holds it to that.
 #[derive(Clone, Copy, Debug)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// One organization's.
     Organization(OrganizationId),
     /// Those that one errand of the server itself needs.
@@ -18,7 +18,7 @@ pub enum Scope {
 
 /// The errands that come before the organization is known. They may only read; the migration says what.
 #[derive(Clone, Copy, Debug)]
-pub enum SystemErrand {
+pub(crate) enum SystemErrand {
     /// Finds out who a presented API key belongs to.
     KeyLookup,
     /// Finds out whether the default organization and any key are there.

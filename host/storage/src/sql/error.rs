@@ -57,9 +57,14 @@ impl From<sqlx::Error> for StorageError {
             }
             E::ColumnDecode { source, .. } | E::Decode(source) => Self::Corrupt(source),
             E::Database(reason) => database(reason),
-            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::BeginFailed => {
-                Self::Unavailable(error)
-            }
+            // A server that goes away in the middle of a greeting reads as a breach of the protocol.
+            E::Io(_)
+            | E::Tls(_)
+            | E::Protocol(_)
+            | E::PoolTimedOut
+            | E::PoolClosed
+            | E::WorkerCrashed
+            | E::BeginFailed => Self::Unavailable(error),
             other => Self::Internal(other),
         }
     }
@@ -129,7 +134,11 @@ mod tests {
 
     #[test]
     fn only_unavailability_is_worth_a_retry() {
-        assert!(StorageError::from(sqlx::Error::PoolTimedOut).is_retryable());
+        for away in
+            [sqlx::Error::PoolTimedOut, sqlx::Error::PoolClosed, sqlx::Error::Protocol("cut off".to_owned())]
+        {
+            assert!(StorageError::from(away).is_retryable());
+        }
         assert!(!StorageError::from(sqlx::Error::RowNotFound).is_retryable());
         let decode = StorageError::from(sqlx::Error::Decode("no".into()));
         assert!(matches!(decode, StorageError::Corrupt(_)) && !decode.is_retryable());

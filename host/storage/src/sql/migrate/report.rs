@@ -18,7 +18,7 @@ pub enum MigrationState {
     Unknown,
 }
 
-/// A line of [`Migrator::status`].
+/// A line of [`Migrator::status`](super::Migrator::status).
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct MigrationStatus {
     /// Its number.
