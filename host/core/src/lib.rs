@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod clock;
 pub mod ids;
+pub mod json;
 pub mod money;
 pub mod random;
 pub mod tenancy;

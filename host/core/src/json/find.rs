@@ -1,0 +1,221 @@
+//! Going to a place in a document that [`scan`](super::scan) has accepted.
+
+use std::ops::Range;
+
+use super::scan::Scanner;
+
+/// Where the value at an RFC 6901 pointer is; `None` when there is nothing, or when the document
+/// was never scanned and turns out to be broken.
+pub fn find(bytes: &[u8], pointer: &str) -> Option<Range<usize>> {
+    let mut scanner = Scanner::at(bytes, 0);
+    scanner.skip_space();
+    for token in tokens(pointer)? {
+        match enter(&mut scanner, &token)? {
+            true => {}
+            false => return None,
+        }
+    }
+    scanner.skip_space();
+    let start = scanner.position();
+    skip_value(&mut scanner)?;
+    Some(start..scanner.position())
+}
+
+/// The pointer's tokens, unescaped; `None` when it doesn't begin with a slash.
+pub(super) fn tokens(pointer: &str) -> Option<Vec<String>> {
+    if pointer.is_empty() {
+        return Some(Vec::new());
+    }
+    let rest = pointer.strip_prefix('/')?;
+    Some(rest.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect())
+}
+
+/// Moves from a container to the value under `token`; false when it has none.
+pub(super) fn enter(scanner: &mut Scanner<'_>, token: &str) -> Option<bool> {
+    scanner.skip_space();
+    match scanner.peek()? {
+        b'{' => {
+            scanner.advance();
+            scanner.skip_space();
+            if scanner.peek()? == b'}' {
+                return Some(false);
+            }
+            loop {
+                scanner.skip_space();
+                let key = scanner.key().ok()?;
+                if same_key(key, token) {
+                    return Some(true);
+                }
+                skip_value(scanner)?;
+                scanner.skip_space();
+                if scanner.peek()? != b',' {
+                    return Some(false);
+                }
+                scanner.advance();
+            }
+        }
+        b'[' => {
+            let Ok(index) = token.parse::<usize>() else { return Some(false) };
+            scanner.advance();
+            scanner.skip_space();
+            if scanner.peek()? == b']' {
+                return Some(false);
+            }
+            for _ in 0..index {
+                skip_value(scanner)?;
+                scanner.skip_space();
+                if scanner.peek()? != b',' {
+                    return Some(false);
+                }
+                scanner.advance();
+            }
+            Some(true)
+        }
+        _ => Some(false),
+    }
+}
+
+/// Whether a raw key is this name. Keys with escapes are rare, and decoded properly.
+pub(super) fn same_key(raw: &[u8], name: &str) -> bool {
+    if raw.contains(&b'\\') {
+        let quoted = [b"\"", raw, b"\""].concat();
+        return serde_json::from_slice::<String>(&quoted).is_ok_and(|key| key == name);
+    }
+    raw == name.as_bytes()
+}
+
+/// Moves past one value, without recursion.
+pub(super) fn skip_value(scanner: &mut Scanner<'_>) -> Option<()> {
+    let mut depth = 0usize;
+    loop {
+        scanner.skip_space();
+        match scanner.peek()? {
+            b'"' => {
+                scanner.string().ok()?;
+            }
+            b'{' | b'[' => {
+                depth += 1;
+                scanner.advance();
+                continue;
+            }
+            b'}' | b']' => {
+                depth = depth.checked_sub(1)?;
+                scanner.advance();
+            }
+            b',' | b':' if depth > 0 => {
+                scanner.advance();
+                continue;
+            }
+            b',' | b':' => return None,
+            _ => {
+                while !matches!(scanner.peek(), None | Some(b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t')) {
+                    scanner.advance();
+                }
+            }
+        }
+        if depth == 0 {
+            return Some(());
+        }
+    }
+}
+
+/// The path of the value that a byte belongs to, as error messages name it
+/// (`messages[0].content`); empty at the top. For documents that are broken at `offset`.
+pub fn path_at(bytes: &[u8], offset: usize) -> String {
+    enum Level<'a> {
+        Object(&'a [u8]),
+        Array(usize),
+    }
+    /// Nobody reads further than this, and the input may nest without end.
+    const SHOWN: usize = 16;
+    let mut levels: Vec<Level<'_>> = Vec::new();
+    let mut scanner = Scanner::at(bytes, 0);
+    let mut key_next = false;
+    while scanner.position() < offset.min(bytes.len()) && levels.len() <= SHOWN {
+        scanner.skip_space();
+        let Some(byte) = scanner.peek() else { break };
+        if scanner.position() >= offset {
+            break;
+        }
+        match byte {
+            b'{' => {
+                levels.push(Level::Object(b""));
+                key_next = true;
+                scanner.advance();
+            }
+            b'[' => {
+                levels.push(Level::Array(0));
+                key_next = false;
+                scanner.advance();
+            }
+            b'}' | b']' => {
+                levels.pop();
+                scanner.advance();
+            }
+            b',' => {
+                match levels.last_mut() {
+                    Some(Level::Array(index)) => *index += 1,
+                    Some(Level::Object(key)) => {
+                        *key = b"";
+                        key_next = true;
+                    }
+                    None => {}
+                }
+                scanner.advance();
+            }
+            b'"' => {
+                let Ok(text) = scanner.string() else { break };
+                if let (true, Some(Level::Object(key))) = (key_next, levels.last_mut()) {
+                    *key = text;
+                    key_next = false;
+                }
+            }
+            _ => scanner.advance(),
+        }
+    }
+    let mut path = String::new();
+    for level in levels.iter().take(SHOWN) {
+        match level {
+            Level::Object(b"") => {}
+            Level::Object(key) => {
+                if !path.is_empty() {
+                    path.push('.');
+                }
+                path.extend(String::from_utf8_lossy(key).chars().take(64));
+            }
+            Level::Array(index) => path.push_str(&format!("[{index}]")),
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_by_pointer() {
+        let text = r#" {"a":[1,{"b/c":"x"},[ ]],"m~n":true,"\u0061b":{"":null},"s":"}]\"{"} "#;
+        let at = |pointer| find(text.as_bytes(), pointer).map(|range| &text[range]);
+        assert_eq!(at("/a/0"), Some("1"));
+        assert_eq!(at("/a/1/b~1c"), Some(r#""x""#));
+        assert_eq!(at("/a/2"), Some("[ ]"));
+        assert_eq!(at("/m~0n"), Some("true"));
+        assert_eq!(at("/ab/"), Some("null"));
+        assert_eq!(at("/s"), Some(r#""}]\"{""#));
+        assert_eq!(at("/s/0"), None);
+        assert_eq!(at("/a/3"), None);
+        assert_eq!(at("/b"), None);
+        assert_eq!(at("a"), None);
+        assert_eq!(at(""), Some(text.trim()));
+    }
+
+    #[test]
+    fn names_the_field_at_fault() {
+        let text = r#"{"model":"x","messages":[{"role":"user"},{"content":"\ud800"}]}"#;
+        let offset = text.find("\\ud8").unwrap();
+        assert_eq!(path_at(text.as_bytes(), offset), "messages[1].content");
+        assert_eq!(path_at(b"{", 1), "");
+        assert_eq!(path_at(&vec![b'['; 100_000], 99_999).len(), 16 * 3);
+    }
+}
