@@ -81,7 +81,10 @@ pub(crate) fn check_config(
     check: fn(serde_json::Value) -> Result<(), Vec<ConfigProblem>>,
 ) -> Result<(), Vec<ConfigProblem>> {
     let config = serde_json::from_slice(config).map_err(|error| {
-        vec![ConfigProblem { pointer: String::new(), message: format!("The configuration isn't JSON: {error}.") }]
+        vec![ConfigProblem {
+            pointer: String::new(),
+            message: format!("The configuration isn't JSON: {error}."),
+        }]
     })?;
     check(config)
 }

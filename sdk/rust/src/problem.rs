@@ -6,7 +6,15 @@ use crate::provider::{Call, ResponseHead};
 impl Problem {
     /// A problem of this kind; code, status and parameter follow from the kind.
     pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), code: None, param: None, status: None, retry_after_ms: None, body: None }
+        Self {
+            kind,
+            message: message.into(),
+            code: None,
+            param: None,
+            status: None,
+            retry_after_ms: None,
+            body: None,
+        }
     }
 
     /// The request is wrong in this field.
