@@ -26,7 +26,7 @@ fn component(profile: &str, name: &str) -> Vec<u8> {
 fn runtime(folder: &tempfile::TempDir) -> Runtime {
     let config = RuntimeConfig {
         max_instances: 16,
-        provider: Limits { cpu: Duration::from_millis(100), ..Limits::provider() },
+        provider: Limits { cpu: Duration::from_secs(1), ..Limits::provider() },
         ..RuntimeConfig::default()
     };
     Runtime::start(config, folder.path(), [7; 32]).unwrap()
@@ -135,7 +135,7 @@ async fn the_priority_policy_keeps_the_operators_order() {
 async fn every_limit_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let (_runtime, plugin) = hostile(&folder).await;
-    assert_eq!(fault(&plugin, "spin").await, Fault::Cpu(100));
+    assert_eq!(fault(&plugin, "spin").await, Fault::Cpu(1_000));
     assert_eq!(fault(&plugin, "memory").await, Fault::Memory(64 << 20));
     assert_eq!(fault(&plugin, "huge-answer").await, Fault::HostcallFuel(16 << 20));
     let panic = fault(&plugin, "panic").await;
