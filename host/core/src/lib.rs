@@ -4,6 +4,7 @@ pub mod catalogue;
 pub mod clock;
 pub mod ids;
 pub mod money;
+pub mod observation;
 pub mod random;
 pub mod tenancy;
 pub mod usage;
