@@ -15,6 +15,6 @@ mod find;
 mod scan;
 mod splice;
 
-pub use find::{find, path_at};
+pub use find::{elements, find, path_at};
 pub use scan::{MAX_DEPTH, ScanError, ScanErrorKind, scan};
 pub use splice::{Change, EditError, Splices};

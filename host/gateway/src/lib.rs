@@ -1,1 +1,30 @@
-//! One request's way.
+//! One request's way: from the caller's bytes to a provider and back, accounted for whatever happens.
+//!
+//! [`pipeline`] is the list of stages; read it first. What this crate promises:
+//! - Bytes that needn't change don't: a body is scanned once and goes out as slices of what came in.
+//! - A call that was started is accounted for, also when the client goes away or the upstream dies ([`account`]).
+//! - Nothing is tried again once a byte reached the client; before that, the next candidate is ([`attempts`]).
+//! - A stream ends with a verdict: `[DONE]`, or an error event and then `[DONE]`. Never with half an event.
+//! - Every outbound connection is made in [`egress`], which filters addresses and puts secrets in last.
+
+pub mod account;
+pub mod answer;
+mod attempts;
+pub mod connections;
+mod decoding;
+pub mod egress;
+mod gateway;
+mod limits;
+mod models;
+mod operation;
+mod pipeline;
+mod refusal;
+mod request;
+mod routing;
+mod stream;
+
+pub use answer::AnswerBody;
+pub use gateway::{Gateway, Incoming, Parts, Timeouts};
+pub use models::ModelObject;
+pub use operation::Operation;
+pub use refusal::{Fault, Refusal};

@@ -25,6 +25,7 @@
 mod collector;
 mod drainer;
 mod frame;
+pub mod metrics;
 mod progress;
 mod queue;
 mod recorder;

@@ -21,6 +21,29 @@ pub fn find(bytes: &[u8], pointer: &str) -> Option<Range<usize>> {
     Some(start..scanner.position())
 }
 
+/// Where the elements of an array are, in a document that was scanned; empty for anything else.
+pub fn elements(bytes: &[u8]) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut scanner = Scanner::at(bytes, 0);
+    scanner.skip_space();
+    if scanner.peek() != Some(b'[') {
+        return found;
+    }
+    loop {
+        scanner.advance();
+        scanner.skip_space();
+        let start = scanner.position();
+        if matches!(scanner.peek(), None | Some(b']')) || skip_value(&mut scanner).is_none() {
+            return found;
+        }
+        found.push(start..scanner.position());
+        scanner.skip_space();
+        if scanner.peek() != Some(b',') {
+            return found;
+        }
+    }
+}
+
 /// The pointer's tokens, unescaped; `None` when it doesn't begin with a slash.
 pub(super) fn tokens(pointer: &str) -> Option<Vec<String>> {
     if pointer.is_empty() {
@@ -211,6 +234,14 @@ mod tests {
         assert_eq!(at("/b"), None);
         assert_eq!(at("a"), None);
         assert_eq!(at(""), Some(text.trim()));
+    }
+
+    #[test]
+    fn lists_elements() {
+        let text = r#" [1, {"a":[2]} ,"x"] "#;
+        let found: Vec<_> = elements(text.as_bytes()).into_iter().map(|range| &text[range]).collect();
+        assert_eq!(found, ["1", r#"{"a":[2]}"#, r#""x""#]);
+        assert!(elements(b"[ ]").is_empty() && elements(b"{}").is_empty());
     }
 
     #[test]

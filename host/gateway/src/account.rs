@@ -1,0 +1,318 @@
+//! The account of a call: kept from the moment its caller is known, closed when it is dropped.
+//!
+//! The meter lives in whatever answers the call: the handler's future first, then the answer's body. So a client that
+//! goes away, a plugin that fails or an upstream that dies can't keep a call from being accounted for: dropping the
+//! future drops the meter, and an account that nobody closed says `aborted`, 499.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use brokle_core::catalogue::Catalogue;
+use brokle_core::money::Usd;
+use brokle_core::observation::{Kind, Observation, SpanId, Status, Step, TraceId};
+use brokle_core::tenancy::Capture;
+use brokle_core::usage::Usage;
+use brokle_identity::Principal;
+use brokle_runtime::UsageEntry;
+use brokle_telemetry::Recorder;
+use brokle_telemetry::metrics::{
+    CallLabels, Metrics, OperationLabels, PluginCallLabels, PluginLabels, ProviderLabels, StatusClass, TokenLabels,
+    TokenType,
+};
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+
+use crate::connections::Connection;
+use crate::gateway::Incoming;
+use crate::operation::Operation;
+use crate::refusal::Refusal;
+
+/// What is captured of one body at most: 1 MiB.
+const CAPTURED: usize = 1 << 20;
+
+/// What accounts are written to.
+#[derive(Debug, Clone)]
+pub struct Books {
+    /// Observations.
+    pub recorder: Arc<Recorder>,
+    /// Counters and histograms.
+    pub metrics: Arc<Metrics>,
+    /// Prices.
+    pub catalogue: Arc<Catalogue>,
+}
+
+/// One call's account.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    books: Books,
+    operation: Operation,
+    started: Instant,
+    observation: Option<Box<Observation>>,
+    capture: Capture,
+    /// Where the price is: provider and model in the catalogue's words.
+    priced: Option<(String, String)>,
+    output: BytesMut,
+    settled: bool,
+}
+
+impl Meter {
+    pub(crate) fn new(books: Books, operation: Operation) -> Self {
+        Self {
+            books,
+            operation,
+            started: Instant::now(),
+            observation: None,
+            capture: Capture::Off,
+            priced: None,
+            output: BytesMut::new(),
+            settled: false,
+        }
+    }
+
+    /// The caller is known: from here on the call leaves a trace.
+    pub(crate) fn open(&mut self, principal: &Principal, incoming: &Incoming<'_>) {
+        let parent = traceparent(incoming.headers);
+        let random = incoming.random;
+        let trace = parent.map_or_else(|| TraceId::generate(random), |(trace, _)| trace);
+        let kind = self.operation.kind();
+        let start = incoming.now.timestamp_micros();
+        let mut observation =
+            Observation::new(principal.tenant, trace, SpanId::generate(random), kind, start);
+        observation.parent_span_id = parent.map(|(_, span)| span);
+        observation.key_id = Some(principal.key_id);
+        observation.request_id = Some(incoming.request_id);
+        observation.operation = Cow::Borrowed(self.operation.gen_ai_name());
+        observation.session = header(incoming.headers, "x-brokle-session");
+        observation.user = header(incoming.headers, "x-brokle-user");
+        observation.tags = header(incoming.headers, "x-brokle-tags")
+            .map(|tags| tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(Into::into).take(50).collect())
+            .unwrap_or_default();
+        self.capture = principal.capture;
+        if self.capture == Capture::Full {
+            observation.input = Some(incoming.body.slice(..incoming.body.len().min(CAPTURED)));
+        }
+        self.observation = Some(Box::new(observation));
+    }
+
+    pub(crate) fn trace_id(&self) -> Option<TraceId> {
+        self.observation.as_ref().map(|observation| observation.trace_id)
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Changes the observation, when there is one.
+    pub(crate) fn note(&mut self, change: impl FnOnce(&mut Observation)) {
+        if let Some(observation) = &mut self.observation {
+            change(observation);
+        }
+    }
+
+    /// This connection serves the call with this model.
+    pub(crate) fn served_by(&mut self, connection: &Connection, model: &str) {
+        self.priced = Some((connection.catalogue.clone(), model.to_owned()));
+        self.note(|observation| {
+            observation.provider = Some(connection.provider.clone());
+            observation.connection = Some(connection.id.clone());
+            observation.model_served = Some(model.into());
+        });
+    }
+
+    /// Begins a step of the call.
+    pub(crate) fn step(&self, kind: Kind, name: Cow<'static, str>, random: &dyn brokle_core::random::Random) -> Step {
+        Step {
+            span_id: SpanId::generate(random),
+            parent_span_id: None,
+            kind,
+            name,
+            offset_us: micros(self.started.elapsed()),
+            duration_us: 0,
+            status: Status::Ok,
+            http_status: None,
+            provider: None,
+            connection: None,
+            model: None,
+            error_class: None,
+            error_message: None,
+            attributes: Default::default(),
+        }
+    }
+
+    /// A step is over.
+    pub(crate) fn end_step(&mut self, mut step: Step, failure: Option<&Refusal>) {
+        step.duration_us = micros(self.started.elapsed()).saturating_sub(step.offset_us);
+        if let Some(refusal) = failure {
+            step.status = refusal.outcome;
+            step.error_class = Some(refusal.code.clone());
+            step.error_message = Some(refusal.message.as_str().into());
+            step.http_status = step.http_status.or(Some(refusal.status));
+        }
+        self.note(|observation| observation.steps.push(step));
+    }
+
+    /// Time in a plugin: a step of its own, and a metric.
+    pub(crate) fn plugin(
+        &mut self,
+        label: &str,
+        export: &'static str,
+        parent: Option<SpanId>,
+        spent: Duration,
+        random: &dyn brokle_core::random::Random,
+    ) {
+        let mut step = self.step(Kind::Plugin, Cow::Owned(label.to_owned()), random);
+        step.duration_us = micros(spent);
+        step.offset_us = step.offset_us.saturating_sub(step.duration_us);
+        step.parent_span_id = parent;
+        self.note(|observation| observation.steps.push(step));
+        let plugin = label.split(' ').next().unwrap_or_default().to_owned();
+        let labels = PluginCallLabels { plugin, export: export.to_owned() };
+        self.books.metrics.plugin_call.get_or_create(&labels).observe(spent.as_secs_f64());
+    }
+
+    /// A plugin failed.
+    pub(crate) fn trap(&self, label: &str) {
+        let plugin = label.split(' ').next().unwrap_or_default().to_owned();
+        self.books.metrics.plugin_traps.get_or_create(&PluginLabels { plugin }).inc();
+    }
+
+    /// The first token is on its way.
+    pub(crate) fn first_token(&mut self) {
+        let elapsed = micros(self.started.elapsed());
+        self.note(|observation| {
+            observation.first_token_us.get_or_insert(elapsed);
+        });
+    }
+
+    /// Counts, as totals so far.
+    pub(crate) fn usage(&mut self, usage: &Usage) {
+        self.note(|observation| observation.usage.get_or_insert_default().merge_max(usage));
+    }
+
+    /// Counts from a plugin.
+    pub(crate) fn usage_entries(&mut self, entries: &[UsageEntry]) {
+        let mut usage = Usage::default();
+        for entry in entries {
+            if !usage.set(&entry.kind, entry.amount) {
+                tracing::debug!(kind = entry.kind, "a plugin counts something unknown");
+            }
+        }
+        self.usage(&usage);
+    }
+
+    /// Keeps output, as far as the project captures it.
+    pub(crate) fn output(&mut self, bytes: &[u8]) {
+        if self.capture == Capture::Full {
+            let room = CAPTURED - self.output.len().min(CAPTURED);
+            self.output.extend_from_slice(bytes.get(..bytes.len().min(room)).unwrap_or_default());
+        }
+    }
+
+    /// The cost so far, when the price is known.
+    pub(crate) fn cost(&self) -> Option<Usd> {
+        let usage = self.observation.as_ref()?.usage.as_ref()?;
+        let (provider, model) = self.priced.as_ref()?;
+        let row = self.books.catalogue.find(provider, model).or_else(|| {
+            let served = self.observation.as_ref()?.model_served.as_deref()?;
+            self.books.catalogue.find(provider, served)
+        })?;
+        if usage.is_empty() { None } else { row.cost(usage) }
+    }
+
+    /// The call ends well.
+    pub(crate) fn complete(&mut self) {
+        self.settled = true;
+        self.note(|observation| {
+            observation.status = Status::Ok;
+            observation.http_status = Some(200);
+        });
+    }
+
+    /// The call ends badly. `answered` is the status that the client got, when it had one before.
+    pub(crate) fn refuse(&mut self, refusal: &Refusal, answered: Option<u16>) {
+        self.settled = true;
+        self.note(|observation| {
+            observation.status = refusal.outcome;
+            observation.http_status = Some(answered.unwrap_or(refusal.status));
+            observation.error_class = Some(refusal.code.clone());
+            observation.error_message = Some(refusal.message.as_str().into());
+        });
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let cost = self.cost();
+        let elapsed = self.started.elapsed();
+        let Some(mut observation) = self.observation.take() else { return };
+        if !self.settled {
+            observation.status = Status::Aborted;
+            observation.http_status = Some(499);
+            observation.error_class = Some(Cow::Borrowed("client_disconnected"));
+        }
+        observation.duration_us = micros(elapsed);
+        observation.cost = cost;
+        if !self.output.is_empty() {
+            observation.output = Some(Bytes::from(std::mem::take(&mut self.output)));
+        }
+        self.count(&observation, elapsed);
+        if self.capture != Capture::Off || observation.status != Status::Ok {
+            self.books.recorder.record(*observation);
+        } else {
+            // Only what limits and billing need: no user, session, tags or steps.
+            observation.user = None;
+            observation.session = None;
+            observation.tags.clear();
+            observation.steps.clear();
+            self.books.recorder.record(*observation);
+        }
+    }
+}
+
+impl Meter {
+    fn count(&self, observation: &Observation, elapsed: Duration) {
+        let metrics = &self.books.metrics;
+        let operation = self.operation.label();
+        let status = StatusClass::of(observation.http_status.unwrap_or(500));
+        metrics.requests.get_or_create(&CallLabels { operation, status }).inc();
+        metrics.duration.get_or_create(&OperationLabels { operation }).observe(elapsed.as_secs_f64());
+        if let Some(first) = observation.first_token_us {
+            let seconds = Duration::from_micros(first).as_secs_f64();
+            metrics.time_to_first_token.get_or_create(&OperationLabels { operation }).observe(seconds);
+        }
+        let (Some(provider), Some(usage)) = (&observation.provider, &observation.usage) else { return };
+        let count = |kind, tokens| {
+            if tokens > 0 {
+                metrics.tokens.get_or_create(&TokenLabels { provider: provider.to_string(), kind }).inc_by(tokens);
+            }
+        };
+        count(TokenType::input, usage.input.saturating_sub(usage.cached_read));
+        count(TokenType::cached_input, usage.cached_read);
+        count(TokenType::output, usage.output.saturating_sub(usage.reasoning));
+        count(TokenType::reasoning, usage.reasoning);
+        if let Some(cost) = &observation.cost
+            && let Ok(dollars) = cost.to_string().parse::<f64>()
+        {
+            metrics.cost_usd.get_or_create(&ProviderLabels { provider: provider.to_string() }).inc_by(dollars);
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A short header's text, for the account.
+fn header(headers: &HeaderMap, name: &str) -> Option<Box<str>> {
+    let text = headers.get(name)?.to_str().ok()?.trim();
+    (!text.is_empty()).then(|| text.chars().take(256).collect::<String>().into())
+}
+
+/// W3C Trace Context, version 00: the caller's trace and span. Anything else starts a new trace.
+fn traceparent(headers: &HeaderMap) -> Option<(TraceId, SpanId)> {
+    let mut parts = headers.get("traceparent")?.to_str().ok()?.trim().splitn(4, '-');
+    let version = parts.next()?;
+    let (trace, span) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    (version.len() == 2 && version != "ff").then_some((trace, span))
+}

@@ -1,0 +1,118 @@
+//! Answers: a head, and a body that is either there or on its way.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+
+use crate::account::Meter;
+use crate::limits::Allowance;
+use crate::refusal::Refusal;
+
+/// An answer's body. It never fails: a stream that breaks says so in its own protocol and ends.
+pub enum AnswerBody {
+    /// All of it.
+    Whole(Option<Bytes>),
+    /// Piece by piece.
+    Stream(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+}
+
+impl std::fmt::Debug for AnswerBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if matches!(self, Self::Whole(_)) { "Whole" } else { "Stream" })
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(stream) => stream.as_mut().poll_next(context).map(|next| next.map(|b| Ok(Frame::data(b)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// What the headers of every `/v1` answer tell.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Told {
+    pub(crate) allowance: Option<Allowance>,
+    pub(crate) provider: Option<std::sync::Arc<str>>,
+    pub(crate) model: Option<String>,
+    pub(crate) attempts: u32,
+}
+
+/// An answer whose body is there.
+pub(crate) fn whole(status: u16, headers: HeaderMap, body: Bytes, told: &Told, meter: &Meter) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Whole(Some(body)));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.headers_mut() = headers;
+    tell(response.headers_mut(), told, meter);
+    response
+}
+
+/// An answer whose body is on its way. The meter goes with the stream, so its part of the head is written first.
+pub(crate) fn streamed(
+    mut headers: HeaderMap,
+    told: &Told,
+    meter: Meter,
+    stream: impl FnOnce(Meter) -> Pin<Box<dyn Stream<Item = Bytes> + Send>>,
+) -> Response<AnswerBody> {
+    tell(&mut headers, told, &meter);
+    let mut response = Response::new(AnswerBody::Stream(stream(meter)));
+    *response.headers_mut() = headers;
+    response
+}
+
+/// A refusal, in OpenAI's form.
+pub(crate) fn refused(refusal: &Refusal, told: &Told, meter: &Meter) -> Response<AnswerBody> {
+    let mut headers = HeaderMap::with_capacity(16);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(after) = refusal.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    whole(refusal.status, headers, refusal.json(), told, meter)
+}
+
+fn tell(headers: &mut HeaderMap, told: &Told, meter: &Meter) {
+    let mut put = |name: &'static str, value: Option<HeaderValue>| {
+        if let Some(value) = value {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    let text = |text: &str| HeaderValue::from_str(text).ok();
+    put("x-brokle-trace-id", meter.trace_id().and_then(|id| text(&id.to_string())));
+    put("x-brokle-provider", told.provider.as_deref().and_then(text));
+    put("x-brokle-model", told.model.as_deref().and_then(text));
+    put("x-brokle-cache", Some(HeaderValue::from_static("bypass")));
+    put("x-brokle-attempts", Some(told.attempts.into()));
+    put("x-brokle-cost", meter.cost().and_then(|cost| text(&cost.to_string())));
+    if let Some(allowance) = told.allowance {
+        put("x-ratelimit-limit-requests", Some(allowance.limit.into()));
+        put("x-ratelimit-remaining-requests", Some(allowance.remaining.into()));
+        let reset = allowance.reset;
+        let reset = if reset.as_secs() > 0 { format!("{:.0}s", reset.as_secs_f64()) } else { format!("{}ms", reset.as_millis()) };
+        put("x-ratelimit-reset-requests", text(&reset));
+    }
+}

@@ -1,0 +1,494 @@
+//! The attempts: candidates are asked in order until one answers.
+//!
+//! The next candidate is tried after a failed connection, a timeout, 429 and 5xx, and after a plugin's failure, as
+//! long as nothing reached the caller. An unstreamed answer up to [`HELD`] is held until it is complete, so one that
+//! breaks off in the middle is tried elsewhere too. Everything else is the answer, errors included.
+
+use std::time::Duration;
+
+use brokle_core::json;
+use brokle_core::observation::{Kind, SpanId, Step};
+use brokle_core::usage::Usage;
+use brokle_runtime::exchange::{
+    BodyPlan, Call, ErrorOutcome, Output, Preparation, ResponseHead, ResponsePlan, UpstreamRequest,
+};
+use brokle_runtime::{Body, CallContext, Header, PluginError, ProviderInstance};
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, request};
+use http_body_util::BodyExt;
+use hyper::body::Incoming as Upstream;
+
+use crate::account::Meter;
+use crate::answer::{self, AnswerBody, Told};
+use crate::decoding::{self, Decoding};
+use crate::egress::{self, Segments};
+use crate::gateway::Gateway;
+use crate::pipeline::Stage;
+use crate::refusal::Refusal;
+use crate::request::Request;
+use crate::routing::Candidate;
+use crate::stream;
+
+/// The largest unstreamed answer that is held until it is complete: 1 MiB. A larger one is relayed as it comes.
+pub(crate) const HELD: usize = 1 << 20;
+/// What is read of an error answer.
+const ERROR_BODY: usize = 64 << 10;
+
+/// What an attempt came to.
+pub(crate) enum Served {
+    /// The whole answer.
+    Whole(HeaderMap, Bytes),
+    /// The provider's own stream, which has the caller's form.
+    Native { headers: HeaderMap, body: Upstream, strip_usage: bool },
+    /// Bytes to be relayed, the first of them read already.
+    Relay { headers: HeaderMap, head: Vec<Bytes>, body: Upstream },
+    /// A stream that a plugin translates.
+    Decoded { headers: HeaderMap, decoding: Box<Decoding>, include_usage: bool },
+    /// A stream without a vendor.
+    Local { outputs: Vec<Output>, include_usage: bool },
+}
+
+impl Served {
+    /// The answer to the caller; the meter goes where the rest of the answer comes from.
+    pub(crate) fn answer(
+        self,
+        gateway: std::sync::Arc<Gateway>,
+        told: Told,
+        mut meter: Meter,
+    ) -> Response<AnswerBody> {
+        let idle = gateway.parts.timeouts.idle;
+        let left = gateway.parts.timeouts.total.saturating_sub(meter.elapsed());
+        match self {
+            Self::Whole(headers, body) => {
+                meter.first_token();
+                meter.output(&body);
+                meter.complete();
+                answer::whole(200, headers, body, &told, &meter)
+            }
+            Self::Native { headers, body, strip_usage } => answer::streamed(headers, &told, meter, |meter| {
+                stream::native(body, meter, strip_usage, idle, left)
+            }),
+            Self::Relay { headers, head, body } => {
+                answer::streamed(headers, &told, meter, |meter| stream::relay(head, body, meter, idle, left))
+            }
+            Self::Decoded { headers, decoding, include_usage } => answer::streamed(headers, &told, meter, |meter| {
+                stream::decoded(gateway.clone(), *decoding, meter, include_usage, left)
+            }),
+            Self::Local { outputs, include_usage } => answer::streamed(event_stream(), &told, meter, |meter| {
+                stream::local(outputs, meter, include_usage)
+            }),
+        }
+    }
+}
+
+/// The stage.
+pub(crate) struct Attempts;
+
+impl Attempts {
+    pub(crate) async fn run(
+        gateway: &Gateway,
+        call: Stage<'_, (Request, Vec<Candidate>)>,
+    ) -> Result<Served, Refusal> {
+        let (request, candidates) = call.known;
+        let passed = passed_on(call.incoming.headers);
+        let mut last = None;
+        for candidate in candidates {
+            call.told.attempts += 1;
+            call.told.provider = Some(candidate.connection.provider.clone());
+            call.told.model = Some(candidate.model.clone());
+            call.meter.served_by(&candidate.connection, &candidate.model);
+            let random = &*gateway.parts.random;
+            let name = format!("{}/{}", candidate.connection.provider, candidate.model);
+            let mut step = call.meter.step(Kind::Attempt, name.into(), random);
+            step.provider = Some(candidate.connection.provider.clone());
+            step.connection = Some(candidate.connection.id.clone());
+            step.model = Some(candidate.model.as_str().into());
+            let attempt = Attempt {
+                gateway,
+                candidate: &candidate,
+                request: &request,
+                passed: &passed,
+                meter: call.meter,
+                span: step.span_id,
+            };
+            let called = plugin_call(&request, &candidate, &call.incoming);
+            match attempt.run(called, &mut step).await {
+                Ok(served) => {
+                    call.meter.end_step(step, None);
+                    return Ok(served);
+                }
+                Err(refusal) => {
+                    call.meter.end_step(step, Some(&refusal));
+                    if !refusal.retryable {
+                        return Err(refusal);
+                    }
+                    tracing::info!(code = %refusal.code, connection = candidate.connection.name, "attempt failed");
+                    last = Some(refusal);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| Refusal::client(503, "no_candidate", "The routing policy left no candidate.")))
+    }
+}
+
+fn plugin_call(request: &Request, candidate: &Candidate, incoming: &crate::gateway::Incoming<'_>) -> Call {
+    Call {
+        operation: request.operation.name().into(),
+        model: candidate.model.clone(),
+        streaming: request.streaming,
+        format: "canonical".into(),
+        content_type: "application/json".into(),
+        request_id: incoming.request_id.to_string(),
+        created: u64::try_from(incoming.now.timestamp()).unwrap_or(0),
+        options: candidate.connection.options.clone(),
+        attributes: candidate.connection.attributes.clone(),
+    }
+}
+
+/// One candidate's turn.
+struct Attempt<'a> {
+    gateway: &'a Gateway,
+    candidate: &'a Candidate,
+    request: &'a Request,
+    passed: &'a HeaderMap,
+    meter: &'a mut Meter,
+    span: SpanId,
+}
+
+impl Attempt<'_> {
+    async fn run(self, call: Call, step: &mut Step) -> Result<Served, Refusal> {
+        let plugin = &self.candidate.connection.plugin;
+        if !plugin.offers(self.request.operation.name()) {
+            let message = format!("Provider '{}' doesn't offer this operation.", self.candidate.connection.provider);
+            return Err(Refusal::client(400, "unsupported", message));
+        }
+        let opened = plugin.open(CallContext::default()).await;
+        let mut instance = opened.map_err(|error| self.plugin_failed(error))?;
+        let prepared = instance.prepare(&call, Body::json(self.request.body.clone())).await;
+        let export = "prepare";
+        self.meter.plugin(plugin.label(), export, Some(self.span), instance.spent().time, &*self.gateway.parts.random);
+        let prepared = prepared.map_err(|error| self.plugin_failed(error))?;
+        let wanted = match prepared.map_err(Refusal::from_problem)? {
+            Preparation::Answer(outputs) => return self.local(outputs),
+            Preparation::Request(wanted) => wanted,
+        };
+        let sent = send(self.gateway, self.candidate, &wanted, &self.request.body, self.passed).await?;
+        let (head, body) = sent.into_parts();
+        step.http_status = Some(head.status.as_u16());
+        if !head.status.is_success() {
+            return self.failed(instance, call, head.status.as_u16(), &head.headers, body).await;
+        }
+        match wanted.response {
+            ResponsePlan::Native | ResponsePlan::Opaque => {
+                // The instance's slot is free again before the first byte.
+                drop(instance);
+                self.native(&wanted.response, head.headers, body).await
+            }
+            ResponsePlan::Decoded(framing) => {
+                let head = plugin_head(head.status.as_u16(), &head.headers);
+                let decoding = Decoding {
+                    instance,
+                    call,
+                    candidate: self.candidate.clone(),
+                    request: self.request.body.clone(),
+                    passed: self.passed.clone(),
+                    upstream: body,
+                    framer: decoding::framer(&framing)?,
+                    steps: 0,
+                };
+                self.decoded(decoding, head).await
+            }
+        }
+    }
+
+    async fn decoded(self, mut decoding: Decoding, head: ResponseHead) -> Result<Served, Refusal> {
+        let begun = decoding.instance.begin_decoding(&decoding.call, &head, &[]).await;
+        begun.map_err(|error| self.plugin_failed(error))?;
+        if self.request.streaming {
+            let headers = event_stream();
+            let include_usage = self.request.include_usage;
+            return Ok(Served::Decoded { headers, decoding: Box::new(decoding), include_usage });
+        }
+        let mut answer = None;
+        while let Some(outputs) = decoding.next(self.gateway).await.inspect_err(|refusal| self.note_trap(refusal))? {
+            for output in outputs {
+                match output {
+                    Output::Chunk(json) => answer = Some(json),
+                    Output::Bytes(bytes) => answer = Some(bytes),
+                    Output::Usage(entries) => self.meter.usage_entries(&entries),
+                    Output::Failure(problem) => return Err(Refusal::from_problem(problem)),
+                }
+            }
+        }
+        let spent = decoding.instance.spent().time;
+        let label = self.candidate.connection.plugin.label();
+        self.meter.plugin(label, "decode", Some(self.span), spent, &*self.gateway.parts.random);
+        let answer = Bytes::from(answer.ok_or_else(broken_answer)?);
+        read_canonical(&answer, self.meter)?;
+        Ok(Served::Whole(json_headers(), answer))
+    }
+
+    /// The plugin answers by itself.
+    fn local(self, outputs: Vec<Output>) -> Result<Served, Refusal> {
+        if let Some(Output::Failure(problem)) = outputs.first() {
+            return Err(Refusal::from_problem(problem.clone()));
+        }
+        if self.request.streaming {
+            return Ok(Served::Local { outputs, include_usage: self.request.include_usage });
+        }
+        let mut answer = None;
+        for output in outputs {
+            match output {
+                Output::Chunk(bytes) | Output::Bytes(bytes) => answer = Some(bytes),
+                Output::Usage(entries) => self.meter.usage_entries(&entries),
+                Output::Failure(problem) => return Err(Refusal::from_problem(problem)),
+            }
+        }
+        let answer = Bytes::from(answer.ok_or_else(broken_answer)?);
+        read_canonical(&answer, self.meter)?;
+        Ok(Served::Whole(json_headers(), answer))
+    }
+
+    async fn native(
+        self,
+        plan: &ResponsePlan,
+        upstream: HeaderMap,
+        mut body: Upstream,
+    ) -> Result<Served, Refusal> {
+        let mut headers = answer_headers(&upstream);
+        let encoded = headers.contains_key(CONTENT_ENCODING);
+        if *plan == ResponsePlan::Opaque || encoded {
+            return Ok(Served::Relay { headers, head: Vec::new(), body });
+        }
+        if self.request.streaming {
+            let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            if kind.starts_with("application/json") {
+                // A vendor that answers a stream's request with a document: an error, or no streams at all.
+                let message = "The provider answered a request for a stream with a document.";
+                return Err(Refusal::upstream(502, "upstream_error", message));
+            }
+            headers.extend(event_stream());
+            return Ok(Served::Native { headers, body, strip_usage: !self.request.include_usage });
+        }
+        let idle = self.gateway.parts.timeouts.idle;
+        let mut held: Vec<Bytes> = Vec::new();
+        let mut size = 0;
+        while let Some(piece) = next_piece(&mut body, idle).await? {
+            size += piece.len();
+            held.push(piece);
+            if size > HELD {
+                return Ok(Served::Relay { headers, head: held, body });
+            }
+        }
+        let answer = match held.len() {
+            1 => held.pop().unwrap_or_default(),
+            _ => held.concat().into(),
+        };
+        read_canonical(&answer, self.meter)?;
+        Ok(Served::Whole(headers, answer))
+    }
+
+    /// An answer outside 2xx: the plugin says what it means.
+    async fn failed(
+        self,
+        mut instance: ProviderInstance,
+        call: Call,
+        status: u16,
+        headers: &HeaderMap,
+        mut body: Upstream,
+    ) -> Result<Served, Refusal> {
+        let idle = self.gateway.parts.timeouts.idle;
+        let mut text = BytesMut::new();
+        while text.len() < ERROR_BODY {
+            match next_piece(&mut body, idle).await {
+                Ok(Some(piece)) => text.extend_from_slice(&piece),
+                // What there is says enough.
+                Ok(None) | Err(_) => break,
+            }
+        }
+        text.truncate(ERROR_BODY);
+        let head = plugin_head(status, headers);
+        let outcome = instance.map_error(&call, &head, text.to_vec()).await;
+        match outcome.map_err(|error| self.plugin_failed(error))? {
+            ErrorOutcome::Problem(problem) => Err(Refusal::from_problem(problem)),
+            ErrorOutcome::Next(next) => {
+                let framing = match &next.request.response {
+                    ResponsePlan::Decoded(framing) => framing.clone(),
+                    _ => "whole".to_owned(),
+                };
+                let mut decoding = Decoding {
+                    instance,
+                    call,
+                    candidate: self.candidate.clone(),
+                    request: self.request.body.clone(),
+                    passed: self.passed.clone(),
+                    upstream: body,
+                    framer: decoding::framer(&framing)?,
+                    steps: 0,
+                };
+                let head = decoding.follow(self.gateway, next).await?;
+                self.decoded(decoding, head).await
+            }
+        }
+    }
+
+    fn plugin_failed(&self, error: PluginError) -> Refusal {
+        self.meter.trap(&error.plugin);
+        error.into()
+    }
+
+    fn note_trap(&self, refusal: &Refusal) {
+        if refusal.fault == crate::Fault::Plugin {
+            self.meter.trap(self.candidate.connection.plugin.label());
+        }
+    }
+}
+
+/// Sends a plugin's request; the answer's head has come.
+pub(crate) async fn send(
+    gateway: &Gateway,
+    candidate: &Candidate,
+    wanted: &UpstreamRequest,
+    body: &Bytes,
+    passed: &HeaderMap,
+) -> Result<Response<Upstream>, Refusal> {
+    let connection = &candidate.connection;
+    let (content_type, body) = match &wanted.body {
+        BodyPlan::None => (None, Segments::default()),
+        BodyPlan::Unchanged => (Some("application/json"), Segments::from(body.clone())),
+        BodyPlan::Edits(edits) => match Segments::edited(body, edits) {
+            Ok(body) => (Some("application/json"), body),
+            // The caller's document isn't of the shape that an edit needs.
+            Err(error) => return Err(Refusal::invalid("", format!("The request doesn't fit the provider: {error}."))),
+        },
+        BodyPlan::Replaced(payload) => (Some(payload.content_type.as_str()), Bytes::from(payload.data.clone()).into()),
+        BodyPlan::Form(_) => {
+            return Err(Refusal::upstream(502, "plugin_request_refused", "The plugin edits a form that isn't there."));
+        }
+    };
+    let request: request::Request<Segments> = egress::build(connection, wanted, content_type, body, passed)?;
+    let first_byte = gateway.parts.timeouts.first_byte;
+    match tokio::time::timeout(first_byte, gateway.parts.egress.send(connection, request)).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let message = format!("Provider '{}' didn't answer in {} s.", connection.provider, first_byte.as_secs_f32());
+            Err(Refusal::upstream(504, "upstream_timeout", message))
+        }
+    }
+}
+
+/// The next bytes of an answer; none at its end.
+pub(crate) async fn next_piece(body: &mut Upstream, idle: Duration) -> Result<Option<Bytes>, Refusal> {
+    loop {
+        match tokio::time::timeout(idle, body.frame()).await {
+            Ok(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => return Ok(Some(data)),
+                Err(_trailers) => {}
+            },
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(_))) => {
+                return Err(Refusal::upstream(502, "upstream_disconnected", "The provider's connection broke."));
+            }
+            Err(_) => {
+                let message = format!("The provider sent nothing for {} s.", idle.as_secs_f32());
+                return Err(Refusal::upstream(504, "upstream_timeout", message));
+            }
+        }
+    }
+}
+
+/// Reads what the account needs from a whole canonical answer, which proves on the way that it is one.
+fn read_canonical(answer: &[u8], meter: &mut Meter) -> Result<(), Refusal> {
+    let mut usage = None;
+    let mut model = None;
+    let mut finish = None;
+    let at = |range: std::ops::Range<usize>| answer.get(range).unwrap_or_default();
+    let document = json::scan(answer, |key, range| match key {
+        b"usage" => usage = serde_json::from_slice(at(range)).ok(),
+        b"model" => model = serde_json::from_slice::<String>(at(range)).ok(),
+        b"choices" => {
+            let choices = at(range);
+            finish = json::find(choices, "/0/finish_reason")
+                .and_then(|range| serde_json::from_slice::<Option<String>>(choices.get(range)?).ok()?);
+        }
+        _ => {}
+    });
+    if document.is_err() {
+        return Err(broken_answer());
+    }
+    if let Some(usage) = usage.as_ref().and_then(Usage::from_openai) {
+        meter.usage(&usage);
+    }
+    meter.note(|observation| {
+        if let Some(model) = model {
+            observation.model_served = Some(model.into());
+        }
+        observation.finish_reason = finish.map(Into::into);
+    });
+    Ok(())
+}
+
+fn broken_answer() -> Refusal {
+    Refusal::upstream(502, "upstream_error", "The provider's answer can't be understood.")
+}
+
+/// The caller's headers that belong to the provider: all but those of the hop, of the host and of browsers.
+fn passed_on(headers: &HeaderMap) -> HeaderMap {
+    let ours = |name: &HeaderName| {
+        let text = name.as_str();
+        egress::is_reserved(name)
+            || text.starts_with("x-brokle-")
+            || text.starts_with("sec-")
+            || text.starts_with("x-stainless-")
+            || matches!(
+                text,
+                "content-type" | "content-encoding" | "origin" | "referer" | "x-real-ip" | "x-request-id" | "traceparent" | "tracestate"
+                    | "baggage" | "user-agent" | "accept"
+            )
+    };
+    let mut passed = HeaderMap::new();
+    for (name, value) in headers.iter().filter(|(name, _)| !ours(name)) {
+        passed.append(name, value.clone());
+    }
+    passed
+}
+
+/// The provider's headers that belong to the caller.
+fn answer_headers(upstream: &HeaderMap) -> HeaderMap {
+    let hops = |name: &HeaderName| {
+        let text = name.as_str();
+        egress::is_reserved(name)
+            || text.starts_with("x-ratelimit-")
+            || text.starts_with("x-brokle-")
+            || text.starts_with("access-control-")
+            || matches!(text, "date" | "server" | "alt-svc" | "strict-transport-security" | "x-request-id")
+    };
+    let mut headers = HeaderMap::with_capacity(upstream.len() + 16);
+    for (name, value) in upstream.iter().filter(|(name, _)| !hops(name)) {
+        headers.append(name, value.clone());
+    }
+    headers
+}
+
+/// A head as plugins see it: at most 64 headers, no cookies, visible text only.
+pub(crate) fn plugin_head(status: u16, headers: &HeaderMap) -> ResponseHead {
+    let visible = headers.iter().filter(|(name, _)| *name != http::header::SET_COOKIE);
+    let visible = visible.filter_map(|(name, value)| {
+        Some(Header { name: name.as_str().to_owned(), value: value.to_str().ok()?.to_owned() })
+    });
+    ResponseHead { status, headers: visible.take(64).collect() }
+}
+
+fn json_headers() -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(16);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers
+}
+
+fn event_stream() -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(16);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers
+}

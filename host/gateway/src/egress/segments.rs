@@ -1,0 +1,65 @@
+//! A request body in pieces: slices of what the caller sent, with edits in between.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use brokle_core::json::{Change, EditError, Splices};
+use brokle_runtime::exchange::Edit;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+/// A body of known length. Nothing in it is copied.
+#[derive(Debug, Clone, Default)]
+pub struct Segments {
+    parts: VecDeque<Bytes>,
+    remaining: u64,
+}
+
+impl From<Bytes> for Segments {
+    fn from(bytes: Bytes) -> Self {
+        Self { remaining: bytes.len() as u64, parts: [bytes].into() }
+    }
+}
+
+impl Segments {
+    /// The caller's JSON with a plugin's edits.
+    ///
+    /// # Errors
+    /// The first edit that can't be made.
+    pub fn edited(body: &Bytes, edits: &[Edit]) -> Result<Self, EditError> {
+        let changes: Vec<Change<'_>> = edits
+            .iter()
+            .map(|edit| match edit {
+                Edit::Set(set) => Change::Set(&set.pointer, set.value.as_slice().into()),
+                Edit::Remove(pointer) => Change::Remove(pointer),
+            })
+            .collect();
+        let splices = Splices::apply(body, &changes)?;
+        let remaining = splices.len() as u64;
+        Ok(Self { parts: splices.parts(|range| body.slice(range), Bytes::from).into(), remaining })
+    }
+}
+
+impl Body for Segments {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let part = self.parts.pop_front();
+        self.remaining -= part.as_ref().map_or(0, |part| part.len() as u64);
+        Poll::Ready(part.map(|part| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining)
+    }
+}

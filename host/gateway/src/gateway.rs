@@ -1,0 +1,145 @@
+//! The gateway: its parts, and the one way in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokle_core::clock::Clock;
+use brokle_core::ids::RequestId;
+use brokle_core::random::Random;
+use brokle_core::tenancy::Tenant;
+use brokle_identity::KeyService;
+use brokle_runtime::PolicyPlugin;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use http::{HeaderMap, Response};
+
+use crate::account::{Books, Meter};
+use crate::answer::{self, AnswerBody, Told};
+use crate::connections::Directory;
+use crate::egress::Egress;
+use crate::limits::RateLimits;
+use crate::models::{self, ModelObject};
+use crate::operation::Operation;
+use crate::pipeline::{self, Stage};
+use crate::refusal::Fault;
+
+/// How long a provider may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To the head of its answer: 60 s. Reasoning models think before they speak, so long.
+    pub first_byte: Duration,
+    /// Between two pieces of its answer: 60 s.
+    pub idle: Duration,
+    /// For the whole call, all attempts and the whole stream: 10 min.
+    pub total: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            first_byte: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+            total: Duration::from_secs(600),
+        }
+    }
+}
+
+/// What the gateway works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
+    /// Who calls.
+    pub keys: Arc<KeyService>,
+    /// What accounts are written to.
+    pub books: Books,
+    /// Ways to providers.
+    pub connections: Directory,
+    /// Orders candidates.
+    pub policy: PolicyPlugin,
+    /// The client for everything outside.
+    pub egress: Egress,
+    /// How long a provider may take.
+    pub timeouts: Timeouts,
+}
+
+/// The gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    pub(crate) parts: Parts,
+    pub(crate) limits: RateLimits,
+}
+
+/// A request that was read.
+#[derive(Debug, Clone)]
+pub struct Incoming<'a> {
+    /// What is asked for.
+    pub operation: Operation,
+    /// The presented key.
+    pub key: Option<&'a str>,
+    /// The caller's headers.
+    pub headers: &'a HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+    /// As answered in `X-Request-Id`.
+    pub request_id: RequestId,
+    /// When it came.
+    pub now: DateTime<Utc>,
+    /// Chance.
+    pub random: &'a dyn Random,
+}
+
+impl Gateway {
+    /// A gateway of these parts.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self { limits: RateLimits::new(), parts })
+    }
+
+    /// Serves one call.
+    pub async fn serve(
+        self: &Arc<Self>,
+        operation: Operation,
+        key: Option<&str>,
+        headers: &HeaderMap,
+        body: Bytes,
+        request_id: RequestId,
+    ) -> Response<AnswerBody> {
+        let mut meter = Meter::new(self.parts.books.clone(), operation);
+        let mut told = Told::default();
+        let now = self.parts.clock.now();
+        let incoming = Incoming { operation, key, headers, body, request_id, now, random: &*self.parts.random };
+        let call = Stage { incoming, meter: &mut meter, told: &mut told, known: () };
+        let served = match tokio::time::timeout(self.parts.timeouts.total, pipeline::run(self, call)).await {
+            Ok(served) => served,
+            Err(_) => Err(crate::Refusal::upstream(504, "upstream_timeout", "The call took longer than is allowed.")),
+        };
+        match served {
+            Ok(served) => served.answer(self.clone(), told, meter),
+            Err(refusal) => {
+                if refusal.fault == Fault::Internal || refusal.fault == Fault::Plugin {
+                    tracing::warn!(code = %refusal.code, %request_id, "{}", refusal.message);
+                }
+                meter.refuse(&refusal, None);
+                answer::refused(&refusal, &told, &meter)
+            }
+        }
+    }
+
+    /// The models that a tenant can ask for.
+    pub async fn models(&self, tenant: Tenant) -> Vec<ModelObject> {
+        models::list(&self.parts.connections.of(tenant).await, &self.parts.books.catalogue)
+    }
+
+    /// Keys or connections changed: what was kept of them is forgotten.
+    pub fn invalidate(&self) {
+        self.parts.connections.invalidate();
+    }
+
+    pub(crate) fn entropy(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.parts.random.fill(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+}

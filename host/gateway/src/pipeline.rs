@@ -1,0 +1,151 @@
+//! The stages of a call, in their order. Each takes what the one before gives; the first refusal ends the call.
+//!
+//! Accounting is no stage: the meter is opened by [`Identify`] and closed when it is dropped, whatever happens.
+
+use std::sync::Arc;
+
+use brokle_identity::{AuthError, Principal};
+
+use crate::account::Meter;
+use crate::answer::Told;
+use crate::attempts::{Attempts, Served};
+use crate::gateway::{Gateway, Incoming};
+use crate::limits::DEFAULT_PER_MINUTE;
+use crate::refusal::{Fault, Refusal};
+use crate::request::Request;
+use crate::routing::{self, Candidate};
+
+/// A call on its way: what the stages know of it so far.
+pub(crate) struct Stage<'a, T> {
+    pub(crate) incoming: Incoming<'a>,
+    pub(crate) meter: &'a mut Meter,
+    pub(crate) told: &'a mut Told,
+    pub(crate) known: T,
+}
+
+macro_rules! stages {
+    ($gateway:expr, $call:expr => $($(#[$doc:meta])* $stage:ident),+ $(,)?) => {{
+        let call = $call;
+        $(let call = $stage::run($gateway, call).await?;)+
+        Ok(call)
+    }};
+}
+
+/// Runs a call.
+pub(crate) async fn run(gateway: &Gateway, call: Stage<'_, ()>) -> Result<Served, Refusal> {
+    stages! { gateway, call =>
+        // Whose key is it, and may it call models?
+        Identify,
+        // Has the key requests left?
+        Limits,
+        // Is the request well formed, and what does it want?
+        Read,
+        // Who can serve it, and in which order are they asked?
+        Route,
+        // Ask them, until one answers.
+        Attempts,
+    }
+}
+
+impl<'a, T> Stage<'a, T> {
+    fn with<U>(self, known: U) -> (T, Stage<'a, U>) {
+        let Self { incoming, meter, told, known: before } = self;
+        (before, Stage { incoming, meter, told, known })
+    }
+}
+
+struct Identify;
+
+impl Identify {
+    async fn run<'a>(gateway: &Gateway, call: Stage<'a, ()>) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
+        let key = call.incoming.key.ok_or_else(|| denied(AuthError::Missing))?;
+        let principal = gateway.parts.keys.authenticate(key).await.map_err(denied)?;
+        if !principal.scopes.allows(brokle_identity::Scope::Gateway) {
+            let message = "This API key may not call models: it lacks the scope 'gateway'.";
+            return Err(Refusal::client(403, "insufficient_scope", message));
+        }
+        call.meter.open(&principal, &call.incoming);
+        Ok(call.with(principal).1)
+    }
+}
+
+fn denied(error: AuthError) -> Refusal {
+    match error {
+        AuthError::Unavailable => {
+            let message = "API keys can't be checked right now. Try again shortly.";
+            let refusal = Refusal::client(503, "key_check_unavailable", message);
+            let retry_after = Some(std::time::Duration::from_secs(2));
+            Refusal { fault: Fault::Internal, retry_after, ..refusal }
+        }
+        // The same words for unknown, revoked and expired: a key's past is no business of a stranger's.
+        AuthError::Missing => Refusal::client(
+            401,
+            "invalid_api_key",
+            "You didn't provide an API key. Put it into an Authorization header: Authorization: Bearer bk_...",
+        ),
+        AuthError::Expired => Refusal::client(401, "invalid_api_key", "The API key has expired."),
+        AuthError::Revoked => Refusal::client(401, "invalid_api_key", "The API key has been revoked."),
+        _ => Refusal::client(401, "invalid_api_key", "Incorrect API key provided."),
+    }
+}
+
+struct Limits;
+
+impl Limits {
+    async fn run<'a>(
+        gateway: &Gateway,
+        call: Stage<'a, Arc<Principal>>,
+    ) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
+        let principal = &call.known;
+        let per_minute = principal.requests_per_minute.unwrap_or(DEFAULT_PER_MINUTE);
+        match gateway.limits.take(principal.key_id, per_minute) {
+            Ok(allowance) => {
+                call.told.allowance = Some(allowance);
+                Ok(call)
+            }
+            Err((allowance, wait)) => {
+                call.told.allowance = Some(allowance);
+                let message = format!("Rate limit reached for requests: {per_minute} per minute for this API key.");
+                let refusal = Refusal::client(429, "rate_limit_exceeded", message);
+                Err(Refusal { retry_after: Some(wait), ..refusal })
+            }
+        }
+    }
+}
+
+struct Read;
+
+impl Read {
+    async fn run<'a>(
+        gateway: &Gateway,
+        call: Stage<'a, Arc<Principal>>,
+    ) -> Result<Stage<'a, (Arc<Principal>, Request)>, Refusal> {
+        let _ = gateway;
+        let request = Request::read(call.incoming.operation, call.incoming.body.clone())?;
+        call.meter.note(|observation| {
+            observation.model_requested = Some(request.model.as_str().into());
+            observation.streaming = request.streaming;
+            observation.name = format!("{} {}", request.operation.gen_ai_name(), request.model).into();
+            if observation.user.is_none() {
+                observation.user = request.user.as_deref().map(|user| user.chars().take(256).collect::<String>().into());
+            }
+        });
+        let (principal, call) = call.with(());
+        Ok(call.with((principal, request)).1)
+    }
+}
+
+struct Route;
+
+impl Route {
+    async fn run<'a>(
+        gateway: &Gateway,
+        call: Stage<'a, (Arc<Principal>, Request)>,
+    ) -> Result<Stage<'a, (Request, Vec<Candidate>)>, Refusal> {
+        let ((principal, request), call) = call.with(());
+        let connections = gateway.parts.connections.of(principal.tenant).await;
+        let candidates = routing::candidates(&connections, &gateway.parts.books.catalogue, &request.model)?;
+        let ordered = routing::order(gateway, call.meter, &request, candidates).await?;
+        Ok(call.with((request, ordered)).1)
+    }
+}

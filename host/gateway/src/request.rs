@@ -1,0 +1,276 @@
+//! Reading a request: one scan, the hot fields, and the checks that need no vendor.
+
+use std::ops::Range;
+
+use brokle_core::json;
+use bytes::Bytes;
+
+use crate::operation::Operation;
+use crate::refusal::Refusal;
+
+/// A request that was scanned and checked, and what the gateway needs to know of it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What is asked for.
+    pub operation: Operation,
+    /// The whole body.
+    pub body: Bytes,
+    /// The model as the caller wrote it.
+    pub model: String,
+    /// Whether a stream is wanted.
+    pub streaming: bool,
+    /// Whether the caller wants the usage chunk in its stream.
+    pub include_usage: bool,
+    /// The most tokens wanted back.
+    pub max_output_tokens: Option<u64>,
+    /// The `user` field.
+    pub user: Option<String>,
+    /// What the request needs, in the catalogue's words.
+    pub features: Vec<String>,
+}
+
+/// What a top-level member must be, where the vendors agree. What isn't named here passes unchecked.
+const TYPES: [(&str, &str); 24] = [
+    ("audio", "object"),
+    ("dimensions", "integer"),
+    ("encoding_format", "string"),
+    ("frequency_penalty", "number"),
+    ("logit_bias", "object"),
+    ("logprobs", "boolean or integer"),
+    ("max_completion_tokens", "integer"),
+    ("max_tokens", "integer"),
+    ("messages", "array"),
+    ("metadata", "object"),
+    ("modalities", "array"),
+    ("n", "integer"),
+    ("parallel_tool_calls", "boolean"),
+    ("presence_penalty", "number"),
+    ("response_format", "object"),
+    ("seed", "integer"),
+    ("stop", "string or array"),
+    ("stream", "boolean"),
+    ("stream_options", "object"),
+    ("temperature", "number"),
+    ("tools", "array"),
+    ("top_logprobs", "integer"),
+    ("top_p", "number"),
+    ("user", "string"),
+];
+
+impl Request {
+    /// Scans and checks a body.
+    ///
+    /// # Errors
+    /// 400 with the field at fault.
+    pub fn read(operation: Operation, body: Bytes) -> Result<Self, Refusal> {
+        let mut model = None;
+        let mut streaming = false;
+        let mut stream_options = None;
+        let mut max_output_tokens = None;
+        let mut user = None;
+        let mut features = Vec::new();
+        let mut content = None;
+        let mut wrong = None;
+        let whole = json::scan(&body, |key, range| {
+            let value = body.get(range.clone()).unwrap_or_default();
+            let Ok(key) = std::str::from_utf8(key) else { return };
+            if let Some(problem) = type_problem(key, value) {
+                wrong.get_or_insert((key.to_owned(), problem));
+            }
+            match key {
+                "model" => model = Some(range),
+                "stream" => streaming = value == b"true",
+                "stream_options" => stream_options = Some(range),
+                "max_tokens" | "max_completion_tokens" => max_output_tokens = number(value).or(max_output_tokens),
+                "user" => user = string(value),
+                "tools" if value != b"[]" && value != b"null" => features.push("tools".to_owned()),
+                "response_format" if memchr::memmem::find(value, b"json_schema").is_some() => {
+                    features.push("json_schema".to_owned());
+                }
+                "reasoning_effort" | "reasoning" if value != b"null" => features.push("reasoning".to_owned()),
+                "messages" | "prompt" | "input" => content = Some((key.to_owned(), range)),
+                _ => {}
+            }
+        })
+        .map_err(|error| not_json(&body, error))?;
+        if body.get(whole.start) != Some(&b'{') {
+            return Err(Refusal::invalid("", "The request's body must be a JSON object."));
+        }
+        if let Some((param, expected)) = wrong {
+            let message = format!("Invalid type for '{param}': expected {expected}.");
+            return Err(Refusal { code: "invalid_type".into(), ..Refusal::invalid(param, message) });
+        }
+        let model = model_name(&body, model)?;
+        check_content(operation, &body, content)?;
+        if streaming && !operation.streams() {
+            return Err(Refusal::invalid("stream", "This operation can't be streamed."));
+        }
+        if operation == Operation::ChatCompletions && memchr::memmem::find(&body, b"\"image_url\"").is_some() {
+            features.push("vision".to_owned());
+        }
+        let include_usage = stream_options
+            .and_then(|range: Range<usize>| json::find(body.get(range.clone())?, "/include_usage").map(|at| (range, at)))
+            .is_some_and(|(range, at)| body.get(range.start + at.start..range.start + at.end) == Some(b"true"));
+        Ok(Self { operation, model, streaming, include_usage, max_output_tokens, user, features, body })
+    }
+
+    /// A guess at the prompt's tokens: four bytes each.
+    pub fn estimated_tokens(&self) -> u64 {
+        self.body.len() as u64 / 4
+    }
+}
+
+fn not_json(body: &[u8], error: json::ScanError) -> Refusal {
+    let param = json::path_at(body, error.offset);
+    let message = format!("We could not parse the JSON body of your request: {error}.");
+    Refusal { code: "invalid_json".into(), ..Refusal::invalid(param, message) }
+}
+
+/// What a value must be instead, if it is of the wrong type. Null is as good as absent.
+fn type_problem(key: &str, value: &[u8]) -> Option<&'static str> {
+    let (_, expected) = TYPES.get(TYPES.binary_search_by_key(&key, |(name, _)| name).ok()?)?;
+    let first = *value.first()?;
+    if first == b'n' {
+        return None;
+    }
+    let digit = first == b'-' || first.is_ascii_digit();
+    // 1.0 and 1e3 are integers to some clients.
+    let integer = digit && !value.iter().any(|b| matches!(b, b'.' | b'e' | b'E'))
+        || digit && std::str::from_utf8(value).is_ok_and(|text| text.parse::<f64>().is_ok_and(|n| n.fract() == 0.0));
+    let fits = match *expected {
+        "object" => first == b'{',
+        "array" => first == b'[',
+        "string" => first == b'"',
+        "boolean" => first == b't' || first == b'f',
+        "number" => digit,
+        "integer" => integer,
+        "string or array" => first == b'"' || first == b'[',
+        _ => first == b't' || first == b'f' || integer,
+    };
+    (!fits).then_some(*expected)
+}
+
+fn model_name(body: &[u8], range: Option<Range<usize>>) -> Result<String, Refusal> {
+    let missing = || Refusal {
+        code: "missing_required_parameter".into(),
+        ..Refusal::invalid("model", "Missing required parameter: 'model'.")
+    };
+    let value = body.get(range.ok_or_else(missing)?).unwrap_or_default();
+    let Some(name) = string(value) else {
+        let message = "Invalid type for 'model': expected string.";
+        return Err(Refusal { code: "invalid_type".into(), ..Refusal::invalid("model", message) });
+    };
+    match name.trim().is_empty() || name.len() > 256 {
+        true => Err(Refusal::invalid("model", "'model' must have 1 to 256 characters.")),
+        false => Ok(name),
+    }
+}
+
+fn check_content(operation: Operation, body: &[u8], content: Option<(String, Range<usize>)>) -> Result<(), Refusal> {
+    let required = match operation {
+        Operation::ChatCompletions => "messages",
+        Operation::Completions => "prompt",
+        Operation::Embeddings => "input",
+    };
+    let missing = || Refusal {
+        code: "missing_required_parameter".into(),
+        ..Refusal::invalid(required, format!("Missing required parameter: '{required}'."))
+    };
+    let range = content.filter(|(key, _)| key == required).map(|(_, range)| range).ok_or_else(missing)?;
+    let value = body.get(range).unwrap_or_default();
+    if value == b"null" {
+        return Err(missing());
+    }
+    if operation != Operation::ChatCompletions {
+        return match value.first() {
+            Some(b'"' | b'[') => Ok(()),
+            _ => {
+                let message = format!("Invalid type for '{required}': expected string or array.");
+                Err(Refusal { code: "invalid_type".into(), ..Refusal::invalid(required, message) })
+            }
+        };
+    }
+    let elements = json::elements(value);
+    if elements.is_empty() {
+        return Err(Refusal {
+            code: "empty_array".into(),
+            ..Refusal::invalid("messages", "Invalid 'messages': expected at least one message.")
+        });
+    }
+    for (index, element) in elements.into_iter().enumerate() {
+        let message = value.get(element).unwrap_or_default();
+        let role = json::find(message, "/role").and_then(|range| message.get(range)).unwrap_or_default();
+        let problem = match (message.first(), role.first()) {
+            (Some(b'{'), Some(b'"')) => continue,
+            (Some(b'{'), None) => (format!("messages[{index}].role"), "missing_required_parameter"),
+            (Some(b'{'), _) => (format!("messages[{index}].role"), "invalid_type"),
+            _ => (format!("messages[{index}]"), "invalid_type"),
+        };
+        let expected = if problem.0.ends_with("role") { "a string" } else { "an object" };
+        let text = format!("Invalid '{}': expected {expected}.", problem.0);
+        return Err(Refusal { code: problem.1.into(), ..Refusal::invalid(problem.0, text) });
+    }
+    Ok(())
+}
+
+fn string(value: &[u8]) -> Option<String> {
+    serde_json::from_slice(value).ok()
+}
+
+fn number(value: &[u8]) -> Option<u64> {
+    serde_json::from_slice(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(operation: Operation, body: &str) -> (u16, String, String) {
+        let refusal = Request::read(operation, Bytes::copy_from_slice(body.as_bytes())).unwrap_err();
+        (refusal.status, refusal.code.into_owned(), refusal.param.unwrap_or_default())
+    }
+
+    #[test]
+    fn the_types_are_sorted_for_the_search() {
+        assert!(TYPES.is_sorted_by_key(|(name, _)| *name));
+    }
+
+    #[test]
+    fn the_hot_fields_are_read() {
+        let body = r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"max_tokens":5,
+            "user":"u\u0031","messages":[{"role":"user","content":"hi"}],"tools":[{}],"unknown":{"deep":[1]}}"#;
+        let request = Request::read(Operation::ChatCompletions, body.into()).unwrap();
+        assert_eq!((request.model.as_str(), request.streaming, request.include_usage), ("gpt-4o", true, true));
+        assert_eq!((request.max_output_tokens, request.user.as_deref()), (Some(5), Some("u1")));
+        assert_eq!(request.features, ["tools"]);
+    }
+
+    #[test]
+    fn each_bad_request_names_its_field() {
+        let chat = |body: &str| refused(Operation::ChatCompletions, body);
+        let is = |code: &str, param: &str| (400, code.to_owned(), param.to_owned());
+        assert_eq!(chat(r#"{"messages":[]}"#), is("missing_required_parameter", "model"));
+        assert_eq!(chat(r#"{"model":7,"messages":[]}"#), is("invalid_type", "model"));
+        assert_eq!(chat(r#"{"model":"m"}"#), is("missing_required_parameter", "messages"));
+        assert_eq!(chat(r#"{"model":"m","messages":"hi"}"#), is("invalid_type", "messages"));
+        assert_eq!(chat(r#"{"model":"m","messages":[]}"#), is("empty_array", "messages"));
+        assert_eq!(chat(r#"{"model":"m","messages":[1]}"#), is("invalid_type", "messages[0]"));
+        assert_eq!(
+            chat(r#"{"model":"m","messages":[{"role":"user"},{"content":"x"}]}"#),
+            is("missing_required_parameter", "messages[1].role")
+        );
+        assert_eq!(chat(r#"{"model":"m","temperature":"hot","messages":[{}]}"#), is("invalid_type", "temperature"));
+        assert_eq!(chat(r#"{"model":"m","n":1.5,"messages":[{}]}"#), is("invalid_type", "n"));
+        assert_eq!(
+            chat(r#"{"model":"m","messages":[{"role":"user","content":"\u0000"}]}"#),
+            is("invalid_json", "messages[0].content")
+        );
+        assert_eq!(chat(&"[".repeat(100_000)).1, "invalid_json");
+        assert_eq!(chat("[]").0, 400);
+        assert_eq!(refused(Operation::Embeddings, r#"{"model":"m","input":5}"#), is("invalid_type", "input"));
+        assert_eq!(
+            refused(Operation::Embeddings, r#"{"model":"m","input":"x","stream":true}"#),
+            is("invalid_request", "stream")
+        );
+    }
+}

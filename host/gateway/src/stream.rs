@@ -1,0 +1,223 @@
+//! Streams to the caller. Each owns the call's meter: when the caller goes away the stream is dropped, with it the
+//! upstream connection, and the account is closed.
+//!
+//! Whatever happens, a stream of events ends with a verdict: `[DONE]`, after an error event if it was cut short.
+//! Events are forwarded whole: a piece of one is held back until the rest has come, so that nothing is ever put into
+//! the middle of an event.
+
+mod tap;
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokle_runtime::exchange::Output;
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use hyper::body::Incoming as Upstream;
+use tokio::time::Instant;
+
+use crate::account::Meter;
+use crate::attempts::next_piece;
+use crate::decoding::Decoding;
+use crate::gateway::Gateway;
+use crate::refusal::Refusal;
+use tap::Tap;
+
+type ByteStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+
+const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
+
+/// An error, as an event of OpenAI's streams.
+fn error_event(refusal: &Refusal) -> Bytes {
+    let mut event = BytesMut::from(&b"data: "[..]);
+    // One line: the vendor's own body may have several.
+    match serde_json::from_slice::<serde_json::Value>(&refusal.json()) {
+        Ok(json) => event.extend_from_slice(json.to_string().as_bytes()),
+        Err(_) => event.extend_from_slice(&refusal.json()),
+    }
+    event.extend_from_slice(b"\n\ndata: [DONE]\n\n");
+    event.freeze()
+}
+
+fn too_long() -> Refusal {
+    Refusal::upstream(504, "upstream_timeout", "The stream took longer than is allowed.")
+}
+
+/// The provider's own events, untouched but for the usage chunk that the caller didn't ask for.
+pub(crate) fn native(body: Upstream, meter: Meter, strip_usage: bool, idle: Duration, left: Duration) -> ByteStream {
+    struct State {
+        body: Upstream,
+        meter: Meter,
+        tap: Tap,
+        ready: VecDeque<Bytes>,
+        ended: bool,
+    }
+    let deadline = Instant::now() + left;
+    let state = State { body, meter, tap: Tap::new(strip_usage), ready: VecDeque::new(), ended: false };
+    Box::pin(futures_util::stream::unfold(state, move |mut state| async move {
+        loop {
+            if let Some(bytes) = state.ready.pop_front() {
+                return Some((bytes, state));
+            }
+            if state.ended {
+                return None;
+            }
+            let next = tokio::time::timeout_at(deadline, next_piece(&mut state.body, idle)).await;
+            let verdict = match next.unwrap_or_else(|_| Err(too_long())) {
+                Ok(Some(piece)) => state.tap.feed(piece, &mut state.ready, &mut state.meter),
+                Ok(None) => state.tap.end(&mut state.ready).map(|()| true),
+                Err(refusal) if state.tap.is_done() => {
+                    tracing::debug!(code = %refusal.code, "the upstream broke off after its stream was complete");
+                    Ok(true)
+                }
+                Err(refusal) => Err(refusal),
+            };
+            match verdict {
+                Ok(false) => {}
+                Ok(true) => {
+                    state.ended = true;
+                    state.meter.complete();
+                }
+                Err(refusal) => {
+                    state.ended = true;
+                    state.meter.refuse(&refusal, Some(200));
+                    state.ready.push_back(error_event(&refusal));
+                }
+            }
+        }
+    }))
+}
+
+/// Bytes as they come, for what isn't read on the way. Cut short, it ends short: there is no form to say so in.
+pub(crate) fn relay(head: Vec<Bytes>, body: Upstream, meter: Meter, idle: Duration, left: Duration) -> ByteStream {
+    let deadline = Instant::now() + left;
+    let state = (VecDeque::from(head), body, meter, false);
+    Box::pin(futures_util::stream::unfold(state, move |(mut head, mut body, mut meter, ended)| async move {
+        meter.first_token();
+        if let Some(bytes) = head.pop_front() {
+            return Some((bytes, (head, body, meter, false)));
+        }
+        if ended {
+            return None;
+        }
+        let next = tokio::time::timeout_at(deadline, next_piece(&mut body, idle)).await;
+        match next.unwrap_or_else(|_| Err(too_long())) {
+            Ok(Some(bytes)) => Some((bytes, (head, body, meter, false))),
+            Ok(None) => {
+                meter.complete();
+                None
+            }
+            Err(refusal) => {
+                meter.refuse(&refusal, Some(200));
+                None
+            }
+        }
+    }))
+}
+
+/// What a plugin makes of its vendor's events.
+pub(crate) fn decoded(
+    gateway: Arc<Gateway>,
+    decoding: Decoding,
+    meter: Meter,
+    include_usage: bool,
+    left: Duration,
+) -> ByteStream {
+    let deadline = Instant::now() + left;
+    let state = (gateway, decoding, Written::new(meter, include_usage));
+    Box::pin(futures_util::stream::unfold(state, move |(gateway, mut decoding, mut written)| async move {
+        while !written.ended {
+            let next = tokio::time::timeout_at(deadline, decoding.next(&gateway)).await;
+            match next.unwrap_or_else(|_| Err(too_long())) {
+                Ok(Some(outputs)) => written.take(outputs),
+                Ok(None) => written.done(),
+                Err(refusal) => {
+                    if refusal.fault == crate::Fault::Plugin {
+                        written.meter.trap(decoding.candidate.connection.plugin.label());
+                    }
+                    written.fail(&refusal);
+                }
+            }
+            if written.ended {
+                let plugin = decoding.candidate.connection.plugin.label().clone();
+                let spent = decoding.instance.spent().time;
+                written.meter.plugin(&plugin, "decode", None, spent, &*gateway.parts.random);
+            }
+            if !written.bytes.is_empty() {
+                break;
+            }
+        }
+        let bytes = written.bytes.split().freeze();
+        (!bytes.is_empty()).then_some((bytes, (gateway, decoding, written)))
+    }))
+}
+
+/// An answer that needed no vendor: one event at a time, as a vendor's would come.
+pub(crate) fn local(outputs: Vec<Output>, meter: Meter, include_usage: bool) -> ByteStream {
+    let state = (VecDeque::from(outputs), Written::new(meter, include_usage));
+    Box::pin(futures_util::stream::unfold(state, |(mut outputs, mut written)| async move {
+        while written.bytes.is_empty() && !written.ended {
+            match outputs.pop_front() {
+                Some(output) => written.take(vec![output]),
+                None => written.done(),
+            }
+        }
+        let bytes = written.bytes.split().freeze();
+        (!bytes.is_empty()).then_some((bytes, (outputs, written)))
+    }))
+}
+
+/// Outputs, written as events.
+struct Written {
+    meter: Meter,
+    include_usage: bool,
+    bytes: BytesMut,
+    ended: bool,
+}
+
+impl Written {
+    fn new(meter: Meter, include_usage: bool) -> Self {
+        Self { meter, include_usage, bytes: BytesMut::new(), ended: false }
+    }
+
+    fn take(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Chunk(json) => self.chunk(&json),
+                Output::Bytes(bytes) => self.bytes.extend_from_slice(&bytes),
+                Output::Usage(entries) => self.meter.usage_entries(&entries),
+                Output::Failure(problem) => {
+                    self.fail(&Refusal::from_problem(problem));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn chunk(&mut self, json: &[u8]) {
+        let seen = tap::read_chunk(json, &mut self.meter);
+        if seen.usage_only && !self.include_usage {
+            return;
+        }
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(b"data: ");
+        self.bytes.extend_from_slice(json);
+        self.bytes.extend_from_slice(b"\n\n");
+        let written = self.bytes.get(start..).unwrap_or_default();
+        self.meter.output(written);
+    }
+
+    fn done(&mut self) {
+        self.ended = true;
+        self.meter.complete();
+        self.bytes.extend_from_slice(&DONE);
+    }
+
+    fn fail(&mut self, refusal: &Refusal) {
+        self.ended = true;
+        self.meter.refuse(refusal, Some(200));
+        self.bytes.extend_from_slice(&error_event(refusal));
+    }
+}

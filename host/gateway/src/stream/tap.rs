@@ -1,0 +1,216 @@
+//! Reads a canonical stream on its way past: token counts, the model, how it ended. Nothing is copied but an event
+//! that came in two reads, and nothing is changed but the usage chunk, taken out when the caller didn't ask for it.
+
+use std::collections::VecDeque;
+
+use brokle_core::json;
+use brokle_core::usage::Usage;
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::memmem;
+
+use super::DONE;
+use crate::account::Meter;
+use crate::refusal::Refusal;
+
+/// The largest event: 1 MiB.
+const MAX_EVENT: usize = 1 << 20;
+
+/// One stream's tap.
+#[derive(Debug)]
+pub(super) struct Tap {
+    strip_usage: bool,
+    /// An event whose end hasn't come.
+    pending: BytesMut,
+    /// `[DONE]` went past.
+    done: bool,
+    /// A choice has finished.
+    finished: bool,
+}
+
+impl Tap {
+    pub(super) fn new(strip_usage: bool) -> Self {
+        Self { strip_usage, pending: BytesMut::new(), done: false, finished: false }
+    }
+
+    /// Whether the stream is complete.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Takes a piece; complete events go to `ready`. True when the stream is complete.
+    ///
+    /// # Errors
+    /// An event too large, or an error event of the provider's, which is the end.
+    pub(super) fn feed(
+        &mut self,
+        piece: Bytes,
+        ready: &mut VecDeque<Bytes>,
+        meter: &mut Meter,
+    ) -> Result<bool, Refusal> {
+        let mut piece = piece;
+        if !self.pending.is_empty() {
+            self.pending.extend_from_slice(&piece);
+            piece = self.pending.split().freeze();
+        }
+        while !self.done {
+            let Some(end) = event_end(&piece) else { break };
+            let event = piece.split_to(end);
+            if self.event(&event, meter)? {
+                ready.push_back(event);
+            }
+        }
+        if self.done {
+            // What follows the end isn't the caller's business.
+            return Ok(true);
+        }
+        join(ready);
+        if piece.len() > MAX_EVENT {
+            return Err(Refusal::upstream(502, "upstream_error", "An event of the provider's is larger than 1 MiB."));
+        }
+        if piece.has_remaining() {
+            self.pending.extend_from_slice(&piece);
+        }
+        Ok(false)
+    }
+
+    /// The upstream has ended.
+    ///
+    /// # Errors
+    /// Too early.
+    pub(super) fn end(&mut self, ready: &mut VecDeque<Bytes>) -> Result<(), Refusal> {
+        if !self.done && !self.finished {
+            return Err(Refusal::upstream(502, "upstream_disconnected", "The provider's stream ended too early."));
+        }
+        if !self.done {
+            // Some servers leave it out; clients wait for it.
+            self.done = true;
+            ready.push_back(DONE);
+        }
+        Ok(())
+    }
+
+    /// Reads one event; false when it isn't for the caller.
+    fn event(&mut self, event: &[u8], meter: &mut Meter) -> Result<bool, Refusal> {
+        let Some(data) = data_of(event) else { return Ok(true) };
+        if data == b"[DONE]" {
+            self.done = true;
+            return Ok(true);
+        }
+        if data.starts_with(b"{\"error\"") {
+            let found = json::find(data, "/error/message").and_then(|range| data.get(range));
+            let message = found.and_then(|text| serde_json::from_slice::<String>(text).ok());
+            let message = message.unwrap_or_else(|| "The provider reported an error in its stream.".into());
+            let body = json::scan(data, |_, _| {}).is_ok().then(|| Bytes::copy_from_slice(data));
+            return Err(Refusal { body, ..Refusal::upstream(502, "upstream_error", message) });
+        }
+        let seen = read_chunk(data, meter);
+        self.finished |= seen.finished;
+        let forward = !(self.strip_usage && seen.usage_only);
+        if forward {
+            meter.output(event);
+        }
+        Ok(forward)
+    }
+}
+
+/// Adjacent slices of one read go out as one piece again where they touch; here, as few pieces as there are gaps.
+fn join(ready: &mut VecDeque<Bytes>) {
+    if ready.len() < 2 {
+        return;
+    }
+    let mut joined: VecDeque<Bytes> = VecDeque::with_capacity(1);
+    let mut buffer = BytesMut::with_capacity(ready.iter().map(Bytes::len).sum());
+    for event in ready.drain(..) {
+        buffer.extend_from_slice(&event);
+    }
+    joined.push_back(buffer.freeze());
+    *ready = joined;
+}
+
+/// What a chunk told.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Seen {
+    /// It carries usage and nothing else.
+    pub(super) usage_only: bool,
+    /// It ends a choice.
+    pub(super) finished: bool,
+}
+
+/// Reads one canonical chunk for the account.
+pub(super) fn read_chunk(data: &[u8], meter: &mut Meter) -> Seen {
+    let mut seen = Seen::default();
+    if let Some(usage) = usage_of(data) {
+        meter.usage(&usage);
+        let choices = json::find(data, "/choices").and_then(|range| data.get(range));
+        seen.usage_only = choices.is_some_and(|choices| json::elements(choices).is_empty());
+    }
+    if !seen.usage_only {
+        let mut served = None;
+        meter.note(|observation| {
+            if observation.first_token_us.is_none() {
+                served = json::find(data, "/model").and_then(|range| data.get(range));
+            }
+        });
+        if let Some(Ok(model)) = served.map(serde_json::from_slice::<String>) {
+            meter.note(|observation| observation.model_served = Some(model.into()));
+        }
+        meter.first_token();
+    }
+    if let Some(reason) = finish_of(data) {
+        seen.finished = true;
+        meter.note(|observation| {
+            observation.finish_reason.get_or_insert(reason.into());
+        });
+    }
+    seen
+}
+
+fn usage_of(data: &[u8]) -> Option<Usage> {
+    memmem::find(data, b"\"usage\"")?;
+    let range = json::find(data, "/usage")?;
+    let value: serde_json::Value = serde_json::from_slice(data.get(range)?).ok()?;
+    Usage::from_openai(&value)
+}
+
+fn finish_of(data: &[u8]) -> Option<String> {
+    let name = b"\"finish_reason\"";
+    let at = memmem::find(data, name)?;
+    let value = data.get(at + name.len()..)?.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+    // Null is by far the most frequent.
+    if !value.starts_with(b"\"") {
+        return None;
+    }
+    let end = value.iter().skip(1).position(|&byte| byte == b'"')?;
+    serde_json::from_slice(value.get(..end + 2)?).ok()
+}
+
+/// Where the first event ends, its blank line included. Any of the three line ends (WHATWG HTML).
+fn event_end(bytes: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let at = from + memchr::memchr2(b'\n', b'\r', bytes.get(from..)?)?;
+        let rest = bytes.get(at..)?;
+        let end = match rest {
+            [b'\r', b'\n', b'\r', b'\n', ..] => 4,
+            // A lone return before the end may be half of a line end.
+            [b'\r', b'\n', b'\n', ..] | [b'\n', b'\r', b'\n', ..] => 3,
+            [b'\n', b'\n', ..] | [b'\r', b'\r', ..] => 2,
+            [b'\r', b'\n', ..] => {
+                from = at + 2;
+                continue;
+            }
+            _ => {
+                from = at + 1;
+                continue;
+            }
+        };
+        return Some(at + end);
+    }
+}
+
+/// The data of an event with one data line, which is how chunks come.
+fn data_of(event: &[u8]) -> Option<&[u8]> {
+    let event = event.strip_prefix(b"\xef\xbb\xbf").unwrap_or(event);
+    let line = event.split(|&byte| byte == b'\n' || byte == b'\r').find_map(|line| line.strip_prefix(b"data:"))?;
+    Some(line.trim_ascii())
+}
