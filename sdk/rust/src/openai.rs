@@ -9,8 +9,8 @@ mod chat;
 mod chunk;
 
 pub use chat::{
-    AssistantMessage, ChatCompletion, ChatRequest, Choice, Content, FunctionCall, ImageUrl, Message, Part, Tool,
-    ToolCall, ToolFunction,
+    AssistantMessage, ChatCompletion, ChatRequest, Choice, Content, FunctionCall, ImageUrl, Message, Part,
+    Tool, ToolCall, ToolFunction,
 };
 pub use chunk::{ChatChunk, ChunkChoice, Delta, FunctionDelta, ToolCallDelta};
 

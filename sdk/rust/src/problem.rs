@@ -6,7 +6,15 @@ use crate::provider::{Call, ResponseHead};
 impl Problem {
     /// A problem of this kind; code, status and parameter follow from the kind.
     pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), code: None, param: None, status: None, retry_after_ms: None, body: None }
+        Self {
+            kind,
+            message: message.into(),
+            code: None,
+            param: None,
+            status: None,
+            retry_after_ms: None,
+            body: None,
+        }
     }
 
     /// The request is wrong in this field.
@@ -18,6 +26,11 @@ impl Problem {
     pub fn unsupported_operation(call: &Call) -> Self {
         let message = format!("This provider doesn't offer '{}'.", call.operation);
         Self::new(ProblemKind::Unsupported, message)
+    }
+
+    /// The vendor has nothing for this field.
+    pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { param: Some(param.into()), ..Self::new(ProblemKind::Unsupported, message) }
     }
 
     /// The vendor's answer can't be understood.

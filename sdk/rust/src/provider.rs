@@ -3,16 +3,16 @@
 use std::cell::RefCell;
 use std::marker::PhantomData;
 
-use crate::bindings::provider::exports::brokle::provider::adapter;
 use crate::bindings::provider::Guest as Lifecycle;
+use crate::bindings::provider::exports::brokle::provider::adapter;
 use crate::{ConfigProblem, Description, Problem};
 
-pub use crate::bindings::provider::brokle::provider::exchange::{
-    Auth, Body, BodyPlan, Call, ClientCredentialsAuth, Edit, Ending, ErrorOutcome, FormEdit, Frame, HeaderAuth,
-    NextRequest, OtherAuth, Output, Payload, Preparation, RenameField, ResponseHead, ResponsePlan, ServiceAccountAuth, SetEdit,
-    SetField, Sigv4Auth, UpstreamRequest,
-};
 pub use crate::bindings::common::{Header, UsageEntry};
+pub use crate::bindings::provider::brokle::provider::exchange::{
+    Auth, Body, BodyPlan, Call, ClientCredentialsAuth, Edit, Ending, ErrorOutcome, FormEdit, Frame,
+    HeaderAuth, NextRequest, OtherAuth, Output, Payload, Preparation, RenameField, ResponseHead,
+    ResponsePlan, ServiceAccountAuth, SetEdit, SetField, Sigv4Auth, UpstreamRequest,
+};
 
 /// A provider adapter. See the crate's documentation for a complete one.
 pub trait Provider: Sized + 'static {
@@ -175,8 +175,9 @@ impl Body {
     /// A problem that names what doesn't fit.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Problem> {
         let length = u32::try_from(self.size()).unwrap_or(u32::MAX);
-        serde_json::from_slice(&self.read(0, length))
-            .map_err(|error| Problem::invalid("", format!("The request doesn't have the expected form: {error}.")))
+        serde_json::from_slice(&self.read(0, length)).map_err(|error| {
+            Problem::invalid("", format!("The request doesn't have the expected form: {error}."))
+        })
     }
 
     /// One field, by RFC 6901 pointer, as your own type; `None` when it is missing or differs.
@@ -195,6 +196,10 @@ impl Output {
 /// Glue between [`Provider`] and the generated exports; named by [`export!`](crate::export).
 #[doc(hidden)]
 pub struct Component<P>(PhantomData<P>);
+
+/// Holds a native build to the trait; named by [`export!`](crate::export).
+#[doc(hidden)]
+pub fn used<P: Provider>() {}
 
 /// Glue for [`Decoder`].
 #[doc(hidden)]

@@ -2,8 +2,8 @@
 
 use std::marker::PhantomData;
 
-use crate::bindings::routing::exports::brokle::routing::policy;
 use crate::bindings::routing::Guest as Lifecycle;
+use crate::bindings::routing::exports::brokle::routing::policy;
 use crate::{ConfigProblem, Description, Problem};
 
 pub use crate::bindings::routing::brokle::routing::facts::{Candidate, Plan, Refusal, Request, Stats};
@@ -62,7 +62,10 @@ impl Plan {
     pub fn by_key(candidates: &[Candidate], key: impl Fn(&Candidate) -> f64, reason: &str) -> Self {
         let mut order: Vec<(usize, &Candidate)> = candidates.iter().enumerate().collect();
         order.sort_by(|(_, a), (_, b)| {
-            (!a.available).cmp(&!b.available).then(key(a).total_cmp(&key(b))).then(a.priority.cmp(&b.priority))
+            (!a.available)
+                .cmp(&!b.available)
+                .then(key(a).total_cmp(&key(b)))
+                .then(a.priority.cmp(&b.priority))
         });
         let order = order.into_iter().filter_map(|(index, _)| u32::try_from(index).ok()).collect();
         Self { order, reason: reason.to_owned() }
@@ -72,6 +75,10 @@ impl Plan {
 /// Glue between [`RoutingPolicy`] and the generated exports; named by [`export!`](crate::export).
 #[doc(hidden)]
 pub struct Component<P>(PhantomData<P>);
+
+/// Holds a native build to the trait; named by [`export!`](crate::export).
+#[doc(hidden)]
+pub fn used<P: RoutingPolicy>() {}
 
 impl<P: RoutingPolicy> policy::Guest for Component<P> {
     fn decide(request: Request, candidates: Vec<Candidate>) -> Result<Plan, Refusal> {
