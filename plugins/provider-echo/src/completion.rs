@@ -1,8 +1,9 @@
 //! `completions`: the prompt again, as text.
 
 use brokle_plugin::Problem;
+use brokle_plugin::openai::Usage;
 use brokle_plugin::provider::{Call, Output};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::chat::{Ended, cut, stop_sequences};
@@ -23,6 +24,18 @@ pub(crate) struct Request {
     suffix: Option<String>,
     #[serde(default)]
     stream_options: Option<Value>,
+}
+
+/// An answer or a chunk of one: they have the same form.
+#[derive(Serialize)]
+struct Document<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
 }
 
 #[derive(Deserialize)]
@@ -66,7 +79,14 @@ pub(crate) fn answer(call: &Call, request: &Request) -> Result<Vec<Output>, Prob
     }
     let usage = write::usage(prompts.iter().map(|prompt| tokens::count(prompt)).sum(), output);
     let id = write::id("cmpl", call);
-    let document = |choices: Vec<Value>| json!({"id": id, "object": "text_completion", "created": call.created, "model": call.model, "choices": choices});
+    let document = |choices: Vec<Value>, usage: Option<&Usage>| Document {
+        id: &id,
+        object: "text_completion",
+        created: call.created,
+        model: &call.model,
+        choices,
+        usage: usage.cloned(),
+    };
     let choice = |index: usize, text: &str, finish_reason: Option<&str>| json!({"index": index, "text": text, "logprobs": null, "finish_reason": finish_reason});
     let mut outputs = vec![write::entries(&usage)];
     if !call.streaming {
@@ -74,21 +94,19 @@ pub(crate) fn answer(call: &Call, request: &Request) -> Result<Vec<Output>, Prob
             .iter()
             .enumerate()
             .map(|(index, Ended { text, reason })| choice(index, text, Some(*reason)));
-        let mut whole = document(all.collect());
-        whole["usage"] = json!(usage);
-        outputs.push(Output::json(&whole));
+        outputs.push(Output::json(&document(all.collect(), Some(&usage))));
         return Ok(outputs);
     }
     for (index, Ended { text, reason }) in choices.iter().enumerate() {
         outputs.extend(
-            tokens::words(text).iter().map(|word| Output::json(&document(vec![choice(index, word, None)]))),
+            tokens::words(text)
+                .iter()
+                .map(|word| Output::json(&document(vec![choice(index, word, None)], None))),
         );
-        outputs.push(Output::json(&document(vec![choice(index, "", Some(*reason))])));
+        outputs.push(Output::json(&document(vec![choice(index, "", Some(*reason))], None)));
     }
     if crate::chat::wants_usage(request.stream_options.as_ref()) {
-        let mut last = document(Vec::new());
-        last["usage"] = json!(usage);
-        outputs.push(Output::json(&last));
+        outputs.push(Output::json(&document(Vec::new(), Some(&usage))));
     }
     Ok(outputs)
 }
