@@ -55,6 +55,12 @@ macro_rules! ids {
             pub fn as_u128(self) -> u128 {
                 self.0.into()
             }
+
+            /// The id that [`as_u128`](Self::as_u128) gave this number.
+            #[must_use]
+            pub const fn from_u128(number: u128) -> Self {
+                Self(Ulid(number))
+            }
         }
 
         impl fmt::Display for $name {
@@ -139,6 +145,7 @@ mod tests {
         assert_eq!(serde_json::to_string(&id).unwrap(), format!("\"{text}\""));
         assert_eq!(serde_json::from_str::<ApiKeyId>(&format!("\"{text}\"")).unwrap(), id);
         assert_eq!(ApiKeyId::try_from(text.to_owned()), Ok(id));
+        assert_eq!(ApiKeyId::from_u128(id.as_u128()), id);
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod ids;
 pub mod json;
 pub mod money;
+pub mod observation;
 pub mod random;
 pub mod tenancy;
 pub mod usage;

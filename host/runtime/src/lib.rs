@@ -1,1 +1,39 @@
-//! The sandbox.
+//! The sandbox: loads components, gives each request a fresh instance, and bounds what it may use.
+//!
+//! # What holds
+//! - One engine configuration for everything that compiles or runs ([`engine`]).
+//! - A component is inspected before it is compiled: manifest, versions, imports ([`manifest`],
+//!   [`load`]). An import that the host doesn't offer is refused by name.
+//! - Compiled code comes from this host or from nowhere: the cache is authenticated ([`cache`]).
+//! - A fresh instance for each request, in a store of its own that is dropped after any error
+//!   ([`instance`]). No instance ever serves two requests.
+//! - Memory, time, host-call bytes, handles, stack and log lines are bounded ([`limits`]).
+//! - WASI is there in name only ([`wasi`]): no files, sockets, clocks, environment or randomness.
+
+mod bindings;
+mod body;
+mod builtin;
+mod cache;
+mod engine;
+mod error;
+mod instance;
+mod limits;
+mod load;
+mod manifest;
+mod policy;
+mod provider;
+mod wasi;
+
+pub use bindings::common::{Header, Problem, ProblemKind, UsageEntry};
+pub use bindings::provider::brokle::provider::exchange;
+pub use bindings::routing::brokle::routing::facts;
+pub use body::Body;
+pub use builtin::Builtin;
+pub use engine::{Runtime, RuntimeConfig};
+pub use error::{Fault, LoadError, PluginError};
+pub use instance::{CallContext, Spent};
+pub use limits::Limits;
+pub use load::{Inspection, inspect};
+pub use manifest::{Kind, Manifest, ProviderManifest};
+pub use policy::PolicyPlugin;
+pub use provider::{ProviderInstance, ProviderPlugin};

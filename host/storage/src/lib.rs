@@ -1,3 +1,4 @@
 //! Where things are kept.
 
+pub mod observations;
 pub mod sql;

@@ -1,1 +1,36 @@
-//! What happened.
+//! Observations on their way from a request to the analytics database.
+//!
+//! ```text
+//! record() ──memory──▶ collector ──one row per batch──▶ queue.db ──▶ drainer ──▶ AnalyticsStore
+//!  never waits          20 ms, FULL                     durable       250 ms      idempotent
+//! ```
+//!
+//! [`Recorder::record`] counts and hands over; it takes no lock and makes no system call but, once per batch, the one
+//! that wakes the collector. The **collector** (an OS thread) sleeps until something comes, lets [`WINDOW`] pass so that
+//! others can join, and commits what is there as one row of `queue.db` (`synchronous=FULL`): from here on it survives a
+//! power cut. The **drainer** (another OS thread) takes batches in order, inserts their rows into the analytics database
+//! and only then deletes them from the queue. A crash in between means that rows come again; the database takes each
+//! once. So whatever was committed arrives exactly once.
+//!
+//! When things go wrong:
+//! - **Too much at once**: more than [`Options::max_rows`] or [`Options::max_bytes`] in memory. What comes on top is
+//!   dropped and counted ([`Stats::dropped`]), and logged once per 10 s. Requests never wait for telemetry.
+//! - **The queue's disk is full or broken**: the collector keeps its batch and tries again (100 ms, doubling to 5 s);
+//!   memory fills up to the bound.
+//! - **The analytics database is**: batches stay in the queue, which grows on disk; same backoff.
+//! - **A row can't be stored**: the batch is halved until the row is alone; it goes to `dead_letters` in `queue.db` with
+//!   the reason, its neighbors are stored. [`Recorder::dead_letters`] lists them, [`Recorder::redrive`] tries one again.
+//! - **A crash**: what is in memory is lost: at most the last [`WINDOW`] and what arrives during a commit.
+
+mod collector;
+mod drainer;
+mod frame;
+mod progress;
+mod queue;
+mod recorder;
+mod shared;
+
+pub use self::collector::{MAX_BATCH_BYTES, MAX_BATCH_ROWS, WINDOW};
+pub use self::drainer::{MAX_ROUND_ROWS, ROUND};
+pub use self::queue::{DeadLetter, QueueError};
+pub use self::recorder::{Options, Recorder, Stats};

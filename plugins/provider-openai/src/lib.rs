@@ -32,7 +32,16 @@ impl Provider for OpenAi {
         Description::provider([
             (
                 "chat.completions",
-                &["stream", "tools", "parallel_tool_calls", "vision", "json_schema", "reasoning", "audio", "logprobs"][..],
+                &[
+                    "stream",
+                    "tools",
+                    "parallel_tool_calls",
+                    "vision",
+                    "json_schema",
+                    "reasoning",
+                    "audio",
+                    "logprobs",
+                ][..],
             ),
             ("completions", &["stream", "logprobs"]),
             ("embeddings", &["base64", "dimensions"]),
@@ -79,7 +88,8 @@ fn options(json: &[u8]) -> Result<Options, Problem> {
     if json == b"{}" {
         return Ok(Options::default());
     }
-    serde_json::from_slice(json).map_err(|error| Problem::invalid("", format!("The connection's options: {error}.")))
+    serde_json::from_slice(json)
+        .map_err(|error| Problem::invalid("", format!("The connection's options: {error}.")))
 }
 
 brokle_plugin::export!(provider: OpenAi);

@@ -1,13 +1,6 @@
 //! The generated bindings. Use the traits and types of the other modules instead.
-#![expect(missing_docs, reason = "generated from the WIT, which has the documentation")]
-#![allow(
-    unsafe_code,
-    clippy::all,
-    clippy::pedantic,
-    clippy::restriction,
-    unreachable_pub,
-    reason = "generated"
-)]
+#![allow(missing_docs, unsafe_code, reason = "generated from the WIT, which has the documentation")]
+#![allow(clippy::all, clippy::pedantic, clippy::restriction, unreachable_pub, reason = "generated")]
 
 pub mod provider {
     wit_bindgen::generate!({

@@ -108,7 +108,10 @@ pub(super) fn skip_value(scanner: &mut Scanner<'_>) -> Option<()> {
             }
             b',' | b':' => return None,
             _ => {
-                while !matches!(scanner.peek(), None | Some(b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t')) {
+                while !matches!(
+                    scanner.peek(),
+                    None | Some(b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t')
+                ) {
                     scanner.advance();
                 }
             }

@@ -360,9 +360,15 @@ mod tests {
 
     #[test]
     fn members_of_the_top_level_only() {
-        let found = members(r#" { "model" : "a" ,"messages":[{"model":"no"},{}],"n":-1.5e3,"e":{},"l":[] } "#);
-        let expected =
-            [("model", r#""a""#), ("messages", r#"[{"model":"no"},{}]"#), ("n", "-1.5e3"), ("e", "{}"), ("l", "[]")];
+        let found =
+            members(r#" { "model" : "a" ,"messages":[{"model":"no"},{}],"n":-1.5e3,"e":{},"l":[] } "#);
+        let expected = [
+            ("model", r#""a""#),
+            ("messages", r#"[{"model":"no"},{}]"#),
+            ("n", "-1.5e3"),
+            ("e", "{}"),
+            ("l", "[]"),
+        ];
         assert_eq!(found, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
         assert!(members("[{\"a\":1}]").is_empty());
     }

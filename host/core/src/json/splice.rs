@@ -30,12 +30,15 @@ pub enum EditError {
     Value(String),
 }
 
+/// What is replaced, and by what.
+type Piece = (Range<usize>, Vec<u8>);
+
 /// A document as slices of the original with new pieces in between.
 #[derive(Debug)]
 pub struct Splices<'a> {
     original: Cow<'a, [u8]>,
     /// In order, not overlapping.
-    pieces: Vec<(Range<usize>, Vec<u8>)>,
+    pieces: Vec<Piece>,
 }
 
 impl<'a> Splices<'a> {
@@ -121,7 +124,7 @@ impl<'a> Splices<'a> {
     }
 
     /// The range that a change replaces, and with what.
-    fn locate(&self, change: &Change<'_>) -> Result<Option<(Range<usize>, Vec<u8>)>, EditError> {
+    fn locate(&self, change: &Change<'_>) -> Result<Option<Piece>, EditError> {
         match change {
             Change::Set(pointer, value) => {
                 if super::scan(value, |_, _| {}).is_err() {
@@ -145,7 +148,7 @@ impl<'a> Splices<'a> {
 }
 
 /// Where a missing value goes: just before the end of the deepest container that is there.
-fn insertion(document: &[u8], tokens: &[String], value: &[u8]) -> Option<(Range<usize>, Vec<u8>)> {
+fn insertion(document: &[u8], tokens: &[String], value: &[u8]) -> Option<Piece> {
     let mut present = 0;
     let mut scanner = Scanner::at(document, 0);
     let mut container = 0;
@@ -241,10 +244,7 @@ mod tests {
         let splices = Splices::apply(document.as_bytes(), changes).unwrap();
         let whole = String::from_utf8(splices.to_vec()).unwrap();
         assert_eq!(splices.len(), whole.len());
-        let parts = splices.parts(
-            |range| document[range].to_owned(),
-            |new| String::from_utf8(new).unwrap(),
-        );
+        let parts = splices.parts(|range| document[range].to_owned(), |new| String::from_utf8(new).unwrap());
         assert_eq!(parts.concat(), whole);
         whole
     }
@@ -286,7 +286,9 @@ mod tests {
     #[test]
     fn equal_is_unchanged_and_bad_is_refused() {
         let document = br#"{"stream_options":{"include_usage":true},"s":"x"}"#;
-        assert!(Splices::apply(document, &[set("/stream_options/include_usage", "true")]).unwrap().is_unchanged());
+        assert!(
+            Splices::apply(document, &[set("/stream_options/include_usage", "true")]).unwrap().is_unchanged()
+        );
         let refused = |change| Splices::apply(document, &[change]).unwrap_err();
         assert_eq!(refused(set("/s/deeper", "1")), EditError::Path("/s/deeper".into()));
         assert_eq!(refused(set("no-slash", "1")), EditError::Pointer("no-slash".into()));

@@ -1,0 +1,36 @@
+//! Bindings generated from `wit/`: one module for each world and contract version.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated"
+)]
+
+pub mod provider {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types", "../../wit/host", "../../wit/provider"],
+        world: "brokle:provider/provider",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: { "brokle:provider/exchange.body": crate::body::Body },
+        additional_derives: [PartialEq],
+    });
+}
+
+pub mod routing {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types", "../../wit/host", "../../wit/routing"],
+        world: "brokle:routing/routing-policy",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: {
+            "brokle:types/common": crate::bindings::provider::brokle::types::common,
+            "brokle:host/log": crate::bindings::provider::brokle::host::log,
+            "brokle:host/config": crate::bindings::provider::brokle::host::config,
+        },
+    });
+}
+
+pub use provider::brokle::types::common;

@@ -1,0 +1,271 @@
+//! One sandbox: a store, an instance in it, and the guard around every call.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::component::Resource;
+use wasmtime::{Store, Trap, UpdateDeadline};
+
+use crate::bindings::common;
+use crate::bindings::provider::brokle::{host, provider::exchange};
+use crate::body::Body;
+use crate::engine::Runtime;
+use crate::error::{Fault, PluginError};
+use crate::limits::{Growth, Limits};
+
+/// What an instance is told beside its arguments.
+#[derive(Debug, Clone, Default)]
+pub struct CallContext {
+    /// The plugin's configuration, a JSON object; empty means `{}`.
+    pub config: Arc<[u8]>,
+}
+
+/// What a plugin cost in one request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Exports called.
+    pub calls: u32,
+    /// Time in them, the making of the instance included.
+    pub time: Duration,
+}
+
+/// Everything that an instance can reach in the host.
+pub(crate) struct State {
+    pub(crate) growth: Growth,
+    pub(crate) log: LogSink,
+    config: Arc<[u8]>,
+    body: Option<Body>,
+    ticks_left: u32,
+    out_of_time: bool,
+}
+
+/// A store with its limits. Whoever holds it holds one of the runtime's slots.
+pub(crate) struct Session {
+    pub(crate) store: Store<State>,
+    pub(crate) label: Arc<str>,
+    pub(crate) limits: Limits,
+    pub(crate) spent: Spent,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Session {
+    /// A store for one request.
+    ///
+    /// # Errors
+    /// [`Fault::Busy`]: every slot is taken. Not waited for: a queue here would be one without
+    /// bound or deadline.
+    pub(crate) fn open(
+        runtime: &Runtime,
+        label: &Arc<str>,
+        limits: Limits,
+        context: CallContext,
+    ) -> Result<Self, PluginError> {
+        let slot = runtime.slots.clone().try_acquire_owned().map_err(|_| PluginError {
+            plugin: label.clone(),
+            export: "instantiate",
+            fault: Fault::Busy,
+        })?;
+        let state = State {
+            growth: Growth::new(&limits),
+            log: LogSink { label: label.clone(), lines: limits.log_lines, bytes: limits.log_bytes },
+            config: context.config,
+            body: None,
+            ticks_left: 0,
+            out_of_time: false,
+        };
+        let mut store = Store::new(&runtime.engine, state);
+        store.limiter(|state| &mut state.growth);
+        store.set_hostcall_fuel(limits.hostcall_fuel);
+        store.set_max_component_handles(limits.handles);
+        // At each tick the guest gives its thread back, so that busy guests can't hold them all.
+        store.epoch_deadline_callback(|mut context| {
+            let state = context.data_mut();
+            state.ticks_left = state.ticks_left.saturating_sub(1);
+            if state.ticks_left == 0 {
+                state.out_of_time = true;
+                return Ok(UpdateDeadline::Interrupt);
+            }
+            Ok(UpdateDeadline::Yield(1))
+        });
+        let mut session = Self { store, label: label.clone(), limits, spent: Spent::default(), _slot: slot };
+        session.begin();
+        Ok(session)
+    }
+
+    /// A new call: the CPU budget is whole again.
+    pub(crate) fn begin(&mut self) {
+        let ticks = self.limits.ticks();
+        self.store.data_mut().ticks_left = ticks;
+        self.store.set_epoch_deadline(1);
+    }
+
+    /// Lends the caller's body; the handle is for the call's arguments.
+    pub(crate) fn lend(&mut self, body: Body) -> Resource<Body> {
+        self.store.data_mut().body = Some(body);
+        Resource::new_borrow(0)
+    }
+
+    /// The call is over: its time is booked, its failure named and logged.
+    pub(crate) fn end<R>(
+        &mut self,
+        export: &'static str,
+        started: Instant,
+        outcome: Result<wasmtime::Result<R>, tokio::time::error::Elapsed>,
+    ) -> Result<R, PluginError> {
+        self.spent.calls += 1;
+        self.spent.time += started.elapsed();
+        let fault = match outcome {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => {
+                let fault = self.fault_of(&error);
+                // Its chain holds the guest's frames, with names.
+                tracing::error!(plugin = %self.label, export, class = fault.class(), "plugin failed: {error:?}");
+                fault
+            }
+            Err(_) => {
+                let fault = Fault::Deadline(self.limits.deadline.as_millis());
+                tracing::error!(plugin = %self.label, export, class = fault.class(), "plugin failed: {fault}");
+                fault
+            }
+        };
+        Err(PluginError { plugin: self.label.clone(), export, fault })
+    }
+
+    fn fault_of(&self, error: &wasmtime::Error) -> Fault {
+        let state = self.store.data();
+        if state.out_of_time {
+            return Fault::Cpu(self.limits.cpu.as_millis());
+        }
+        if state.growth.refused_memory {
+            return Fault::Memory(self.limits.memory);
+        }
+        if state.growth.refused_table {
+            return Fault::Table(self.limits.table_elements);
+        }
+        let root = error.root_cause().to_string();
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::StackOverflow) => Fault::Stack,
+            // A Rust guest runs out of its own stack first, which reads as a bad access.
+            Some(Trap::MemoryOutOfBounds) => Fault::Trap(format!("{root}; often a stack overflow")),
+            _ if root.contains("fuel allocated for hostcalls") => {
+                Fault::HostcallFuel(self.limits.hostcall_fuel)
+            }
+            _ if root.contains("store handle limit exceeded") => Fault::Handles(self.limits.handles),
+            _ => Fault::Trap(root),
+        }
+    }
+}
+
+/// Runs one export under the deadline. Dropping the future that this awaits poisons the store,
+/// which is why every caller gives its instance up on an error.
+macro_rules! guarded {
+    ($session:expr, $export:literal, $call:expr) => {{
+        let started = std::time::Instant::now();
+        $session.begin();
+        let deadline = $session.limits.deadline;
+        let outcome = tokio::time::timeout(deadline, $call).await;
+        $session.end($export, started, outcome)
+    }};
+}
+pub(crate) use guarded;
+
+/// Where a plugin's lines go, while any are left.
+pub(crate) struct LogSink {
+    label: Arc<str>,
+    lines: u32,
+    bytes: usize,
+}
+
+impl LogSink {
+    fn admit(&mut self, bytes: usize) -> bool {
+        if self.lines == 0 || self.bytes < bytes {
+            return false;
+        }
+        self.lines -= 1;
+        self.bytes -= bytes;
+        true
+    }
+
+    /// A line on standard output or error: a panic's message, most often.
+    pub(crate) fn output(&mut self, text: &str) {
+        let text = text.trim_end();
+        if !text.is_empty() && self.admit(text.len()) {
+            tracing::warn!(plugin = %self.label, "plugin output: {}", text.escape_debug());
+        }
+    }
+
+    fn line(&mut self, level: host::log::Level, message: &str, fields: &[host::log::Field]) {
+        let size =
+            message.len() + fields.iter().map(|field| field.name.len() + field.value.len()).sum::<usize>();
+        if !self.admit(size) {
+            return;
+        }
+        let mut text = message.escape_debug().to_string();
+        for field in fields {
+            text.push_str(&format!(" {}={}", field.name.escape_debug(), field.value.escape_debug()));
+        }
+        let plugin = &self.label;
+        match level {
+            host::log::Level::Error => tracing::error!(%plugin, "{text}"),
+            host::log::Level::Warn => tracing::warn!(%plugin, "{text}"),
+            host::log::Level::Info => tracing::info!(%plugin, "{text}"),
+            host::log::Level::Debug => tracing::debug!(%plugin, "{text}"),
+            host::log::Level::Trace => tracing::trace!(%plugin, "{text}"),
+        }
+    }
+}
+
+impl State {
+    fn config(&self) -> &[u8] {
+        if self.config.is_empty() { b"{}" } else { &self.config }
+    }
+}
+
+impl common::Host for State {}
+impl exchange::Host for State {}
+
+impl host::log::Host for State {
+    fn log(
+        &mut self,
+        level: host::log::Level,
+        message: String,
+        fields: Vec<host::log::Field>,
+    ) -> wasmtime::Result<()> {
+        self.log.line(level, &message, &fields);
+        Ok(())
+    }
+}
+
+impl host::config::Host for State {
+    fn get(&mut self) -> wasmtime::Result<Vec<u8>> {
+        Ok(self.config().to_vec())
+    }
+
+    fn value(&mut self, pointer: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        let config = self.config();
+        Ok(brokle_core::json::find(config, &pointer).and_then(|range| config.get(range)).map(<[u8]>::to_vec))
+    }
+}
+
+impl exchange::HostBody for State {
+    fn size(&mut self, _: Resource<Body>) -> wasmtime::Result<u64> {
+        Ok(self.body.as_ref().map_or(0, Body::size))
+    }
+
+    fn read(&mut self, _: Resource<Body>, offset: u64, length: u32) -> wasmtime::Result<Vec<u8>> {
+        Ok(self.body.as_ref().map(|body| body.read(offset, length)).unwrap_or_default())
+    }
+
+    fn get(&mut self, _: Resource<Body>, pointer: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        Ok(self.body.as_ref().and_then(|body| body.get(&pointer)))
+    }
+
+    fn form_field(&mut self, _: Resource<Body>, _name: String) -> wasmtime::Result<Option<String>> {
+        Ok(None)
+    }
+
+    fn drop(&mut self, _: Resource<Body>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}

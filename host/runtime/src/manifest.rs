@@ -1,0 +1,140 @@
+//! What a component says of itself, in custom sections that are read before anything is compiled.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::LoadError;
+
+/// The `brokle:manifest` section: the plugin's `plugin.json`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Globally unique, dotted, lower case: `brokle.provider-openai`.
+    pub id: String,
+    /// SemVer; the crate's own version.
+    pub version: semver::Version,
+    /// The role.
+    pub kind: Kind,
+    /// The contract: `brokle:provider@0.1.0`.
+    pub wit: String,
+    /// The short name by which requests and configuration call it: `openai`.
+    pub name: String,
+    /// For people.
+    #[serde(default)]
+    pub title: String,
+    /// One sentence for people.
+    #[serde(default)]
+    pub description: String,
+    /// SPDX expression.
+    #[serde(default)]
+    pub license: String,
+    /// For providers.
+    #[serde(default)]
+    pub provider: Option<ProviderManifest>,
+    /// JSON Schema of a connection's options.
+    #[serde(default)]
+    pub options: Option<serde_json::Value>,
+    /// JSON Schema of the plugin's configuration.
+    #[serde(default)]
+    pub config: Option<serde_json::Value>,
+}
+
+/// The role of a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// `brokle:provider/provider`
+    Provider,
+    /// `brokle:routing/routing-policy`
+    RoutingPolicy,
+}
+
+impl Kind {
+    /// The package whose world this role implements.
+    pub fn package(self) -> &'static str {
+        match self {
+            Self::Provider => "brokle:provider",
+            Self::RoutingPolicy => "brokle:routing",
+        }
+    }
+}
+
+/// What a provider needs to be connected.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderManifest {
+    /// Where the vendor is; connections may say otherwise.
+    #[serde(default)]
+    pub base_url: Option<String>,
+    /// The environment variable that makes a default connection.
+    #[serde(default)]
+    pub api_key_env: Option<String>,
+    /// The environment variable that points the default connection elsewhere.
+    #[serde(default)]
+    pub base_url_env: Option<String>,
+    /// The provider's name in the model catalogue, when it isn't the plugin's.
+    #[serde(default)]
+    pub catalogue: Option<String>,
+    /// Answers without a vendor: needs no base URL and no credential.
+    #[serde(default)]
+    pub offline: bool,
+}
+
+/// The `brokle:abi` section: the SDK's stamp.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Abi {
+    /// `brokle-plugin/0.1.0`
+    pub sdk: String,
+    /// The crate that was built.
+    pub package: String,
+    /// Its version.
+    pub version: semver::Version,
+}
+
+impl Manifest {
+    /// `id version`, as errors and logs name it.
+    pub fn label(&self) -> String {
+        format!("{} {}", self.id, self.version)
+    }
+
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, LoadError> {
+        let manifest: Self =
+            serde_json::from_slice(json).map_err(|error| LoadError::Manifest(error.to_string()))?;
+        let plain = |text: &str, extra: &str| {
+            (1..=128).contains(&text.len())
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || extra.as_bytes().contains(&b))
+        };
+        if !plain(&manifest.id, ".-_") {
+            return Err(LoadError::Manifest(format!(
+                "'{}' is no id: a-z, 0-9, '.', '-' and '_'",
+                manifest.id
+            )));
+        }
+        if !plain(&manifest.name, "-_") {
+            return Err(LoadError::Manifest(format!(
+                "'{}' is no name: a-z, 0-9, '-' and '_'",
+                manifest.name
+            )));
+        }
+        Ok(manifest)
+    }
+
+    /// Whether the contract is one that this host speaks: 0.1.
+    pub(crate) fn check_contract(&self) -> Result<(), LoadError> {
+        let supported = self
+            .wit
+            .split_once('@')
+            .filter(|(package, _)| *package == self.kind.package())
+            .and_then(|(_, version)| semver::Version::parse(version).ok())
+            .is_some_and(|version| (version.major, version.minor) == (0, 1) && version.pre.is_empty());
+        if supported {
+            return Ok(());
+        }
+        Err(LoadError::Abi {
+            plugin: self.label(),
+            wants: self.wit.clone(),
+            offers: format!("{}@0.1.x", self.kind.package()),
+        })
+    }
+}

@@ -1,0 +1,105 @@
+//! Where observations are kept and looked up: the analytics database.
+//!
+//! [`AnalyticsStore`] is the port. [`sqlite`] is the embedded one: a file per month, no server.
+//!
+//! **Tenancy.** Every query takes the project and names it in its SQL. A trace of another project and one that never
+//! was answer the same.
+//!
+//! **Exactly once.** Whoever writes may write the same observation again (a queue redelivers after a crash): the pair of
+//! trace and span id is unique within a project, the first one stays, and sums count only rows that were really
+//! inserted.
+
+mod cursor;
+mod filter;
+mod month;
+mod rollup;
+pub mod sqlite;
+mod tree;
+mod view;
+
+use std::fmt::Debug;
+use std::pin::Pin;
+
+use brokle_core::ids::ProjectId;
+use brokle_core::observation::{Observation, TraceId};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+pub use self::cursor::{Cursor, ParseCursorError};
+pub use self::filter::TraceFilter;
+pub use self::month::Month;
+pub use self::rollup::{Rollup, RollupKey, Sums};
+pub use self::sqlite::SqliteObservations;
+pub use self::view::{ErrorView, Node, Summary, Trace, UsageView};
+
+/// How many rows a list answers unless told.
+pub const DEFAULT_LIMIT: u32 = 50;
+/// How many rows a list answers at most.
+pub const MAX_LIMIT: u32 = 100;
+/// How many rows of one trace are answered at most; steps come on top.
+pub const MAX_TRACE_ROWS: u32 = 10_000;
+
+/// What an [`AnalyticsStore`] answers later.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, AnalyticsError>> + Send + 'a>>;
+
+/// A failed call to the analytics database.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalyticsError {
+    /// It can't be reached, its disk is full or its file is damaged: keep the rows and try again later.
+    #[error("the analytics database is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// At least one of the rows can never be stored; the others could be without it.
+    #[error("the analytics database refuses a row")]
+    Rejected(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A stored value can't be read.
+    #[error("a stored observation can't be read")]
+    Corrupt(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What became of the rows that were given to [`AnalyticsStore::insert`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inserted {
+    /// Rows that are there now and weren't before.
+    pub rows: u64,
+    /// Rows that had been there already.
+    pub duplicates: u64,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, Serialize)]
+pub struct Page<T> {
+    /// The rows, newest first.
+    pub data: Vec<T>,
+    /// Where the next page begins; none when this is the last.
+    pub next_cursor: Option<Cursor>,
+}
+
+/// A database of observations.
+pub trait AnalyticsStore: Send + Sync + Debug {
+    /// Stores the rows durably; those that are there already stay as they are. Blocks: for a thread of its own, never
+    /// for a worker of the async runtime. `inserted` grows by what is durable, also when an error follows.
+    ///
+    /// # Errors
+    /// [`AnalyticsError::Unavailable`]: the same call may succeed later. [`AnalyticsError::Rejected`]: it never will,
+    /// though parts of the batch may.
+    fn insert(&self, batch: &[Observation], inserted: &mut Inserted) -> Result<(), AnalyticsError>;
+
+    /// The project's calls and spans that pass the filter, newest first. `limit` is cut to 1 to [`MAX_LIMIT`]. Rows that
+    /// arrive between two pages neither repeat nor hide any that was there.
+    fn list(
+        &self,
+        project: ProjectId,
+        filter: TraceFilter,
+        limit: u32,
+        cursor: Option<Cursor>,
+    ) -> Answer<'_, Page<Summary>>;
+
+    /// Everything of one trace as a tree, or none if the project has no such trace.
+    fn trace(&self, project: ProjectId, trace_id: TraceId) -> Answer<'_, Option<Trace>>;
+
+    /// The project's hourly sums of hours that begin in `from..to`, oldest first.
+    fn rollups(&self, project: ProjectId, from: DateTime<Utc>, to: DateTime<Utc>) -> Answer<'_, Vec<Rollup>>;
+
+    /// Deletes every project's observations of the months before `before`, and tells which months had any.
+    fn retain(&self, before: Month) -> Answer<'_, Vec<Month>>;
+}

@@ -1,0 +1,150 @@
+//! The embedded analytics database: SQLite, a file per month.
+//!
+//! `observations-YYYYMM.db` holds the observations that began in that month (UTC), so that indexes stay bounded and
+//! retention is deleting a file. WAL mode; the one writer commits with `synchronous=FULL`: what
+//! [`insert`](AnalyticsStore::insert) has answered survives a power cut, and a queue may forget it. Readers have
+//! read-only connections of their own on blocking threads, [`MAX_READS`] at a time, and never wait for the writer.
+//!
+//! Rows are appended (`INTEGER PRIMARY KEY`): random trace ids only hit one index, `UNIQUE(project, trace_id, span_id)`.
+//! The list's index begins with `(project, start_us, rid)` and covers every filter, so that rows are fetched only for
+//! what is answered. Bodies are in an append table of their own, zstd level 1 where that makes them smaller. Hourly sums
+//! are updated in the transaction that inserts, from the rows that were really inserted.
+
+mod body;
+mod columns;
+mod files;
+mod list;
+mod reader;
+mod rollups;
+mod schema;
+mod trace;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use brokle_core::ids::ProjectId;
+use brokle_core::observation::{Observation, TraceId};
+use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use self::reader::Readers;
+use self::writer::Writer;
+use super::{
+    AnalyticsError, AnalyticsStore, Answer, Cursor, Inserted, Month, Page, Rollup, Summary, Trace,
+    TraceFilter,
+};
+
+/// Reads that run at the same time; others wait.
+pub const MAX_READS: usize = 8;
+
+/// The month files of one directory. Clones share them. There must be only one of it per directory that writes.
+#[derive(Clone, Debug)]
+pub struct SqliteObservations {
+    readers: Arc<Readers>,
+    writer: Arc<Mutex<Writer>>,
+    permits: Arc<Semaphore>,
+}
+
+impl SqliteObservations {
+    /// Opens the directory, which is created (mode 0700) if it isn't there. Files are opened when they are needed.
+    ///
+    /// # Errors
+    /// When the directory can't be created.
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, AnalyticsError> {
+        let directory = directory.into();
+        files::create_directory(&directory)?;
+        Ok(Self {
+            readers: Arc::new(Readers::new(directory.clone())),
+            writer: Arc::new(Mutex::new(Writer::new(directory))),
+            permits: Arc::new(Semaphore::new(MAX_READS)),
+        })
+    }
+
+    /// Runs a query on a blocking thread; it runs to its end even when the caller goes away.
+    fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Readers) -> Result<T, AnalyticsError> + Send + 'static,
+    ) -> Answer<'_, T> {
+        let readers = Arc::clone(&self.readers);
+        Box::pin(async move {
+            let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(unavailable)?;
+            let task = tokio::task::spawn_blocking(move || {
+                let answer = query(&readers);
+                drop(permit);
+                answer
+            });
+            task.await.map_err(unavailable)?
+        })
+    }
+}
+
+impl AnalyticsStore for SqliteObservations {
+    fn insert(&self, batch: &[Observation], inserted: &mut Inserted) -> Result<(), AnalyticsError> {
+        self.writer.lock().insert(batch, inserted)
+    }
+
+    fn list(
+        &self,
+        project: ProjectId,
+        filter: TraceFilter,
+        limit: u32,
+        cursor: Option<Cursor>,
+    ) -> Answer<'_, Page<Summary>> {
+        self.read(move |readers| list::list(readers, project, &filter, limit, cursor))
+    }
+
+    fn trace(&self, project: ProjectId, trace_id: TraceId) -> Answer<'_, Option<Trace>> {
+        self.read(move |readers| trace::trace(readers, project, trace_id))
+    }
+
+    fn rollups(&self, project: ProjectId, from: DateTime<Utc>, to: DateTime<Utc>) -> Answer<'_, Vec<Rollup>> {
+        self.read(move |readers| {
+            rollups::read(readers, project, from.timestamp_micros(), to.timestamp_micros())
+        })
+    }
+
+    fn retain(&self, before: Month) -> Answer<'_, Vec<Month>> {
+        let writer = Arc::clone(&self.writer);
+        self.read(move |readers| {
+            let mut writer = writer.lock();
+            let mut deleted = Vec::new();
+            for month in files::months(readers.directory())?.into_iter().filter(|month| *month < before) {
+                writer.close(month);
+                files::delete(readers.directory(), month)?;
+                deleted.push(month);
+            }
+            readers.forget_files();
+            Ok(deleted)
+        })
+    }
+}
+
+fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> AnalyticsError {
+    AnalyticsError::Unavailable(error.into())
+}
+
+fn corrupt(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> AnalyticsError {
+    AnalyticsError::Corrupt(error.into())
+}
+
+impl From<rusqlite::Error> for AnalyticsError {
+    /// Only what the row itself is to blame for rejects it. A damaged file or a full disk is somebody's to mend, and the
+    /// rows wait for it.
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Code;
+        match &error {
+            rusqlite::Error::ToSqlConversionFailure(_) => Self::Rejected(error.into()),
+            rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
+                Code::ConstraintViolation | Code::TooBig | Code::TypeMismatch => Self::Rejected(error.into()),
+                _ => Self::Unavailable(error.into()),
+            },
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::Utf8Error(..) => Self::Corrupt(error.into()),
+            _ => Self::Unavailable(error.into()),
+        }
+    }
+}

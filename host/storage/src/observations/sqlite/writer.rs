@@ -1,0 +1,113 @@
+//! The one writer of the month files.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use brokle_core::observation::Observation;
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use super::super::{AnalyticsError, Inserted, Month};
+use super::body::Packer;
+use super::{columns, files, rollups, schema};
+
+/// Files kept open: this month's and, around its end, its neighbour's; more while a backlog is worked off.
+const MAX_OPEN: usize = 4;
+
+pub(super) struct Writer {
+    directory: PathBuf,
+    open: HashMap<Month, Connection>,
+    packer: Packer,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Writer").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory, open: HashMap::new(), packer: Packer::new() }
+    }
+
+    /// One transaction per month. A failed one is rolled back as a whole and its file closed, so that the next attempt
+    /// begins afresh.
+    pub(super) fn insert(
+        &mut self,
+        batch: &[Observation],
+        inserted: &mut Inserted,
+    ) -> Result<(), AnalyticsError> {
+        let mut months: BTreeMap<Month, Vec<&Observation>> = BTreeMap::new();
+        for observation in batch {
+            let month = Month::of_micros(observation.start_us).ok_or_else(|| {
+                AnalyticsError::Rejected("it began outside of the years 1970 to 9999".into())
+            })?;
+            months.entry(month).or_default().push(observation);
+        }
+        for (month, rows) in months {
+            let mut connection = match self.open.remove(&month) {
+                Some(connection) => connection,
+                None => open(&files::path(&self.directory, month))?,
+            };
+            let done = write(&mut connection, &mut self.packer, &rows)?;
+            inserted.rows += done.rows;
+            inserted.duplicates += done.duplicates;
+            if self.open.len() >= MAX_OPEN {
+                self.open.clear();
+            }
+            self.open.insert(month, connection);
+        }
+        Ok(())
+    }
+
+    /// Lets go of the month's file.
+    pub(super) fn close(&mut self, month: Month) {
+        self.open.remove(&month);
+    }
+}
+
+fn open(path: &Path) -> Result<Connection, AnalyticsError> {
+    let mut connection = Connection::open(path)?;
+    // Another process may hold the lock for a moment: a backup, a person with a shell.
+    connection.busy_timeout(crate::sql::BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    // A checkpoint every 16 MB instead of every 4: index pages are then written a quarter as often.
+    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.pragma_update(None, "cache_size", -32_000)?;
+    schema::prepare(&mut connection)?;
+    Ok(connection)
+}
+
+fn write(
+    connection: &mut Connection,
+    packer: &mut Packer,
+    rows: &[&Observation],
+) -> Result<Inserted, AnalyticsError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut inserted = Inserted::default();
+    let mut sums = rollups::Batch::default();
+    {
+        let mut insert = transaction.prepare_cached(columns::INSERT)?;
+        let mut insert_bodies =
+            transaction.prepare_cached("INSERT INTO bodies (rid, input, output) VALUES (?1, ?2, ?3)")?;
+        for observation in rows {
+            if !columns::insert(&mut insert, observation)? {
+                inserted.duplicates += 1;
+                continue;
+            }
+            inserted.rows += 1;
+            sums.add(observation);
+            if observation.input.is_some() || observation.output.is_some() {
+                let input = observation.input.as_ref().map(|body| packer.pack(body));
+                let output = observation.output.as_ref().map(|body| packer.pack(body));
+                insert_bodies.execute(params![transaction.last_insert_rowid(), input, output])?;
+            }
+        }
+    }
+    sums.write(&transaction)?;
+    transaction.commit()?;
+    Ok(inserted)
+}

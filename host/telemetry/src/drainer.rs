@@ -1,0 +1,133 @@
+//! The thread that brings batches from the queue to the analytics database.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use brokle_core::observation::Observation;
+use brokle_storage::observations::{AnalyticsError, AnalyticsStore, Inserted};
+
+use crate::frame::{self, Unreadable};
+use crate::shared::{Backoff, Shared};
+
+/// How long the oldest batch waits for others, so that the database has fewer and larger commits.
+pub const ROUND: Duration = Duration::from_millis(250);
+/// Rows per round; so many in the queue end the wait.
+pub const MAX_ROUND_ROWS: usize = 5_000;
+/// Bytes of batches per round.
+const MAX_ROUND_BYTES: usize = 32 << 20;
+
+pub(crate) struct Drainer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) store: Arc<dyn AnalyticsStore>,
+}
+
+/// Why a round wasn't finished. The batches are still in the queue.
+enum Failure {
+    Queue(rusqlite::Error),
+    Store(AnalyticsError),
+}
+
+impl Drainer {
+    /// Until everything is closed and the queue is empty, or the database fails while closing: the next start goes on.
+    pub(crate) fn run(self) {
+        let _finished = Finished(Arc::clone(&self.shared));
+        let shared = &*self.shared;
+        let mut backoff = Backoff::new();
+        loop {
+            let closing = || shared.collected.load(Ordering::SeqCst);
+            shared.wait(None, || shared.queue.rows() > 0 || closing());
+            if shared.queue.rows() == 0 {
+                return;
+            }
+            shared.wait(Some(Instant::now() + ROUND), || {
+                shared.queue.rows() >= MAX_ROUND_ROWS || shared.is_urgent() || closing()
+            });
+            match self.round() {
+                Ok(()) => backoff = Backoff::new(),
+                Err(failure) => {
+                    self.report(&failure);
+                    if closing() {
+                        return;
+                    }
+                    backoff.wait(shared);
+                }
+            }
+        }
+    }
+
+    fn round(&self) -> Result<(), Failure> {
+        let shared = &*self.shared;
+        let (mut rows, mut dead, mut last_id) = (Vec::new(), Vec::new(), 0);
+        for batch in shared.queue.peek(MAX_ROUND_ROWS, MAX_ROUND_BYTES) {
+            last_id = batch.id;
+            let (mut readable, unreadable) = shared.queue.load(batch).map_err(Failure::Queue)?;
+            rows.append(&mut readable);
+            dead.extend(unreadable);
+        }
+        let mut inserted = Inserted::default();
+        let stored = insert(&*self.store, &rows, &mut inserted, &mut dead);
+        shared.counters.inserted.fetch_add(inserted.rows, Ordering::Relaxed);
+        shared.counters.duplicates.fetch_add(inserted.duplicates, Ordering::Relaxed);
+        stored.map_err(Failure::Store)?;
+        shared.queue.finish(last_id, shared.now_us(), &dead).map_err(Failure::Queue)?;
+        for letter in &dead {
+            tracing::error!(reason = letter.reason, "an observation can't be stored: kept as a dead letter");
+        }
+        shared.advance(|progress| progress.drained_id = last_id);
+        Ok(())
+    }
+
+    fn report(&self, failure: &Failure) {
+        let counters = &self.shared.counters;
+        match failure {
+            Failure::Queue(error) => {
+                counters.queue_errors.fetch_add(1, Ordering::Relaxed);
+                let error = error as &dyn std::error::Error;
+                tracing::error!(error, "the telemetry queue can't be read: trying again");
+            }
+            Failure::Store(error) => {
+                counters.store_errors.fetch_add(1, Ordering::Relaxed);
+                let error = error as &dyn std::error::Error;
+                tracing::error!(error, "the analytics database takes nothing: the queue holds it");
+            }
+        }
+    }
+}
+
+/// Inserts what can be inserted. A refused batch is halved until the row that is to blame is alone, at most 26 more
+/// inserts for one such row of 5,000.
+fn insert(
+    store: &dyn AnalyticsStore,
+    rows: &[Observation],
+    inserted: &mut Inserted,
+    dead: &mut Vec<Unreadable>,
+) -> Result<(), AnalyticsError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    match store.insert(rows, inserted) {
+        Err(AnalyticsError::Rejected(reason)) => match rows {
+            [row] => {
+                let body = frame::encode([row]).map_err(|error| AnalyticsError::Unavailable(error.into()))?;
+                dead.push(Unreadable { body, reason: reason.to_string() });
+                Ok(())
+            }
+            _ => {
+                let (first, second) = rows.split_at(rows.len() / 2);
+                insert(store, first, inserted, dead)?;
+                insert(store, second, inserted, dead)
+            }
+        },
+        answer => answer,
+    }
+}
+
+/// Says that the threads have ended, also when one of them panics, so that nobody waits for ever.
+struct Finished(Arc<Shared>);
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        self.0.advance(|progress| progress.finished = true);
+    }
+}

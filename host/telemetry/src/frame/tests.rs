@@ -1,0 +1,57 @@
+use brokle_core::clock::SystemClock;
+use brokle_core::ids::{EnvironmentId, OrganizationId, ProjectId};
+use brokle_core::observation::{Kind, SpanId, TraceId};
+use brokle_core::random::SystemRandom as Random;
+use brokle_core::tenancy::Tenant;
+
+use super::*;
+
+fn observation(name: &str) -> Observation {
+    let tenant = Tenant {
+        organization: OrganizationId::generate(&SystemClock, &Random),
+        project: ProjectId::generate(&SystemClock, &Random),
+        environment: EnvironmentId::generate(&SystemClock, &Random),
+    };
+    let trace_id = TraceId::generate(&Random);
+    let new = Observation::new(tenant, trace_id, SpanId::generate(&Random), Kind::Span, 5);
+    Observation { name: name.to_owned().into(), ..new }
+}
+
+#[test]
+fn bodies_are_kept_byte_for_byte_and_none_is_not_empty() {
+    let mut batch = vec![observation("a"), observation("nul \0 \u{1f980}"), observation("c")];
+    batch[1].input = Some((&b"\0\xff{\"a\": \"\\ud800\"}"[..]).into());
+    batch[1].output = Some((&b""[..]).into());
+    let (rows, unreadable) = decode(&encode(&batch).unwrap());
+    assert_eq!(rows, batch);
+    assert_eq!(unreadable, []);
+}
+
+#[test]
+fn a_row_that_cannot_be_read_leaves_its_neighbors() {
+    let batch = [observation("first"), observation("poison"), observation("last")];
+    let mut body = encode(&batch).unwrap();
+    let at = body.windows(6).position(|window| window == b"poison").unwrap();
+    body[at] = 0xff;
+    let (rows, unreadable) = decode(&body);
+    assert_eq!(rows, [batch[0].clone(), batch[2].clone()]);
+    assert_eq!(unreadable.len(), 1);
+    // What is kept of it is a batch again: mended, it can be read.
+    let mut alone = unreadable[0].body.clone();
+    let at = alone.iter().position(|byte| *byte == 0xff).unwrap();
+    alone[at] = b'p';
+    assert_eq!(decode(&alone).0, [batch[1].clone()]);
+}
+
+#[test]
+fn no_damage_is_silent() {
+    let batch = [observation("first"), observation("second")];
+    let body = encode(&batch).unwrap();
+    for end in (2..body.len()).filter(|end| *end != encode(&batch[..1]).unwrap().len()) {
+        let (rows, unreadable) = decode(&body[..end]);
+        assert!(rows.len() < 2 && unreadable.len() == 1, "cut at {end}");
+    }
+    for bad in [&b""[..], b"\x02", b"\x00abc"] {
+        assert_eq!(decode(bad).1.len(), 1);
+    }
+}

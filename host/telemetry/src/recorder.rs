@@ -1,0 +1,242 @@
+//! The request's side.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use brokle_core::clock::Clock;
+use brokle_core::observation::Observation;
+use brokle_storage::observations::AnalyticsStore;
+
+use crate::collector::{Collector, MAX_BATCH_BYTES, MAX_BATCH_ROWS, Message};
+use crate::drainer::Drainer;
+use crate::queue::{DeadLetter, Queue, QueueError};
+use crate::shared::Shared;
+
+/// How often dropping is logged at most.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// Where the queue is, and how much may be in memory.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where `queue.db` is, or is made: `DATA_DIR/telemetry`.
+    pub directory: PathBuf,
+    /// Observations in memory at most. Default 65,536.
+    pub max_rows: usize,
+    /// Their bytes at most ([`Observation::weight`]). Default 64 MiB.
+    pub max_bytes: usize,
+}
+
+impl Options {
+    /// The defaults, in this directory.
+    #[must_use]
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), max_rows: 65_536, max_bytes: 64 << 20 }
+    }
+}
+
+/// What is on its way, and what became of the rest since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Observations in memory: a crash would lose them.
+    pub waiting_rows: usize,
+    /// Their bytes.
+    pub waiting_bytes: usize,
+    /// Observations in the queue.
+    pub queued_rows: usize,
+    /// Their bytes on disk.
+    pub queued_bytes: usize,
+    /// How long the oldest batch has been in the queue.
+    pub oldest_age: Option<Duration>,
+    /// Observations that found no room, or came after the end.
+    pub dropped: u64,
+    /// Observations that are in the analytics database since the start.
+    pub inserted: u64,
+    /// Observations that were there already: the same span twice, or again after a crash.
+    pub duplicates: u64,
+    /// Dead letters that there are now.
+    pub dead_letters: u64,
+    /// Failed uses of the queue's file.
+    pub queue_errors: u64,
+    /// Failed inserts into the analytics database.
+    pub store_errors: u64,
+}
+
+/// Takes observations off a request's hands. Clones share everything; when the last one is dropped, or after
+/// [`shutdown`](Self::shutdown), the threads finish what is there and end.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    sender: Sender<Message>,
+    shared: Arc<Shared>,
+    limits: Arc<Limits>,
+}
+
+#[derive(Debug)]
+struct Limits {
+    max_rows: usize,
+    max_bytes: usize,
+    started: Instant,
+    /// Milliseconds from `started` to when dropping may be logged again.
+    log_after: AtomicU64,
+}
+
+impl Recorder {
+    /// Opens the queue, starts the two threads, and goes on with what an earlier process left in it.
+    ///
+    /// # Errors
+    /// When the queue's file can't be opened or a thread not be started.
+    pub fn start(
+        options: &Options,
+        store: Arc<dyn AnalyticsStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, QueueError> {
+        let queue = Queue::open(&options.directory.join("queue.db"))?;
+        let shared = Arc::new(Shared::new(queue, clock));
+        let (sender, receiver) = channel();
+        let collector = Collector { shared: Arc::clone(&shared), receiver };
+        let drainer = Drainer { shared: Arc::clone(&shared), store };
+        std::thread::Builder::new().name("telemetry-collect".into()).spawn(move || collector.run())?;
+        std::thread::Builder::new().name("telemetry-drain".into()).spawn(move || drainer.run())?;
+        let limits = Limits {
+            max_rows: options.max_rows,
+            max_bytes: options.max_bytes,
+            started: Instant::now(),
+            log_after: AtomicU64::new(0),
+        };
+        Ok(Self { sender, shared, limits: Arc::new(limits) })
+    }
+
+    /// Hands an observation over. Never waits: without room it is dropped and counted.
+    pub fn record(&self, observation: Observation) {
+        let memory = &self.shared.memory;
+        let weight = observation.weight();
+        // Counted first, looked at afterwards: see the collector's end.
+        let rows = memory.rows.fetch_add(1, Ordering::SeqCst);
+        let bytes = memory.bytes.fetch_add(weight, Ordering::SeqCst);
+        let room = rows < self.limits.max_rows && bytes.saturating_add(weight) <= self.limits.max_bytes;
+        if !room || self.shared.is_closed() {
+            return self.give_up(weight);
+        }
+        self.shared.counters.accepted.fetch_add(1, Ordering::SeqCst);
+        if self.sender.send(Message::Observation(observation, weight)).is_err() {
+            return self.give_up(weight);
+        }
+        let crosses = |before: usize, by: usize, line: usize| before < line && before + by >= line;
+        if crosses(rows, 1, MAX_BATCH_ROWS) || crosses(bytes, weight, MAX_BATCH_BYTES) {
+            self.shared.nudge();
+        }
+    }
+
+    /// Waits until everything that was recorded before is in the analytics database, or a dead letter, or (while
+    /// closing) left in the queue for the next start. As long as the database fails, this waits: give it a timeout.
+    pub async fn flush(&self) {
+        let target = self.shared.counters.accepted.load(Ordering::SeqCst);
+        let _hurry = Hurry::new(&self.shared);
+        let mut progress = self.shared.progress.subscribe();
+        // The sender is in `shared`: neither wait can fail.
+        let Ok(last) = progress
+            .wait_for(|now| now.collected >= target || now.finished)
+            .await
+            .map(|now| now.committed_id)
+        else {
+            return;
+        };
+        let _ = progress.wait_for(|now| now.drained_id >= last || now.finished).await;
+    }
+
+    /// Accepts nothing more, finishes what is there, and waits until the threads have ended. What the analytics database
+    /// doesn't take now is in the queue for the next start. With a queue that fails too it takes 5 s and drops.
+    pub async fn shutdown(&self) {
+        self.shared.closed.store(true, Ordering::SeqCst);
+        self.shared.wake();
+        // Fails only when the collector has ended already.
+        let _ = self.sender.send(Message::Wake);
+        let _ = self.shared.progress.subscribe().wait_for(|now| now.finished).await;
+    }
+
+    /// What is on its way, for `/metrics` and `/health`.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let (memory, counters) = (&self.shared.memory, &self.shared.counters);
+        let depth = self.shared.queue.depth();
+        let age_us = depth.oldest_us.map(|oldest| self.shared.now_us().saturating_sub(oldest));
+        Stats {
+            waiting_rows: memory.rows.load(Ordering::Relaxed),
+            waiting_bytes: memory.bytes.load(Ordering::Relaxed),
+            queued_rows: depth.rows,
+            queued_bytes: depth.bytes,
+            oldest_age: age_us.map(|age| Duration::from_micros(u64::try_from(age).unwrap_or_default())),
+            dropped: counters.dropped.load(Ordering::Relaxed),
+            inserted: counters.inserted.load(Ordering::Relaxed),
+            duplicates: counters.duplicates.load(Ordering::Relaxed),
+            dead_letters: depth.dead_letters,
+            queue_errors: counters.queue_errors.load(Ordering::Relaxed),
+            store_errors: counters.store_errors.load(Ordering::Relaxed),
+        }
+    }
+
+    /// At most `limit` dead letters behind `after` (0 for the first), in the order they died. Of every tenant: for
+    /// operators only.
+    ///
+    /// # Errors
+    /// When the queue's file can't be read.
+    pub async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<DeadLetter>, QueueError> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || Ok(shared.queue.dead_letters(after, limit)?)).await
+    }
+
+    /// Puts a dead letter back into the queue; false when there is no such one. If it fails again it gets a new number.
+    ///
+    /// # Errors
+    /// When the queue's file can't be written.
+    pub async fn redrive(&self, id: i64) -> Result<bool, QueueError> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            let Some(batch) = shared.queue.redrive(id, shared.now_us())? else { return Ok(false) };
+            shared.advance(|progress| progress.committed_id = progress.committed_id.max(batch));
+            shared.wake();
+            Ok(true)
+        })
+        .await
+    }
+
+    fn give_up(&self, weight: usize) {
+        self.shared.memory.bytes.fetch_sub(weight, Ordering::SeqCst);
+        self.shared.memory.rows.fetch_sub(1, Ordering::SeqCst);
+        let dropped = self.shared.counters.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+        let now = u64::try_from(self.limits.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let after = self.limits.log_after.load(Ordering::Relaxed);
+        let next = now.saturating_add(u64::try_from(LOG_EVERY.as_millis()).unwrap_or_default());
+        let log_after = &self.limits.log_after;
+        if now >= after
+            && log_after.compare_exchange(after, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            tracing::warn!(dropped, "telemetry has no room: observations are dropped");
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, QueueError> + Send + 'static,
+) -> Result<T, QueueError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| QueueError::Io(error.into()))?
+}
+
+/// As long as it lives, batches don't wait for others.
+struct Hurry<'a>(&'a Shared);
+
+impl<'a> Hurry<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.hurry.fetch_add(1, Ordering::SeqCst);
+        shared.wake();
+        Self(shared)
+    }
+}
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.hurry.fetch_sub(1, Ordering::SeqCst);
+    }
+}
