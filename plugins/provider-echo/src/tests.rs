@@ -27,6 +27,9 @@ fn ask(operation: &str, streaming: bool, body: &Value) -> Vec<Value> {
     outputs.iter().filter_map(chunk).collect()
 }
 
+/// A choice's text, its calls' names and arguments, its finish reason.
+type Joined = (String, Vec<(String, String)>, String);
+
 #[test]
 fn a_stream_joins_to_the_whole_answer() {
     let tools = json!([{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}}]);
@@ -36,7 +39,7 @@ fn a_stream_joins_to_the_whole_answer() {
         json!({"model": "m", "messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json_object"}}),
     ] {
         let whole = &ask("chat.completions", false, &body)[0];
-        let mut joined: Vec<(String, Vec<(String, String)>, String)> = Vec::new();
+        let mut joined: Vec<Joined> = Vec::new();
         for chunk in ask("chat.completions", true, &body) {
             let choice = &chunk["choices"][0];
             let index = choice["index"].as_u64().unwrap() as usize;

@@ -66,7 +66,9 @@ impl Case {
 /// The vendor's answer in a folder, when it has one.
 pub(crate) fn response(folder: &Path) -> Result<Option<(ResponseHead, Vec<u8>)>, Error> {
     let names = ["response.json", "response.sse", "response.ndjson", "response.txt"];
-    let Some(path) = names.iter().map(|name| folder.join(name)).find(|path| path.exists()) else { return Ok(None) };
+    let Some(path) = names.iter().map(|name| folder.join(name)).find(|path| path.exists()) else {
+        return Ok(None);
+    };
     let head = match optional::<Head>(&folder.join("response-head.json"))? {
         Some(Head { status, headers }) => ResponseHead {
             status,

@@ -34,12 +34,14 @@ pub use case::Case;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The component isn't where builds put it.
-    #[error("{name}.wasm isn't built: run `{command}`")]
+    #[error("{name}.wasm isn't built: run `{command}` (in a project of your own: `{own}`)")]
     NotBuilt {
         /// The file's name.
         name: String,
-        /// What builds it.
+        /// What builds it in Brokle's repository.
         command: String,
+        /// What builds it in a project of its own.
+        own: &'static str,
     },
     /// A file can't be read, written, or understood.
     #[error("{path}: {detail}")]
@@ -89,6 +91,7 @@ pub fn built(package: &str) -> Result<PathBuf, Error> {
     });
     found.ok_or_else(|| Error::NotBuilt {
         command: format!("cargo build --profile guest --target wasm32-wasip2 -p {package}"),
+        own: "cargo build --release --target wasm32-wasip2",
         name,
     })
 }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use brokle_runtime::exchange::{Call, ErrorOutcome, Preparation, ResponseHead, ResponsePlan};
-use brokle_runtime::{Body, CallContext, PluginError, ProviderInstance, ProviderPlugin, Runtime, RuntimeConfig};
+use brokle_runtime::{
+    Body, CallContext, PluginError, ProviderInstance, ProviderPlugin, Runtime, RuntimeConfig,
+};
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -16,9 +18,11 @@ use crate::{Error, assemble};
 pub(crate) async fn all(component: &Path, fixtures: &Path) -> Result<Vec<String>, Error> {
     let scratch = tempfile::tempdir().map_err(|error| Error::Load(error.to_string()))?;
     let config = RuntimeConfig { max_instances: 4, ..RuntimeConfig::default() };
-    let runtime = Runtime::start(config, scratch.path(), [0; 32]).map_err(|error| Error::Load(error.to_string()))?;
+    let runtime =
+        Runtime::start(config, scratch.path(), [0; 32]).map_err(|error| Error::Load(error.to_string()))?;
     let bytes = case::bytes(component)?;
-    let plugin = ProviderPlugin::load(&runtime, &bytes).await.map_err(|error| Error::Load(error.to_string()))?;
+    let plugin =
+        ProviderPlugin::load(&runtime, &bytes).await.map_err(|error| Error::Load(error.to_string()))?;
 
     let folders = folders(fixtures)?;
     let (mut names, mut failures) = (Vec::new(), Vec::new());
@@ -40,7 +44,8 @@ pub(crate) async fn all(component: &Path, fixtures: &Path) -> Result<Vec<String>
 }
 
 fn folders(fixtures: &Path) -> Result<Vec<PathBuf>, Error> {
-    let unreadable = |error: std::io::Error| Error::File { path: fixtures.to_owned(), detail: error.to_string() };
+    let unreadable =
+        |error: std::io::Error| Error::File { path: fixtures.to_owned(), detail: error.to_string() };
     let entries = std::fs::read_dir(fixtures).map_err(unreadable)?;
     let mut folders = Vec::new();
     for entry in entries {
@@ -82,7 +87,9 @@ async fn play(plugin: &ProviderPlugin, folder: &Path) -> Result<Vec<String>, Err
         let whole: Value = case::required(&folder.with_file_name(other).join("expected.json"))?;
         let (streamed, whole) = (assemble::joined(&outcome.chunks), assemble::of_whole(&whole));
         if streamed != whole {
-            differences.push(format!("  joined, it isn't the answer of {other}:\n    joined: {streamed}\n    whole:  {whole}"));
+            differences.push(format!(
+                "  joined, it isn't the answer of {other}:\n    joined: {streamed}\n    whole:  {whole}"
+            ));
         }
     }
     Ok(differences)
@@ -140,9 +147,11 @@ impl Player<'_> {
         outcome.upstream = Some(outcome::upstream(&request, &self.request)?);
         let Some((head, body)) = &self.response else { return Ok(outcome) };
         if !(200..300).contains(&head.status) {
-            match instance.map_error(&self.call, head, body).await.map_err(failed)? {
+            match instance.map_error(&self.call, head, body.clone()).await.map_err(failed)? {
                 ErrorOutcome::Problem(problem) => outcome.problem = Some(outcome::problem(&problem)),
-                ErrorOutcome::Next(next) => return Err(format!("it asks again at {}, which has no fixture", next.request.path)),
+                ErrorOutcome::Next(next) => {
+                    return Err(format!("it asks again at {}, which has no fixture", next.request.path));
+                }
             }
         } else if let ResponsePlan::Decoded(framing) = &request.response {
             let (first, second) = body.split_at(split.unwrap_or(body.len()).min(body.len()));
@@ -160,7 +169,8 @@ impl Player<'_> {
         outcome: &mut Outcome,
     ) -> Result<(), String> {
         let failed = |error: PluginError| error.to_string();
-        let mut framer = Framer::new(framing).ok_or_else(|| format!("answers framed as '{framing}' have no fixtures"))?;
+        let mut framer =
+            Framer::new(framing).ok_or_else(|| format!("answers framed as '{framing}' have no fixtures"))?;
         instance.begin_decoding(&self.call, head, &Vec::new()).await.map_err(failed)?;
         let mut batches: Vec<_> = reads.iter().map(|read| framer.push(read)).collect();
         batches.push(framer.finish().into_iter().collect());
