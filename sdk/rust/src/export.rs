@@ -15,16 +15,26 @@ macro_rules! export {
     };
     (provider: $type:ty, manifest = $manifest:expr) => {
         $crate::__sections!($manifest);
+        #[cfg(target_arch = "wasm32")]
         type __BrokleComponent = $crate::provider::Component<$type>;
+        #[cfg(target_arch = "wasm32")]
         $crate::bindings::provider::export_provider!(__BrokleComponent with_types_in $crate::bindings::provider);
+        // A native linker refuses the exports' names; unit tests need none of them.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() = $crate::provider::used::<$type>;
     };
     (routing_policy: $type:ty) => {
         $crate::export!(routing_policy: $type, manifest = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/plugin.json")));
     };
     (routing_policy: $type:ty, manifest = $manifest:expr) => {
         $crate::__sections!($manifest);
+        #[cfg(target_arch = "wasm32")]
         type __BrokleComponent = $crate::routing::Component<$type>;
+        #[cfg(target_arch = "wasm32")]
         $crate::bindings::routing::export_routing_policy!(__BrokleComponent with_types_in $crate::bindings::routing);
+        // A native linker refuses the exports' names; unit tests need none of them.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() = $crate::routing::used::<$type>;
     };
 }
 

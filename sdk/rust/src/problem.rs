@@ -28,6 +28,11 @@ impl Problem {
         Self::new(ProblemKind::Unsupported, message)
     }
 
+    /// The vendor has nothing for this field.
+    pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { param: Some(param.into()), ..Self::new(ProblemKind::Unsupported, message) }
+    }
+
     /// The vendor's answer can't be understood.
     pub fn bad_answer(what: impl std::fmt::Display) -> Self {
         Self::new(ProblemKind::Upstream, format!("The provider's answer can't be understood: {what}."))

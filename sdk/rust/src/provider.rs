@@ -197,6 +197,10 @@ impl Output {
 #[doc(hidden)]
 pub struct Component<P>(PhantomData<P>);
 
+/// Holds a native build to the trait; named by [`export!`](crate::export).
+#[doc(hidden)]
+pub fn used<P: Provider>() {}
+
 /// Glue for [`Decoder`].
 #[doc(hidden)]
 pub struct DecoderCell<D>(RefCell<D>);

@@ -76,6 +76,10 @@ impl Plan {
 #[doc(hidden)]
 pub struct Component<P>(PhantomData<P>);
 
+/// Holds a native build to the trait; named by [`export!`](crate::export).
+#[doc(hidden)]
+pub fn used<P: RoutingPolicy>() {}
+
 impl<P: RoutingPolicy> policy::Guest for Component<P> {
     fn decide(request: Request, candidates: Vec<Candidate>) -> Result<Plan, Refusal> {
         P::decide(&request, &candidates)

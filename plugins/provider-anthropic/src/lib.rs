@@ -1,0 +1,95 @@
+//! Anthropic's Messages API behind OpenAI's Chat Completions.
+//!
+//! `request` turns a canonical chat request into `POST /v1/messages`; `answer` turns the whole or
+//! streamed answer back; `error` says what an error means. All three are plain functions over
+//! bytes. `README.md` has the tables: what becomes of each parameter, of each stop reason, of
+//! each error. Source: Anthropic's API reference (`anthropic-version: 2023-06-01`).
+//!
+//! **Base URL.** `https://api.anthropic.com` and `https://api.anthropic.com/v1` both work: the
+//! path starts with `/v1` unless the call's `base_path` attribute (the path of the connection's
+//! base URL) already ends in it. The `path_prefix` option overrides both.
+//!
+//! **Bytes that must stay as they are** do: `cache_control`, tools' schemas, the arguments of
+//! earlier calls and thinking blocks are carried as raw JSON, since a prompt cache and a
+//! signature see every byte.
+
+mod answer;
+mod error;
+mod model;
+mod options;
+mod request;
+
+use brokle_plugin::provider::{
+    Auth, Body, BodyPlan, Call, ErrorOutcome, HeaderAuth, Payload, Preparation, Provider, ResponseHead,
+    UpstreamRequest,
+};
+use brokle_plugin::{Description, Problem};
+
+use answer::AnswerDecoder;
+use options::Options;
+
+struct Anthropic;
+
+impl Provider for Anthropic {
+    type Decoder = AnswerDecoder;
+
+    fn describe() -> Description {
+        Description::provider([(
+            "chat.completions",
+            &[
+                "stream",
+                "tools",
+                "parallel_tool_calls",
+                "vision",
+                "pdf",
+                "json_schema",
+                "reasoning",
+                "prompt_caching",
+            ][..],
+        )])
+    }
+
+    fn self_test() -> Result<(), Problem> {
+        let sample = br#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+        let outgoing = request::translate(sample, "claude-sample-9", false, &Options::default())?;
+        let answer = br#"{"id":"msg_1","model":"m","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":1}}"#;
+        match (outgoing.body.is_empty(), answer::whole(answer, 0)?.len()) {
+            (false, 2) => Ok(()),
+            (_, outputs) => Err(Problem::bad_answer(format!("the sample gave {outputs} outputs"))),
+        }
+    }
+
+    fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {
+        if call.operation != "chat.completions" {
+            return Err(Problem::unsupported_operation(call));
+        }
+        let bytes = body.read(0, u32::try_from(body.size()).unwrap_or(u32::MAX));
+        upstream(call, &bytes).map(Into::into)
+    }
+
+    fn map_error(_call: &Call, head: &ResponseHead, body: Vec<u8>) -> ErrorOutcome {
+        ErrorOutcome::Problem(error::from_answer(head, &body))
+    }
+}
+
+/// The request for a canonical chat body.
+fn upstream(call: &Call, body: &[u8]) -> Result<UpstreamRequest, Problem> {
+    let options = Options::parse(&call.options)?;
+    let outgoing = request::translate(body, &call.model, call.streaming, &options)?;
+
+    let base_path =
+        call.attributes.iter().find(|(name, _)| name == "base_path").map(|(_, path)| path.as_str());
+    let mut request = UpstreamRequest::post(format!("{}/messages", options.prefix(base_path)))
+        .auth(Auth::Header(HeaderAuth { name: "x-api-key".into(), prefix: String::new() }))
+        .header("anthropic-version", options.version.as_deref().unwrap_or("2023-06-01"))
+        .decoded(if call.streaming { "sse" } else { "whole" });
+    let betas: Vec<_> = options.beta.iter().chain(&outgoing.beta).map(String::as_str).collect();
+    if !betas.is_empty() {
+        request = request.header("anthropic-beta", betas.join(","));
+    }
+    request.body =
+        BodyPlan::Replaced(Payload { content_type: "application/json".into(), data: outgoing.body });
+    Ok(request)
+}
+
+brokle_plugin::export!(provider: Anthropic);

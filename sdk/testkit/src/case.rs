@@ -1,0 +1,93 @@
+//! Reading a fixture's folder.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use brokle_runtime::Header;
+use brokle_runtime::exchange::{Call, ResponseHead};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::Error;
+
+/// `case.json`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// `chat.completions`, …
+    pub operation: String,
+    /// The model as the vendor names it.
+    pub model: String,
+    /// Whether the caller wants a stream.
+    #[serde(default)]
+    pub streaming: bool,
+    /// The connection's options.
+    #[serde(default = "empty")]
+    pub options: Value,
+    /// The call's attributes.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+    /// The name of an unstreamed fixture whose answer the joined chunks must equal.
+    #[serde(default)]
+    pub same_as: Option<String>,
+}
+
+fn empty() -> Value {
+    Value::Object(serde_json::Map::new())
+}
+
+/// `response-head.json`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    status: u16,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+}
+
+impl Case {
+    /// The call that the host would make of it. Id and time are always the same.
+    pub(crate) fn call(&self) -> Call {
+        Call {
+            operation: self.operation.clone(),
+            model: self.model.clone(),
+            streaming: self.streaming,
+            format: "canonical".into(),
+            content_type: "application/json".into(),
+            request_id: "01JTESTKIT0000000000000000".into(),
+            created: 1_700_000_000,
+            options: self.options.to_string().into_bytes(),
+            attributes: self.attributes.clone().into_iter().collect(),
+        }
+    }
+}
+
+/// The vendor's answer in a folder, when it has one.
+pub(crate) fn response(folder: &Path) -> Result<Option<(ResponseHead, Vec<u8>)>, Error> {
+    let names = ["response.json", "response.sse", "response.ndjson", "response.txt"];
+    let Some(path) = names.iter().map(|name| folder.join(name)).find(|path| path.exists()) else {
+        return Ok(None);
+    };
+    let head = match optional::<Head>(&folder.join("response-head.json"))? {
+        Some(Head { status, headers }) => ResponseHead {
+            status,
+            headers: headers.into_iter().map(|(name, value)| Header { name, value }).collect(),
+        },
+        None => ResponseHead { status: 200, headers: Vec::new() },
+    };
+    Ok(Some((head, bytes(&path)?)))
+}
+
+pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|error| Error::File { path: path.to_owned(), detail: error.to_string() })
+}
+
+pub(crate) fn required<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    serde_json::from_slice(&bytes(path)?)
+        .map_err(|error| Error::File { path: path.to_owned(), detail: error.to_string() })
+}
+
+pub(crate) fn optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    if path.exists() { required(path).map(Some) } else { Ok(None) }
+}
