@@ -23,12 +23,24 @@ pub fn router(app: &Arc<App>) -> Router {
     finish(routes, app)
 }
 
+/// What a worker answers: health, metrics, the description.
+pub fn operations(app: &Arc<App>) -> Router {
+    let (routes, _) = OpenApiRouter::new().merge(for_operators()).split_for_parts();
+    finish(routes, app)
+}
+
 /// The endpoints that the OpenAPI description holds.
 fn described() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::with_openapi(Description::openapi())
-        // For machines: an API key, OpenAI's wire format.
-        .routes(routes!(keys::validate_key))
-        // For operators.
+    OpenApiRouter::with_openapi(Description::openapi()).merge(for_machines()).merge(for_operators())
+}
+
+/// An API key, OpenAI's wire format.
+fn for_machines() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(keys::validate_key))
+}
+
+fn for_operators() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
         .routes(routes!(health::summary))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

@@ -26,8 +26,7 @@ impl Stop {
         Ok(stop)
     }
 
-    /// Ends when the server is told to stop at once, so that nobody waits for this task in vain otherwise: see
-    /// [`Stop::finished`].
+    /// Ends at the second signal, or when the server is done ([`Stop::finished`]).
     async fn listen(self, mut terminate: Signal, mut interrupt: Signal) {
         let mut signals = 0_u32;
         loop {
@@ -73,7 +72,7 @@ impl Stop {
     }
 
     /// Waits for the first wish; true if there should be a lame-duck phase.
-    pub(super) async fn requested(&self) -> bool {
+    pub async fn requested(&self) -> bool {
         tokio::select! {
             biased;
             () = self.soon.cancelled() => false,

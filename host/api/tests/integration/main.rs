@@ -1,0 +1,6 @@
+//! The server over real sockets.
+
+mod accept;
+mod drain;
+mod harness;
+mod surface;
