@@ -66,7 +66,8 @@ async fn an_idle_connection_is_kept_longer_than_a_head_may_take() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_too_many_is_told_so() {
-    let server = Server::start(Limits { max_connections: 2, ..Limits::default() }, BodyLimits::default()).await;
+    let server =
+        Server::start(Limits { max_connections: 2, ..Limits::default() }, BodyLimits::default()).await;
     let mut held = Vec::new();
     for _ in 0..2 {
         let mut stream = server.connect().await;

@@ -63,7 +63,10 @@ impl Server {
         let listener = server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let stop = Stop::default();
-        #[expect(clippy::disallowed_methods, reason = "a test has no task tracker; the runtime's end ends it")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test has no task tracker; the runtime's end ends it"
+        )]
         let ended = tokio::spawn(server::serve(listener, routes, limits, lifecycle.clone(), stop.clone()));
         Self { address, app, stop, lifecycle, ended, chunks, _directory: directory }
     }

@@ -71,7 +71,9 @@ async fn a_key_is_validated() {
         assert_eq!(json["environment_id"], tenant.environment.to_string());
         assert!(json["scopes"].as_array().unwrap().iter().any(|scope| scope == "admin"));
     }
-    for header in ["x-none: 1", "authorization: Bearer nonsense", &format!("x-api-key: bk_{}", "0".repeat(40))] {
+    for header in
+        ["x-none: 1", "authorization: Bearer nonsense", &format!("x-api-key: bk_{}", "0".repeat(40))]
+    {
         let refused = server.send(&format!("POST /v1/auth/validate-key\n{header}")).await;
         assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some("bearer")), "{header}");
         assert_eq!(refused.json()["error"]["code"], "invalid_api_key");
