@@ -55,6 +55,7 @@ pub(super) async fn run(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout)
         .max_buf_size(limits.max_head_bytes)
+        .max_header_size(limits.max_head_bytes)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let result = tokio::select! {

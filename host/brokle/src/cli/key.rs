@@ -157,9 +157,9 @@ pub(super) fn run(command: KeyCommand) -> Outcome {
             let revoked = keys.revoke(tenant.organization, id).await?;
             let shown = Shown::new(&revoked, None);
             if common.json {
-                output::json(&shown)?
+                output::json(&shown)?;
             } else {
-                output::lines([shown.line()])?
+                output::lines([shown.line()])?;
             }
             Ok(ExitCode::SUCCESS)
         }),

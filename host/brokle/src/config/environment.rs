@@ -34,7 +34,9 @@ impl<E: Fn(&str) -> Option<String>> figment::Provider for Provider<E> {
         for (name, key) in NAMES {
             let Some(text) = (self.0)(name).filter(|text| !text.is_empty()) else { continue };
             let value = match key {
-                "gateway.allow_private_upstreams" => Value::from(flag(name, &text)?),
+                "gateway.allow_private_upstreams" => Value::from(
+                    flag(&text).ok_or_else(|| format!("{name}: true or false is expected, not {text:?}"))?,
+                ),
                 _ => Value::from(text),
             };
             let (section, key) = key.split_once('.').unwrap_or(("", key));
@@ -47,11 +49,11 @@ impl<E: Fn(&str) -> Option<String>> figment::Provider for Provider<E> {
     }
 }
 
-fn flag(name: &str, text: &str) -> Result<bool, figment::Error> {
+fn flag(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" | "on" => Ok(true),
-        "0" | "false" | "no" | "off" => Ok(false),
-        _ => Err(figment::Error::from(format!("{name}: true or false is expected, not {text:?}"))),
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
     }
 }
 

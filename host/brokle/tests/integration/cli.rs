@@ -1,5 +1,3 @@
-//! The built program, from outside.
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
@@ -44,6 +42,7 @@ struct Server {
 }
 
 impl Server {
+    #[expect(clippy::zombie_processes, reason = "the server that it becomes is waited for")]
     fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
