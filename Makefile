@@ -41,7 +41,7 @@ lint: ## Check format, lints, licences and sources
 	scripts/deny.sh
 
 bench: release ## Measure the gateway against a bare proxy
-	$(CARGO) run --release -p brokle-bench
+	$(CARGO) run --release -p brokle-bench --bin bench
 
 docs: ## Write the generated documents anew
 	$(CARGO) run -q -p brokle -- openapi > docs/openapi.json.new
