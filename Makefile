@@ -41,7 +41,8 @@ lint: ## Check format, lints, licences and sources
 	scripts/deny.sh
 
 bench: release ## Measure the gateway against a bare proxy
-	$(CARGO) run --release -p brokle-bench --bin bench
+	$(CARGO) build --release -p brokle-bench
+	$(CARGO_TARGET_DIR)/release/bench run --floor $(CARGO_TARGET_DIR)/release/floor --brokle $(CARGO_TARGET_DIR)/release/brokle
 
 docs: ## Write the generated documents anew
 	$(CARGO) run -q -p brokle -- openapi > docs/openapi.json.new
