@@ -126,6 +126,48 @@ impl Database {
         });
         Ok(Bootstrapped { tenant, stored: row.map(ApiKey::try_from).transpose()? })
     }
+
+    /// The tenant that [`Database::bootstrap`] made; `None` before a first start.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] and the like.
+    pub async fn default_tenant(&self) -> Result<Option<Tenant>, StorageError> {
+        let row: Option<(String, String, String)> =
+            transaction!(self, Access::Read, Scope::System(SystemErrand::Bootstrap), |tx| {
+                let organization: Option<String> =
+                    sqlx::query_scalar("SELECT id FROM organizations WHERE slug = $1")
+                        .bind(DEFAULT_NAME)
+                        .fetch_optional(&mut *tx)
+                        .await?;
+                let organization: Option<OrganizationId> =
+                    organization.map(|id| id.parse().map_err(StorageError::corrupt)).transpose()?;
+                match organization {
+                    None => None,
+                    Some(organization) => {
+                        tx.enter(Scope::Organization(organization)).await?;
+                        sqlx::query_as(
+                            "SELECT environments.organization_id, projects.id, environments.id
+                             FROM environments JOIN projects ON projects.id = environments.project_id
+                             WHERE environments.organization_id = $1 AND projects.organization_id = $1
+                                AND projects.name = $2 AND environments.name = $3",
+                        )
+                        .bind(organization.to_string())
+                        .bind(DEFAULT_NAME)
+                        .bind(DEFAULT_ENVIRONMENT)
+                        .fetch_optional(&mut *tx)
+                        .await?
+                    }
+                }
+            });
+        row.map(|(organization, project, environment)| {
+            Ok(Tenant {
+                organization: organization.parse().map_err(StorageError::corrupt)?,
+                project: project.parse().map_err(StorageError::corrupt)?,
+                environment: environment.parse().map_err(StorageError::corrupt)?,
+            })
+        })
+        .transpose()
+    }
 }
 
 /// The id that is stored, or the fresh one.

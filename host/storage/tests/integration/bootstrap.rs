@@ -14,9 +14,12 @@ on_both_databases!(
 
 async fn a_first_start_makes_what_later_ones_find(fixture: Fixture) {
     let database = fixture.migrated().await;
+    assert_eq!(database.default_tenant().await.unwrap(), None);
+    add_tenant(database, "acme").await;
     let key = new_key("bootstrap");
     let first = database.bootstrap(new_tenant(), &key, StoreKey::Always, at(0)).await.unwrap();
     assert_eq!(first.stored.as_ref().map(|key| key.tenant), Some(first.tenant));
+    assert_eq!(database.default_tenant().await.unwrap(), Some(first.tenant));
     assert_eq!(database.organizations().get(first.tenant.organization).await.unwrap().name, "default");
     assert_eq!(database.environments().get(first.tenant).await.unwrap().name, "development");
 

@@ -1,0 +1,52 @@
+# The one command surface: people, the README and CI use these. `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+TARGET := wasm32-wasip2
+COMPONENTS := $(sort $(notdir $(patsubst %/,%,$(wildcard plugins/*/))))
+# Where the host looks for components, and where a release takes them from.
+export BROKLE_PLUGINS_DIR ?= $(abspath $(CARGO_TARGET_DIR))/$(TARGET)/guest
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+
+.PHONY: help doctor run build release plugins test lint bench docs dist
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+doctor: ## Say what this machine lacks, and how to get it
+	@scripts/doctor.sh
+
+run: plugins ## Build host and plugins, and start on SQLite with nothing else
+	$(CARGO) run -p brokle -- serve --quickstart
+
+build: plugins ## Build host and plugins
+	$(CARGO) build -p brokle
+
+plugins: ## Build every component
+	$(CARGO) build --profile guest --target $(TARGET) $(addprefix -p ,$(COMPONENTS))
+
+release: plugins ## Build one file with the components in it
+	$(CARGO) build --release -p brokle --features embed-plugins
+
+test: doctor plugins ## Run every test, those with real clients too
+	$(CARGO) test --workspace $(addprefix --exclude ,$(COMPONENTS))
+	@if [ -x tests/clients/run.sh ]; then tests/clients/run.sh; fi
+
+lint: ## Check format, lints, licences and sources
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	scripts/deny.sh
+
+bench: release ## Measure the gateway against a bare proxy
+	$(CARGO) build --release -p brokle-bench
+	$(CARGO_TARGET_DIR)/release/bench run --floor $(CARGO_TARGET_DIR)/release/floor --brokle $(CARGO_TARGET_DIR)/release/brokle
+
+docs: ## Write the generated documents anew
+	$(CARGO) run -q -p brokle -- openapi > docs/openapi.json.new
+	mv docs/openapi.json.new docs/openapi.json
+
+dist: release ## Pack a release
+	scripts/dist.sh $(VERSION)

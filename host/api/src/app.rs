@@ -1,0 +1,231 @@
+//! What the handlers work with: one struct of dependencies, one per server.
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokle_core::catalogue::Catalogue;
+use brokle_core::clock::{Clock, SystemClock};
+use brokle_core::random::{Random, SystemRandom};
+use brokle_identity::KeyService;
+use brokle_storage::sql::Database;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::body::BodyLimits;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+
+/// How long [`Database::ping`] may take before `/health` calls the database away.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The dependencies of every handler.
+#[derive(Debug)]
+pub struct App {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
+    /// Organizations, keys, connections.
+    pub database: Database,
+    /// Who is calling.
+    pub keys: Arc<KeyService>,
+    /// Models and prices.
+    pub catalogue: Arc<Catalogue>,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+    /// Ready, draining, cutting.
+    pub lifecycle: Lifecycle,
+    /// The components, for `/health/plugins`.
+    pub plugins: Arc<dyn Plugins>,
+    /// The store of observations, for `/health` and `/metrics`.
+    pub telemetry: Arc<dyn Telemetry>,
+    /// Where files are kept.
+    pub data_directory: PathBuf,
+    /// What a request's body may be.
+    pub body: BodyLimits,
+}
+
+/// The sandbox as the HTTP surface sees it.
+pub trait Plugins: Send + Sync + Debug {
+    /// Every component that was found, those that were refused included.
+    fn list(&self) -> Vec<PluginHealth>;
+}
+
+/// A component's state, as `/health/plugins` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PluginHealth {
+    /// Its id, such as `provider-openai`; the file's name if it couldn't be read.
+    pub id: String,
+    /// Its version.
+    pub version: Option<String>,
+    /// Its role: `provider`, `routing-policy`, ….
+    pub kind: Option<String>,
+    /// Whether it serves.
+    pub status: PluginStatus,
+    /// Why it doesn't: a stable code such as `PLUGIN_UNSIGNED`.
+    pub code: Option<String>,
+    /// The same for people.
+    pub message: Option<String>,
+}
+
+/// Whether a component serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PluginStatus {
+    /// It serves.
+    Active,
+    /// An operator switched it off.
+    Disabled,
+    /// It trapped too often and was taken out.
+    Quarantined,
+    /// It was never let in.
+    Refused,
+}
+
+/// The store of observations as the HTTP surface sees it.
+pub trait Telemetry: Send + Sync + Debug {
+    /// How the queue between calls and the store is doing now.
+    fn queue(&self) -> QueueHealth;
+}
+
+/// The state of the queue between calls and the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct QueueHealth {
+    /// Observations that wait.
+    pub depth: u64,
+    /// Observations that were given up since the start because the queue was full.
+    pub dropped: u64,
+}
+
+/// No components, and no store: a server without a gateway, such as a test's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nothing;
+
+impl Plugins for Nothing {
+    fn list(&self) -> Vec<PluginHealth> {
+        Vec::new()
+    }
+}
+
+impl Telemetry for Nothing {
+    fn queue(&self) -> QueueHealth {
+        QueueHealth::default()
+    }
+}
+
+impl App {
+    /// Begins an app over a database; what isn't said otherwise is the machine's clock and chance, the built-in
+    /// catalogue, no components and no telemetry.
+    #[must_use]
+    pub fn builder(database: Database, catalogue: Arc<Catalogue>) -> AppBuilder {
+        AppBuilder {
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+            database,
+            keys: None,
+            catalogue,
+            lifecycle: Lifecycle::default(),
+            plugins: Arc::new(Nothing),
+            telemetry: Arc::new(Nothing),
+            data_directory: PathBuf::from("data"),
+            body: BodyLimits::default(),
+        }
+    }
+}
+
+/// An app in the making.
+#[derive(Debug)]
+pub struct AppBuilder {
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    database: Database,
+    keys: Option<Arc<KeyService>>,
+    catalogue: Arc<Catalogue>,
+    lifecycle: Lifecycle,
+    plugins: Arc<dyn Plugins>,
+    telemetry: Arc<dyn Telemetry>,
+    data_directory: PathBuf,
+    body: BodyLimits,
+}
+
+impl AppBuilder {
+    /// Another clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Another source of chance.
+    #[must_use]
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// A key service that others share; otherwise one is made.
+    #[must_use]
+    pub fn keys(mut self, keys: Arc<KeyService>) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
+    /// The lifecycle that the accept loop moves.
+    #[must_use]
+    pub fn lifecycle(mut self, lifecycle: Lifecycle) -> Self {
+        self.lifecycle = lifecycle;
+        self
+    }
+
+    /// The components.
+    #[must_use]
+    pub fn plugins(mut self, plugins: Arc<dyn Plugins>) -> Self {
+        self.plugins = plugins;
+        self
+    }
+
+    /// The store of observations.
+    #[must_use]
+    pub fn telemetry(mut self, telemetry: Arc<dyn Telemetry>) -> Self {
+        self.telemetry = telemetry;
+        self
+    }
+
+    /// Where files are kept.
+    #[must_use]
+    pub fn data_directory(mut self, path: PathBuf) -> Self {
+        self.data_directory = path;
+        self
+    }
+
+    /// What a request's body may be.
+    #[must_use]
+    pub fn body(mut self, limits: BodyLimits) -> Self {
+        self.body = limits;
+        self
+    }
+
+    /// The app.
+    #[must_use]
+    pub fn build(self) -> Arc<App> {
+        let keys = self.keys.unwrap_or_else(|| {
+            let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
+            Arc::new(KeyService::new(self.database.clone(), clock, random))
+        });
+        Arc::new(App {
+            clock: self.clock,
+            random: self.random,
+            database: self.database,
+            keys,
+            catalogue: self.catalogue,
+            metrics: Metrics::new(),
+            lifecycle: self.lifecycle,
+            plugins: self.plugins,
+            telemetry: self.telemetry,
+            data_directory: self.data_directory,
+            body: self.body,
+        })
+    }
+}

@@ -1,0 +1,163 @@
+//! `/health`: for orchestrators and people.
+//!
+//! - **live**: the process answers. Restart it if it doesn't.
+//! - **ready**: send requests here. False from the beginning of a shutdown. A database that is away doesn't make it false:
+//!   the gateway serves without it, and taking every server out of rotation would turn a part's outage into the whole's.
+//! - **db**: an answer of the database within [`PING_TIMEOUT`].
+//! - **plugins**: every component, those that were refused included; 200 whatever their state.
+//! - the summary: 200 with `ok` or `degraded`.
+//!
+//! No answer says more of a failure than that it is there; the reason is in the log.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::Serialize;
+use tokio::time::timeout;
+use utoipa::ToSchema;
+
+use crate::app::{App, PING_TIMEOUT, PluginHealth, PluginStatus, QueueHealth};
+
+/// A single check's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckStatus {
+    /// All is well.
+    Ok,
+    /// It works, with something missing.
+    Degraded,
+    /// It doesn't answer.
+    Unavailable,
+    /// The server is shutting down.
+    Draining,
+}
+
+/// One check.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Check {
+    /// How it is.
+    pub status: CheckStatus,
+}
+
+/// The database.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DatabaseHealth {
+    /// How it is.
+    pub status: CheckStatus,
+    /// `sqlite` or `postgres`.
+    pub kind: String,
+}
+
+/// Everything in one answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// `ok`; `degraded` when the database is away or a component was refused or quarantined; `draining`.
+    pub status: CheckStatus,
+    /// The server's version.
+    pub version: String,
+    /// The database.
+    pub database: DatabaseHealth,
+    /// The queue between calls and the store.
+    pub telemetry: QueueHealth,
+    /// How many components serve.
+    pub plugins_active: usize,
+    /// How many were refused or taken out.
+    pub plugins_failed: usize,
+}
+
+/// The components.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PluginsHealth {
+    /// `degraded` when one was refused or quarantined.
+    pub status: CheckStatus,
+    /// Each of them.
+    pub plugins: Vec<PluginHealth>,
+}
+
+/// Everything in one answer.
+#[utoipa::path(get, path = "/health", tag = "operations",
+    responses((status = 200, description = "How the server and its parts are", body = Health)))]
+pub(crate) async fn summary(State(app): State<Arc<App>>) -> Json<Health> {
+    let database = check_database(&app).await;
+    let plugins = app.plugins.list();
+    let plugins_failed = plugins.iter().filter(|plugin| has_failed(plugin)).count();
+    let status = if !app.lifecycle.is_ready() {
+        CheckStatus::Draining
+    } else if database.status == CheckStatus::Ok && plugins_failed == 0 {
+        CheckStatus::Ok
+    } else {
+        CheckStatus::Degraded
+    };
+    let plugins_active = plugins.iter().filter(|plugin| plugin.status == PluginStatus::Active).count();
+    Json(Health {
+        status,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        database,
+        telemetry: app.telemetry.queue(),
+        plugins_active,
+        plugins_failed,
+    })
+}
+
+/// The process answers.
+#[utoipa::path(get, path = "/health/live", tag = "operations",
+    responses((status = 200, description = "The process answers", body = Check)))]
+pub(crate) async fn live() -> Json<Check> {
+    Json(Check { status: CheckStatus::Ok })
+}
+
+/// Requests may be sent here.
+#[utoipa::path(get, path = "/health/ready", tag = "operations",
+    responses(
+        (status = 200, description = "Requests may be sent here", body = Check),
+        (status = 503, description = "The server is shutting down", body = Check),
+    ))]
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Check>) {
+    if app.lifecycle.is_ready() {
+        (StatusCode::OK, Json(Check { status: CheckStatus::Ok }))
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, Json(Check { status: CheckStatus::Draining }))
+    }
+}
+
+/// The database answers.
+#[utoipa::path(get, path = "/health/db", tag = "operations",
+    responses(
+        (status = 200, description = "The database answers", body = DatabaseHealth),
+        (status = 503, description = "It doesn't, or not in time", body = DatabaseHealth),
+    ))]
+pub(crate) async fn database(State(app): State<Arc<App>>) -> (StatusCode, Json<DatabaseHealth>) {
+    let health = check_database(&app).await;
+    let is_ok = health.status == CheckStatus::Ok;
+    (if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(health))
+}
+
+/// The components, those that were refused included.
+#[utoipa::path(get, path = "/health/plugins", tag = "operations",
+    responses((status = 200, description = "Each component's state", body = PluginsHealth)))]
+pub(crate) async fn plugins(State(app): State<Arc<App>>) -> Json<PluginsHealth> {
+    let plugins = app.plugins.list();
+    let status = if plugins.iter().any(has_failed) { CheckStatus::Degraded } else { CheckStatus::Ok };
+    Json(PluginsHealth { status, plugins })
+}
+
+fn has_failed(plugin: &PluginHealth) -> bool {
+    matches!(plugin.status, PluginStatus::Quarantined | PluginStatus::Refused)
+}
+
+async fn check_database(app: &App) -> DatabaseHealth {
+    let status = match timeout(PING_TIMEOUT, app.database.ping()).await {
+        Ok(Ok(())) => CheckStatus::Ok,
+        Ok(Err(error)) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the database doesn't answer");
+            CheckStatus::Unavailable
+        }
+        Err(_) => {
+            tracing::warn!(seconds = PING_TIMEOUT.as_secs(), "the database doesn't answer in time");
+            CheckStatus::Unavailable
+        }
+    };
+    DatabaseHealth { status, kind: app.database.kind().to_owned() }
+}

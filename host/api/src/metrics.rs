@@ -1,0 +1,288 @@
+//! What the server counts, in Prometheus' terms.
+//!
+//! Every label's values come from a closed set: operations, status classes, kinds of tokens, names of configured
+//! providers, ids of loaded plugins and their exports. Nothing that a client writes (a model's name, a path) becomes a
+//! label, since each new value would be memory for ever.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Seconds, from a cached answer to a long reasoning call.
+const CALL_BUCKETS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// Seconds, from a warm call of a component to one that runs into its deadline.
+const PLUGIN_BUCKETS: [f64; 10] =
+    [0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.025, 0.1, 1.0];
+
+/// What a call to the gateway does; OpenTelemetry's `gen_ai.operation.name` where there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the labels' values")]
+pub enum Operation {
+    /// Chat completions.
+    chat,
+    /// Legacy completions.
+    text_completion,
+    /// Embeddings.
+    embeddings,
+    /// Images.
+    image,
+    /// Speech and transcription.
+    audio,
+    /// Moderation.
+    moderation,
+    /// Anything else.
+    other,
+}
+
+/// How a call ended, by its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the labels' values")]
+pub enum StatusClass {
+    /// 2xx.
+    success,
+    /// 4xx.
+    client_error,
+    /// 5xx.
+    server_error,
+    /// The client went away (499).
+    canceled,
+}
+
+impl StatusClass {
+    /// The class of a status code; 499 is what a call gets whose client went away.
+    #[must_use]
+    pub fn of(status: u16) -> Self {
+        match status {
+            499 => Self::canceled,
+            500.. => Self::server_error,
+            400.. => Self::client_error,
+            _ => Self::success,
+        }
+    }
+}
+
+/// What kind of tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the labels' values")]
+pub enum TokenType {
+    /// Of the prompt, cached ones excluded.
+    input,
+    /// Of the prompt, read from the provider's cache.
+    cached_input,
+    /// Of the answer, reasoning excluded.
+    output,
+    /// Reasoning.
+    reasoning,
+}
+
+/// A call's labels.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CallLabels {
+    /// What it does.
+    pub operation: Operation,
+    /// How it ended.
+    pub status: StatusClass,
+}
+
+/// A latency's labels.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OperationLabels {
+    /// What the call does.
+    pub operation: Operation,
+}
+
+/// Tokens' labels.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TokenLabels {
+    /// The configured provider.
+    pub provider: String,
+    /// The kind of tokens.
+    pub kind: TokenType,
+}
+
+/// Something that is counted by provider.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProviderLabels {
+    /// The configured provider.
+    pub provider: String,
+}
+
+/// A component's call.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PluginCallLabels {
+    /// The component's id.
+    pub plugin: String,
+    /// The exported function.
+    pub export: String,
+}
+
+/// Something that is counted by component.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PluginLabels {
+    /// The component's id.
+    pub plugin: String,
+}
+
+type Latency<Labels> = Family<Labels, Histogram, fn() -> Histogram>;
+
+/// Every metric, registered. The fields are what the house increments.
+pub struct Metrics {
+    registry: Registry,
+    /// Calls that ended.
+    pub requests: Family<CallLabels, Counter>,
+    /// Tokens by provider and kind.
+    pub tokens: Family<TokenLabels, Counter>,
+    /// Dollars; an approximation for dashboards, the exact sums are in the store.
+    pub cost_usd: Family<ProviderLabels, Counter<f64, AtomicU64>>,
+    /// Seconds from a call's first byte to its answer's last.
+    pub duration: Latency<OperationLabels>,
+    /// Seconds from a streamed call's first byte to its answer's first.
+    pub time_to_first_token: Latency<OperationLabels>,
+    /// Seconds in a component.
+    pub plugin_call: Latency<PluginCallLabels>,
+    /// Traps of a component.
+    pub plugin_traps: Family<PluginLabels, Counter>,
+    /// Observations that wait to be stored.
+    pub telemetry_queue_depth: Gauge,
+    /// Observations that were given up; the store's own count, copied at each scrape.
+    pub telemetry_dropped: Counter,
+    /// Connections to providers in use.
+    pub upstream_connections: Gauge,
+    /// Handlers that panicked.
+    pub panics: Counter,
+}
+
+impl Metrics {
+    /// All of them at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let calls: fn() -> Histogram = || Histogram::new(CALL_BUCKETS);
+        let plugins: fn() -> Histogram = || Histogram::new(PLUGIN_BUCKETS);
+        let mut metrics = Self {
+            registry: Registry::default(),
+            requests: Family::default(),
+            tokens: Family::default(),
+            cost_usd: Family::default(),
+            duration: Family::new_with_constructor(calls),
+            time_to_first_token: Family::new_with_constructor(calls),
+            plugin_call: Family::new_with_constructor(plugins),
+            plugin_traps: Family::default(),
+            telemetry_queue_depth: Gauge::default(),
+            telemetry_dropped: Counter::default(),
+            upstream_connections: Gauge::default(),
+            panics: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("brokle");
+        registry.register("requests", "Calls by operation and outcome", self.requests.clone());
+        registry.register("tokens", "Tokens by provider and kind", self.tokens.clone());
+        registry.register("cost_usd", "Cost in US dollars", self.cost_usd.clone());
+        registry.register_with_unit(
+            "request_duration",
+            "Time from a call's start to its end",
+            Unit::Seconds,
+            self.duration.clone(),
+        );
+        registry.register_with_unit(
+            "time_to_first_token",
+            "Time from a streamed call's start to its first chunk",
+            Unit::Seconds,
+            self.time_to_first_token.clone(),
+        );
+        registry.register_with_unit(
+            "plugin_call",
+            "Time spent in a component",
+            Unit::Seconds,
+            self.plugin_call.clone(),
+        );
+        registry.register("plugin_traps", "Calls of a component that trapped", self.plugin_traps.clone());
+        registry.register(
+            "telemetry_queue_depth",
+            "Observations that wait to be stored",
+            self.telemetry_queue_depth.clone(),
+        );
+        registry.register(
+            "telemetry_dropped",
+            "Observations that were given up since the queue was full",
+            self.telemetry_dropped.clone(),
+        );
+        registry.register(
+            "upstream_connections",
+            "Connections to providers in use",
+            self.upstream_connections.clone(),
+        );
+        registry.register("panics", "Handlers that panicked", self.panics.clone());
+    }
+
+    /// Takes the queue's state over; a count that went back (another store) leaves the counter as it is.
+    pub fn observe_queue(&self, depth: u64, dropped: u64) {
+        self.telemetry_queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
+        self.telemetry_dropped.inner().fetch_max(dropped, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// All of them in the
+    /// [OpenMetrics text format](https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md).
+    ///
+    /// # Errors
+    /// When a label can't be written.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_have_the_names_that_dashboards_know() {
+        let metrics = Metrics::new();
+        metrics
+            .requests
+            .get_or_create(&CallLabels { operation: Operation::chat, status: StatusClass::of(499) })
+            .inc();
+        let openai = ProviderLabels { provider: "openai".to_owned() };
+        metrics.cost_usd.get_or_create(&openai).inc_by(0.25);
+        metrics.duration.get_or_create(&OperationLabels { operation: Operation::chat }).observe(0.02);
+        metrics.observe_queue(3, 7);
+        metrics.observe_queue(2, 6);
+        let text = metrics.encode().unwrap();
+        for line in [
+            "brokle_requests_total{operation=\"chat\",status=\"canceled\"} 1",
+            "brokle_cost_usd_total{provider=\"openai\"} 0.25",
+            "brokle_request_duration_seconds_bucket{le=\"0.025\",operation=\"chat\"} 1",
+            "brokle_telemetry_queue_depth 2",
+            "brokle_telemetry_dropped_total 7",
+            "# UNIT brokle_request_duration_seconds seconds",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|written| written == line), "{line} is missing in\n{text}");
+        }
+    }
+}

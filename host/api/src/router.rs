@@ -1,0 +1,117 @@
+//! The whole URL surface on one screen. What `routes!` lists is served and described by the same line.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::OriginalUri;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use http::{Method, StatusCode};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::boundary::{boundary, is_openai};
+use crate::error::ApiError;
+use crate::handlers::{docs, health, keys, metrics};
+
+/// Everything that the server answers, with the layers around it.
+pub fn router(app: &Arc<App>) -> Router {
+    let (routes, _) = described().split_for_parts();
+    finish(routes, app)
+}
+
+/// What a worker answers: health, metrics, the description.
+pub fn operations(app: &Arc<App>) -> Router {
+    let (routes, _) = OpenApiRouter::new().merge(for_operators()).split_for_parts();
+    finish(routes, app)
+}
+
+/// The endpoints that the OpenAPI description holds.
+fn described() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Description::openapi()).merge(for_machines()).merge(for_operators())
+}
+
+/// An API key, OpenAI's wire format.
+fn for_machines() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(keys::validate_key))
+}
+
+fn for_operators() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(health::summary))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::database))
+        .routes(routes!(health::plugins))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(docs::openapi))
+}
+
+/// Adds the pages, the answers for what isn't there, and the layers.
+fn finish(routes: Router<Arc<App>>, app: &Arc<App>) -> Router {
+    routes
+        .route("/docs", get(docs::redirect))
+        .route("/docs/", get(docs::index))
+        .route("/docs/{*path}", get(docs::file))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(Arc::clone(app), boundary))
+        .with_state(Arc::clone(app))
+}
+
+/// The description of the whole surface, as `/openapi.json` and `docs/openapi.json` have it.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    described().to_openapi()
+}
+
+async fn not_found(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    if is_openai(uri.path()) {
+        // OpenAI's own words.
+        let message = format!("Invalid URL ({method} {})", uri.path());
+        return ApiError::new(StatusCode::NOT_FOUND, "unknown_url", message);
+    }
+    ApiError::not_found(format!("There is nothing at {}.", uri.path()))
+}
+
+async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    let message = format!("Not allowed to {method} on {}.", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Brokle",
+        description = "An OpenAI-compatible AI gateway and observability store.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+        contact(),
+    ),
+    tags(
+        (name = "keys", description = "API keys"),
+        (name = "operations", description = "Health, metrics, this description"),
+    ),
+    components(schemas(crate::error::OpenAiError, crate::error::Problem)),
+    modifiers(&Keys),
+)]
+struct Description;
+
+struct Keys;
+
+impl Modify for Keys {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let components = openapi.components.get_or_insert_default();
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key: bk_…"));
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+        components.add_security_scheme(
+            "api_key",
+            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+                "X-API-Key",
+                "An API key: bk_…",
+            ))),
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! One connection: hyper's HTTP/1.1 over the guarded stream, with the router behind it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tower::ServiceExt;
+
+use super::Limits;
+use super::io::{GuardedStream, Phase, Progress};
+use crate::lifecycle::Lifecycle;
+
+/// Who is at the other end of the connection: a request extension. Behind a load balancer it is the balancer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAddress(pub SocketAddr);
+
+/// Serves one connection to its end; idle ones end when the server drains.
+pub(super) async fn run(
+    router: &Router,
+    limits: &Limits,
+    lifecycle: &Lifecycle,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    let progress = Arc::new(Progress::default());
+    let stream = GuardedStream::new(stream, Arc::clone(&progress), limits);
+    let service = service_fn(|request: Request<Incoming>| {
+        progress.enter(Phase::Request);
+        let ticket = Ticket(Arc::clone(&progress));
+        let mut request =
+            request.map(|inner| Body::new(RequestBody { inner, progress: Arc::clone(&progress) }));
+        request.extensions_mut().insert(PeerAddress(peer));
+        let answer = router.clone().oneshot(request);
+        async move {
+            let response = match answer.await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            };
+            Ok::<_, Infallible>(response.map(|inner| AnswerBody { inner, _ticket: ticket }))
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle_timeout)
+        .max_buf_size(limits.max_head_bytes)
+        .max_header_size(limits.max_head_bytes)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = lifecycle.draining().cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        // A client that goes away or sends nonsense: its own affair, and nothing that an operator could mend.
+        tracing::debug!(%peer, error = &error as &dyn std::error::Error, "the connection ended early");
+    }
+}
+
+/// A request that is being answered; when it is dropped the connection is between two requests.
+struct Ticket(Arc<Progress>);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.enter(Phase::Idle);
+    }
+}
+
+/// A request's body that notices when nobody read it to its end.
+struct RequestBody {
+    inner: Incoming,
+    progress: Arc<Progress>,
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if !self.inner.is_end_stream() {
+            self.progress.leave_unread();
+        }
+    }
+}
+
+/// An answer's body; hyper drops it when the last byte is on its way.
+struct AnswerBody {
+    inner: Body,
+    _ticket: Ticket,
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,10 @@
+//! The server over real sockets.
+
+#[cfg(test)]
+mod accept;
+#[cfg(test)]
+mod drain;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod surface;

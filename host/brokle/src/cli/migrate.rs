@@ -1,0 +1,226 @@
+//! `brokle migrate`: the schema's history.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use brokle_storage::sql::Database;
+use brokle_storage::sql::migrate::{Direction, Migrator, Step};
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{ConfigFile, Outcome, block_on};
+use crate::{config, output, serve};
+
+/// What a destructive command that nobody confirmed ends with.
+const UNCONFIRMED: u8 = 2;
+
+/// Bring the database's schema up or down, or see where it stands.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  brokle migrate up --dry-run           print the statements that would run
+  brokle migrate down --steps 1 --yes   take the newest migration back, with its data
+  brokle migrate create add_budgets     write the empty files of a new migration")]
+pub(crate) enum MigrateCommand {
+    /// Apply what is pending.
+    Up {
+        #[command(flatten)]
+        common: Common,
+        /// Apply this many migrations at most.
+        #[arg(long, value_name = "N")]
+        steps: Option<u32>,
+        /// Only print the statements.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Take migrations back, their data included.
+    Down {
+        #[command(flatten)]
+        common: Common,
+        /// Take this many migrations back.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        steps: u32,
+        /// Only print the statements.
+        #[arg(long)]
+        dry_run: bool,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// List every migration and where it stands.
+    Status(Common),
+    /// Show the schema's version in a line.
+    Info(Common),
+    /// Write the files of a new migration.
+    Create {
+        /// What it is about, such as `add_budgets`.
+        name: String,
+        /// The folder with a folder per kind of database.
+        #[arg(long, default_value = "migrations", value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// Write down that the schema is at a version, without running anything.
+    Force {
+        #[command(flatten)]
+        common: Common,
+        /// The version; 0 is an empty database.
+        version: u32,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Which databases. The store of observations migrates itself when it is opened.
+    #[arg(long, value_enum, default_value_t = Which::All)]
+    db: Which,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// Organizations, keys, connections.
+    Sql,
+    /// Observations.
+    Analytics,
+    /// Both.
+    All,
+}
+
+pub(super) fn run(command: &MigrateCommand) -> Outcome {
+    match command {
+        MigrateCommand::Create { name, dir } => create(name, dir),
+        MigrateCommand::Up { common, steps, dry_run } => {
+            with(common, async |database| walk(&database, common, Direction::Up, *steps, *dry_run).await)
+        }
+        MigrateCommand::Down { common, steps, dry_run, yes } => {
+            if !dry_run
+                && !yes
+                && !output::confirm(&format!("This takes {steps} migration(s) back and drops their tables."))?
+            {
+                return Ok(unconfirmed());
+            }
+            with(common, async |database| {
+                walk(&database, common, Direction::Down, Some(*steps), *dry_run).await
+            })
+        }
+        MigrateCommand::Status(common) => with(common, async |database| status(&database, common).await),
+        MigrateCommand::Info(common) => with(common, async |database| info(&database, common).await),
+        MigrateCommand::Force { common, version, yes } => {
+            if !yes && !output::confirm(&format!("This declares the schema to be at version {version}."))? {
+                return Ok(unconfirmed());
+            }
+            with(common, async |database| {
+                Migrator::new(&database).force(*version).await?;
+                Ok(ExitCode::SUCCESS)
+            })
+        }
+    }
+}
+
+fn unconfirmed() -> ExitCode {
+    output::complain("brokle: nothing was done: confirm with yes, or pass --yes");
+    ExitCode::from(UNCONFIRMED)
+}
+
+fn with(common: &Common, run: impl AsyncFnOnce(Database) -> Outcome) -> Outcome {
+    if common.db == Which::Analytics {
+        return Err("the store of observations migrates itself when it is opened: use --db sql".into());
+    }
+    let config = config::load(common.file.config.as_deref())?;
+    block_on(async {
+        let database = serve::connect(&config).await?;
+        let outcome = run(database.clone()).await;
+        database.close().await;
+        outcome
+    })
+}
+
+async fn walk(
+    database: &Database,
+    common: &Common,
+    direction: Direction,
+    steps: Option<u32>,
+    dry_run: bool,
+) -> Outcome {
+    let mut done: Vec<Step> = Vec::new();
+    let migrator = Migrator::new(database);
+    let progress = |step: &Step| {
+        if !common.json && !dry_run {
+            let verb = if direction == Direction::Up { "applied" } else { "took back" };
+            output::complain(&format!("{verb} {:04}_{}", step.version, step.name));
+        }
+        done.push(*step);
+    };
+    match direction {
+        Direction::Up => migrator.up(steps, dry_run, progress).await?,
+        Direction::Down => migrator.down(steps, dry_run, progress).await?,
+    };
+    if common.json {
+        output::json(&done)?;
+    } else if dry_run {
+        output::lines(done.iter().map(|step| format!("-- {:04}_{}\n{}", step.version, step.name, step.sql)))?;
+    } else if done.is_empty() {
+        output::lines(["Nothing to do."])?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn status(database: &Database, common: &Common) -> Outcome {
+    let status = Migrator::new(database).status().await?;
+    if common.json {
+        output::json(&status)?;
+    } else {
+        output::lines(status.iter().map(|line| {
+            let state = format!("{:?}", line.state).to_lowercase();
+            let at = line.applied_at.map(|at| at.to_rfc3339()).unwrap_or_default();
+            format!("{:04}  {:<30} {state:<8} {at}", line.version, line.name).trim_end().to_owned()
+        }))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn info(database: &Database, common: &Common) -> Outcome {
+    let info = Migrator::new(database).info().await?;
+    if common.json {
+        output::json(&info)?;
+    } else {
+        let (current, latest, pending) = (info.current, info.latest, info.pending);
+        output::lines([format!("{}: version {current} of {latest}, {pending} pending", info.database)])?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes `NNNN_name.{up,down}.sql` for each kind of database, numbered after the highest one that is there.
+fn create(name: &str, dir: &Path) -> Outcome {
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if name.is_empty() || !name.bytes().all(is_name) {
+        return Err("a migration's name is made of a-z, 0-9 and _".into());
+    }
+    let kinds = ["sqlite", "postgres"].map(|kind| dir.join(kind));
+    let mut latest = 0;
+    for folder in &kinds {
+        for entry in fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))? {
+            let file = entry?.file_name();
+            let number = file.to_str().and_then(|name| name.split_once('_')?.0.parse::<u32>().ok());
+            latest = latest.max(number.unwrap_or_default());
+        }
+    }
+    let mut written = Vec::new();
+    for folder in &kinds {
+        for direction in ["up", "down"] {
+            let path = folder.join(format!("{:04}_{name}.{direction}.sql", latest + 1));
+            let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+            writeln!(file, "-- {}", name.replace('_', " "))?;
+            written.push(path.display().to_string());
+        }
+    }
+    output::lines(written)?;
+    Ok(ExitCode::SUCCESS)
+}

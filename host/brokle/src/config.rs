@@ -1,0 +1,134 @@
+//! What the operator decides: defaults, then a TOML file, then the environment; the later one wins.
+//!
+//! - The file is the one that `--config` names, or `./brokle.toml` if it is there. A key that nobody knows is an error.
+//! - The environment's names are a fixed list ([`environment`]); other variables are nobody's business.
+//! - Secrets come from the environment, or from a file that is named; never from a value in the TOML file, and nothing
+//!   here prints one.
+//!
+//! `brokle.example.toml` shows each key with its default and is their documentation; a test compares the two.
+
+mod environment;
+mod gateway;
+mod sections;
+mod warnings;
+
+use std::path::{Path, PathBuf};
+
+use brokle_core::catalogue::ModelOverride;
+use figment::Figment;
+use figment::providers::{Format, Serialized, Toml};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::environment::Secrets;
+pub(crate) use self::gateway::Gateway;
+pub(crate) use self::sections::{LogFormat, Logs, Runtime, Server, Storage, Telemetry};
+
+/// The file that is read if no other one is named.
+pub(crate) const DEFAULT_FILE: &str = "brokle.toml";
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The HTTP server.
+    pub(crate) server: Server,
+    /// Databases and files.
+    pub(crate) storage: Storage,
+    /// Observations.
+    pub(crate) telemetry: Telemetry,
+    /// Calls to providers.
+    pub(crate) gateway: Gateway,
+    /// The sandbox.
+    pub(crate) runtime: Runtime,
+    /// The log.
+    pub(crate) logs: Logs,
+    /// Models that the built-in catalogue doesn't know, or whose prices differ.
+    pub(crate) models: Vec<ModelOverride>,
+}
+
+/// Why there is no configuration: one line per problem, with the key and where its value comes from.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file that was asked for isn't there.
+    #[error("{}: there is no such file", .0.display())]
+    NoFile(PathBuf),
+    /// A key is unknown or has a value that can't be.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// Reads the configuration.
+///
+/// # Errors
+/// When the named file isn't there, or a key or value is wrong.
+pub(crate) fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+    load_with(file, |name| std::env::var(name).ok())
+}
+
+/// The same with any environment.
+pub(crate) fn load_with(
+    file: Option<&Path>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Config, ConfigError> {
+    let mut figment = Figment::from(Serialized::defaults(Config::default()));
+    let default = Path::new(DEFAULT_FILE);
+    match file {
+        Some(path) if !path.is_file() => return Err(ConfigError::NoFile(path.to_owned())),
+        Some(path) => figment = figment.merge(Toml::file_exact(path)),
+        None if default.is_file() => figment = figment.merge(Toml::file_exact(default)),
+        None => {}
+    }
+    let figment = figment.merge(environment::Provider::new(environment));
+    let config: Config = figment.extract().map_err(describe)?;
+    config.check().map_err(ConfigError::Invalid)?;
+    Ok(config)
+}
+
+/// One line per problem: `server.listen: invalid type … (in brokle.toml)`.
+fn describe(errors: figment::Error) -> ConfigError {
+    let lines: Vec<String> = errors
+        .into_iter()
+        .map(|error| {
+            let place = error.metadata.as_ref().map(|metadata| {
+                let source = metadata.source.as_ref().map(ToString::to_string);
+                source.unwrap_or_else(|| metadata.name.to_string())
+            });
+            let key =
+                if error.path.is_empty() { String::new() } else { format!("{}: ", error.path.join(".")) };
+            let place = place.map(|place| format!(" (in {place})")).unwrap_or_default();
+            format!("{key}{}{place}", error.kind)
+        })
+        .collect();
+    ConfigError::Invalid(lines.join("\n"))
+}
+
+impl Config {
+    /// Finds values that no type can refuse.
+    fn check(&self) -> Result<(), String> {
+        self.server.check()?;
+        self.gateway.check()?;
+        self.runtime.check()
+    }
+
+    /// What an operator should know although nothing is wrong, one sentence each.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        warnings::of(self)
+    }
+
+    /// The database's URL: the configured one, or a file in the data directory.
+    pub(crate) fn database_url(&self) -> String {
+        self.storage
+            .database_url
+            .clone()
+            .unwrap_or_else(|| format!("sqlite:{}", self.storage.data_dir.join("brokle.db").display()))
+    }
+}
+
+/// The JSON schema of the file.
+pub(crate) fn schema() -> schemars::Schema {
+    schemars::schema_for!(Config)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! The smaller sections.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use brokle_api::body::BodyLimits;
+use brokle_api::server::Limits;
+use brokle_core::tenancy::Capture;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The HTTP server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Server {
+    /// Address and port. Also `BROKLE_LISTEN`.
+    pub(crate) listen: SocketAddr,
+    /// Connections at once; the next one is answered 503.
+    pub(crate) max_connections: usize,
+    /// Bytes of a request's body; a larger one is answered 413.
+    pub(crate) max_body_bytes: u64,
+    /// Bytes of a request's head.
+    pub(crate) max_head_bytes: usize,
+    /// Time for a request's head, in milliseconds.
+    pub(crate) head_timeout_ms: u64,
+    /// Time for a request's body before it has to come faster than 1 KiB/s, in milliseconds.
+    pub(crate) body_timeout_ms: u64,
+    /// How long a connection is kept without a request, in milliseconds.
+    pub(crate) idle_timeout_ms: u64,
+    /// How long a client may take no byte of its answer, in milliseconds.
+    pub(crate) write_stall_ms: u64,
+    /// How long requests are accepted after SIGTERM, while `/health/ready` says no, in milliseconds.
+    pub(crate) lame_duck_ms: u64,
+    /// How long requests in flight have to end at a shutdown, in milliseconds.
+    pub(crate) drain_timeout_ms: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        let (limits, body) = (Limits::default(), BodyLimits::default());
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            max_connections: limits.max_connections,
+            max_body_bytes: body.max_bytes,
+            max_head_bytes: limits.max_head_bytes,
+            head_timeout_ms: milliseconds(limits.head_timeout),
+            body_timeout_ms: milliseconds(body.grace),
+            idle_timeout_ms: milliseconds(limits.idle_timeout),
+            write_stall_ms: milliseconds(limits.write_stall),
+            lame_duck_ms: milliseconds(limits.lame_duck),
+            drain_timeout_ms: milliseconds(limits.drain_timeout),
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Server {
+    /// hyper's smallest buffer is 8 KiB.
+    const MIN_HEAD: usize = 8 * 1024;
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.max_head_bytes < Self::MIN_HEAD {
+            return Err(format!("server.max_head_bytes: at least {} is expected", Self::MIN_HEAD));
+        }
+        for (key, value) in [
+            ("max_connections", self.max_connections as u64),
+            ("max_body_bytes", self.max_body_bytes),
+            ("head_timeout_ms", self.head_timeout_ms),
+            ("body_timeout_ms", self.body_timeout_ms),
+            ("idle_timeout_ms", self.idle_timeout_ms),
+            ("write_stall_ms", self.write_stall_ms),
+        ] {
+            if value == 0 {
+                return Err(format!("server.{key}: 0 would refuse every request"));
+            }
+        }
+        Ok(())
+    }
+
+    /// For the accept loop.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            max_connections: self.max_connections,
+            max_head_bytes: self.max_head_bytes,
+            head_timeout: Duration::from_millis(self.head_timeout_ms),
+            idle_timeout: Duration::from_millis(self.idle_timeout_ms),
+            write_stall: Duration::from_millis(self.write_stall_ms),
+            lame_duck: Duration::from_millis(self.lame_duck_ms),
+            drain_timeout: Duration::from_millis(self.drain_timeout_ms),
+        }
+    }
+
+    /// For the body reader.
+    pub(crate) fn body_limits(&self) -> BodyLimits {
+        BodyLimits {
+            max_bytes: self.max_body_bytes,
+            grace: Duration::from_millis(self.body_timeout_ms),
+            ..BodyLimits::default()
+        }
+    }
+}
+
+/// Databases and files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Storage {
+    /// Where files are kept; made with mode 0700. Also `BROKLE_DATA_DIR`.
+    pub(crate) data_dir: PathBuf,
+    /// `sqlite:PATH` or `postgres://…`; without it `brokle.db` in the data directory. Also `DATABASE_URL`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) database_url: Option<String>,
+    /// Connections to the database.
+    pub(crate) max_connections: u32,
+    /// A ClickHouse server for observations; not used by this version. Also `CLICKHOUSE_URL`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) clickhouse_url: Option<String>,
+    /// A Redis server for what several servers share; not used by this version. Also `REDIS_URL`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) redis_url: Option<String>,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./data"),
+            database_url: None,
+            max_connections: 10,
+            clickhouse_url: None,
+            redis_url: None,
+        }
+    }
+}
+
+/// Observations.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Telemetry {
+    /// What a call leaves behind where its project says nothing: `full`, `metadata` or `off`.
+    #[schemars(with = "String", extend("enum" = ["full", "metadata", "off"]))]
+    pub(crate) capture: Capture,
+}
+
+/// The sandbox.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Runtime {
+    /// Instances of components at once.
+    pub(crate) max_instances: u32,
+    /// Memory that one instance may have, in MiB.
+    pub(crate) memory_mib: u32,
+    /// The licence that unlocks enterprise components. Also `BROKLE_LICENSE_FILE`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) license_file: Option<PathBuf>,
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self { max_instances: 1_000, memory_mib: 64, license_file: None }
+    }
+}
+
+impl Runtime {
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.max_instances == 0 {
+            return Err("runtime.max_instances: at least 1 is expected".to_owned());
+        }
+        // 32-bit memories end at 4 GiB; below 1 MiB no component starts.
+        if !(1..=4_096).contains(&self.memory_mib) {
+            return Err("runtime.memory_mib: 1 to 4096 is expected".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// The log, on standard error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Logs {
+    /// `json`, `pretty`, or `auto`: pretty on a terminal, JSON elsewhere.
+    pub(crate) format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,brokle_api=debug`.
+    pub(crate) level: String,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self { format: LogFormat::Auto, level: "info".to_owned() }
+    }
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// Pretty on a terminal, JSON elsewhere.
+    Auto,
+    /// An object per line.
+    Json,
+    /// For people.
+    Pretty,
+}

@@ -1,0 +1,112 @@
+use std::path::PathBuf;
+
+use super::*;
+
+/// A configuration file in a directory of its own.
+fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("brokle.toml");
+    std::fs::write(&path, text).unwrap();
+    (directory, path)
+}
+
+fn load_text(text: &str) -> Result<Config, ConfigError> {
+    let (_directory, path) = file(text);
+    load_with(Some(&path), |_| None)
+}
+
+fn problem(text: &str) -> String {
+    load_text(text).unwrap_err().to_string()
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+    let (_directory, path) = file("[server]\nlisten = \"127.0.0.1:1\"\nmax_connections = 7\n");
+    let environment = |name: &str| match name {
+        "BROKLE_LISTEN" => Some("0.0.0.0:2".to_owned()),
+        "DATABASE_URL" => Some("postgres://db/brokle".to_owned()),
+        "BROKLE_ALLOW_PRIVATE_UPSTREAMS" => Some("1".to_owned()),
+        "REDIS_URL" => Some(String::new()),
+        _ => None,
+    };
+    let config = load_with(Some(&path), environment).unwrap();
+    assert_eq!(config.server.listen.to_string(), "0.0.0.0:2");
+    assert_eq!(config.server.max_connections, 7);
+    assert_eq!(config.server.max_body_bytes, 32 * 1024 * 1024);
+    assert_eq!(config.database_url(), "postgres://db/brokle");
+    assert!(config.gateway.allow_private_upstreams);
+    assert_eq!(config.storage.redis_url, None, "an empty variable is as good as none");
+}
+
+#[test]
+fn a_problem_names_the_key_and_the_place() {
+    let unknown = problem("[server]\nlisten_on = \"x\"\n");
+    assert!(unknown.contains("listen_on") && unknown.contains("brokle.toml"), "{unknown}");
+    let wrong = problem("[server]\nlisten = 8080\n");
+    assert!(wrong.contains("server.listen") && wrong.contains("brokle.toml"), "{wrong}");
+    let flag = load_with(None, |name| (name == "BROKLE_ALLOW_PRIVATE_UPSTREAMS").then(|| "maybe".to_owned()));
+    assert!(flag.unwrap_err().to_string().contains("BROKLE_ALLOW_PRIVATE_UPSTREAMS"));
+    let absent = load_with(Some(Path::new("/nowhere/brokle.toml")), |_| None).unwrap_err();
+    assert_eq!(absent.to_string(), "/nowhere/brokle.toml: there is no such file");
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused() {
+    let connection = "[[gateway.connections]]\nname = \"a\"\nprovider = \"openai\"\n";
+    for (text, key) in [
+        ("[server]\nhead_timeout_ms = 0\n".to_owned(), "server.head_timeout_ms"),
+        ("[server]\nmax_head_bytes = 100\n".to_owned(), "server.max_head_bytes"),
+        ("[gateway]\ntotal_ms = 0\n".to_owned(), "gateway.total_ms"),
+        ("[runtime]\nmemory_mib = 5000\n".to_owned(), "runtime.memory_mib"),
+        (format!("{connection}{connection}"), "gateway.connections[1].name"),
+        (format!("{connection}base_url = \"ftp://x\"\n"), "gateway.connections[0].base_url"),
+        (
+            format!("{connection}api_key_env = \"A\"\napi_key_file = \"b\"\n"),
+            "gateway.connections[0].api_key_file",
+        ),
+        (format!("{connection}api_key = \"sk-1\"\n"), "api_key"),
+    ] {
+        assert!(problem(&text).contains(key), "{}", problem(&text));
+    }
+}
+
+#[test]
+fn odd_values_are_warned_about_and_the_defaults_are_not() {
+    assert_eq!(Config::default().warnings(), Vec::<String>::new());
+    let odd = "[server]\nlisten = \"0.0.0.0:80\"\n[storage]\nredis_url = \"redis://r\"\nclickhouse_url = \"http://c\"\n\
+               [gateway]\ntotal_ms = 1000\nallow_private_upstreams = true\n";
+    let warnings = load_text(odd).unwrap().warnings().join("\n");
+    for word in ["REDIS_URL", "CLICKHOUSE_URL", "gateway.total_ms", "allow_private_upstreams"] {
+        assert!(warnings.contains(word), "{word}: {warnings}");
+    }
+}
+
+const EXAMPLE: &str = include_str!("../../../../brokle.example.toml");
+
+#[test]
+fn the_example_shows_every_key_with_its_default() {
+    assert_eq!(load_text(EXAMPLE).unwrap(), Config::default());
+    let shown: toml::Table = EXAMPLE.parse().unwrap();
+    let defaults = toml::Table::try_from(Config::default()).unwrap();
+    for (section, keys) in &defaults {
+        for key in keys.as_table().into_iter().flatten().map(|(key, _)| key) {
+            assert!(shown[section].get(key).is_some(), "{section}.{key} is missing in brokle.example.toml");
+        }
+    }
+}
+
+#[test]
+fn what_the_example_has_in_comments_can_be_written() {
+    let is_toml = |line: &str| {
+        line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+    };
+    let text: Vec<&str> = EXAMPLE
+        .lines()
+        .filter(|line| !line.starts_with("connections = []"))
+        .map(|line| line.strip_prefix("# ").filter(|rest| is_toml(rest)).unwrap_or(line))
+        .collect();
+    let config = load_text(&text.join("\n")).unwrap();
+    assert_eq!(config.gateway.connections.len(), 1);
+    assert_eq!(config.models.len(), 1);
+    assert!(config.storage.redis_url.is_some() && config.runtime.license_file.is_some());
+}

@@ -1,0 +1,40 @@
+//! Values that are allowed and yet hardly meant.
+
+use super::Config;
+
+pub(super) fn of(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut warn_if = |is_odd: bool, text: &str| {
+        if is_odd {
+            warnings.push(text.to_owned());
+        }
+    };
+    let (storage, gateway, server) = (&config.storage, &config.gateway, &config.server);
+    warn_if(
+        storage.clickhouse_url.is_some(),
+        "CLICKHOUSE_URL is set, but this version keeps observations in the data directory",
+    );
+    warn_if(storage.redis_url.is_some(), "REDIS_URL is set, but this version shares nothing between servers");
+    warn_if(
+        gateway.first_byte_ms > gateway.total_ms || gateway.idle_ms > gateway.total_ms,
+        "gateway.total_ms is shorter than first_byte_ms or idle_ms, which therefore never count",
+    );
+    warn_if(
+        gateway.connect_ms > gateway.first_byte_ms,
+        "gateway.connect_ms is longer than first_byte_ms, which includes it",
+    );
+    warn_if(
+        gateway.allow_private_upstreams && !server.listen.ip().is_loopback(),
+        "gateway.allow_private_upstreams is on and the server listens beyond this machine: whoever may add connections \
+         reaches the private network",
+    );
+    for (index, connection) in gateway.connections.iter().enumerate() {
+        if connection.api_key_env.as_deref().is_some_and(|name| std::env::var_os(name).is_none()) {
+            let name = &connection.name;
+            warnings.push(format!(
+                "gateway.connections[{index}] ({name}): the variable of api_key_env isn't set"
+            ));
+        }
+    }
+    warnings
+}

@@ -1,0 +1,217 @@
+//! `brokle serve`: start, serve, stop.
+//!
+//! **Start**: configuration, data directory (0700), encryption key, database, migrations (not by a worker, which waits for
+//! a server to have done them by failing until then), the first tenant and key, background tasks, the listening socket.
+//! A signal during the start ends it.
+//!
+//! **Stop**: the accept loop drains as [`brokle_api::server`] says; then the background tasks end; then the keys' last use
+//! is written; then the database is closed. A second signal skips all of that and exits with code 130.
+
+mod background;
+mod quickstart;
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokle_api::server::{self, Ended, Stop};
+use brokle_api::{App, Lifecycle, router};
+use brokle_core::catalogue::Catalogue;
+use brokle_core::clock::SystemClock;
+use brokle_core::random::SystemRandom;
+use brokle_identity::bootstrap::bootstrap;
+use brokle_identity::seal::MasterKey;
+use brokle_identity::{KeyService, Secret};
+use brokle_storage::sql::migrate::Migrator;
+use brokle_storage::sql::{ConnectOptions, Database};
+use clap::{Args, ValueEnum};
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+
+use crate::cli::{ConfigFile, Outcome};
+use crate::config::{self, Config, Secrets};
+use crate::logs;
+
+/// What a shell says of a program that was interrupted.
+const ABORTED: u8 = 130;
+
+/// How long a migration may take before somebody is told that one is running.
+const MIGRATION_NOTICE: Duration = Duration::from_millis(300);
+
+/// How long the background tasks and the database have to end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Start the server.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// What this process does.
+    #[arg(long, value_enum, default_value_t = Role::All)]
+    role: Role,
+    /// Print the URL and a first call, also when standard output is no terminal.
+    #[arg(long)]
+    quickstart: bool,
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Everything.
+    All,
+    /// Answers requests, and migrates the database at its start.
+    Server,
+    /// Works in the background; answers health checks and metrics only.
+    Worker,
+}
+
+pub(crate) fn run(args: &ServeArgs) -> Outcome {
+    let config = config::load(args.file.config.as_deref())?;
+    let secrets = Secrets::from_env();
+    logs::start(&config.logs)?;
+    for warning in config.warnings().into_iter().chain(secrets.warnings()) {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(run_until_stopped(args, &config, &secrets));
+    // What still blocks a thread now isn't waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Outcome {
+    let signals = TaskTracker::new();
+    let stop = Stop::at_signals(&signals)?;
+    let started = tokio::select! {
+        biased;
+        _ = stop.requested() => {
+            tracing::info!("stopped during the start");
+            return Ok(ExitCode::from(ABORTED));
+        }
+        started = start(args, config, secrets) => started?,
+    };
+    let tasks = background::Tasks::start(Arc::clone(&started.keys));
+    let router = if args.role == Role::Worker {
+        router::operations(&started.app)
+    } else {
+        router::router(&started.app)
+    };
+    let lifecycle = started.app.lifecycle.clone();
+    let ended =
+        server::serve(started.listener, router, config.server.limits(), lifecycle, stop.clone()).await;
+    if ended == Ended::Aborted {
+        tracing::warn!("stopped at once");
+        return Ok(ExitCode::from(ABORTED));
+    }
+    let closing = async {
+        tasks.stop().await;
+        if let Err(error) = started.keys.flush_last_used().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the keys' last use wasn't written");
+        }
+        started.app.database.close().await;
+    };
+    tokio::select! {
+        () = stop.at_once() => return Ok(ExitCode::from(ABORTED)),
+        closed = tokio::time::timeout(CLOSE_TIMEOUT, closing) => {
+            if closed.is_err() {
+                tracing::warn!("the database didn't close in time");
+            }
+        }
+    }
+    stop.finished();
+    signals.close();
+    signals.wait().await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A server that is ready to serve.
+struct Started {
+    app: Arc<App>,
+    keys: Arc<KeyService>,
+    listener: TcpListener,
+}
+
+async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<Started, Failure> {
+    make_private_directory(&config.storage.data_dir)?;
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    // A malformed key is found out now, not when the first secret is to be opened.
+    let sealing = secrets.encryption_key.as_ref().map(Secret::expose);
+    MasterKey::from_env_or_file(sealing, &config.storage.data_dir, random.as_ref())?;
+    let catalogue = Arc::new(Catalogue::builtin()?.with_overrides(config.models.clone())?);
+
+    let database = connect(config).await?;
+    migrate(&database, args.role).await?;
+    for warning in database.warnings().await? {
+        tracing::warn!("{warning}");
+    }
+    let listener = server::bind(config.server.listen)
+        .map_err(|error| format!("server.listen: can't listen at {}: {error}", config.server.listen))?;
+    let address = listener.local_addr()?;
+
+    if args.role != Role::Worker {
+        let given = secrets.bootstrap_api_key.as_ref().map(Secret::expose);
+        let first = bootstrap(&database, clock.as_ref(), random.as_ref(), given).await?;
+        quickstart::print(address, &first.key, args.quickstart)?;
+    }
+    let keys = Arc::new(KeyService::new(database.clone(), clock.clone(), random.clone()));
+    let app = App::builder(database, catalogue)
+        .clock(clock)
+        .random(random)
+        .keys(Arc::clone(&keys))
+        .lifecycle(Lifecycle::default())
+        .data_directory(config.storage.data_dir.clone())
+        .body(config.server.body_limits())
+        .build();
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(%address, version, database = app.database.kind(), role = ?args.role, "serving");
+    Ok(Started { app, keys, listener })
+}
+
+/// Makes the directory for its owner only; one that is there already stays as it is.
+fn make_private_directory(path: &Path) -> Result<(), Failure> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| format!("storage.data_dir: {} can't be made: {error}", path.display()).into())
+}
+
+/// Connects to the configured database.
+///
+/// # Errors
+/// When it can't be reached; the text names no password.
+pub(crate) async fn connect(config: &Config) -> Result<Database, Failure> {
+    let options =
+        ConnectOptions { max_connections: config.storage.max_connections, ..ConnectOptions::default() };
+    Ok(Database::connect(&config.database_url(), options).await?)
+}
+
+async fn migrate(database: &Database, role: Role) -> Result<(), Failure> {
+    let migrator = Migrator::new(database);
+    if role == Role::Worker {
+        let info = migrator.info().await?;
+        if info.pending > 0 {
+            let pending = info.pending;
+            return Err(format!(
+                "{pending} migration(s) are pending: start a server, or `brokle migrate up`"
+            )
+            .into());
+        }
+        return Ok(());
+    }
+    let applying = migrator.up(None, false, |step| {
+        tracing::info!(version = step.version, name = step.name, "migrated the database");
+    });
+    let mut applying = std::pin::pin!(applying);
+    tokio::select! {
+        done = applying.as_mut() => done?,
+        () = tokio::time::sleep(MIGRATION_NOTICE) => {
+            tracing::info!("migrating the database: this may take a while");
+            applying.await?
+        }
+    };
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! What the server does besides answering.
+//!
+//! | task | every | why |
+//! |---|---|---|
+//! | look for changed keys | 1 s | a revoked key stops within about a second |
+//! | write the keys' last use | 10 s | not a write per request |
+//!
+//! A task that fails says so (the key service logs an outage's beginning and end) and tries again at its next turn.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokle_identity::KeyService;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const POLL: Duration = Duration::from_secs(1);
+const FLUSH: Duration = Duration::from_secs(10);
+
+/// The running tasks.
+#[derive(Debug)]
+pub(super) struct Tasks {
+    tracker: TaskTracker,
+    end: CancellationToken,
+}
+
+impl Tasks {
+    pub(super) fn start(keys: Arc<KeyService>) -> Self {
+        let tasks = Self { tracker: TaskTracker::new(), end: CancellationToken::new() };
+        let polled = Arc::clone(&keys);
+        tasks.every(POLL, move || {
+            let keys = Arc::clone(&polled);
+            async move {
+                // An outage is logged by the service, once.
+                let _ = keys.poll_revision().await;
+            }
+        });
+        tasks.every(FLUSH, move || {
+            let keys = Arc::clone(&keys);
+            async move {
+                if let Err(error) = keys.flush_last_used().await {
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "the keys' last use wasn't written"
+                    );
+                }
+            }
+        });
+        tasks
+    }
+
+    /// Runs `work` now and then again and again, never two at once, until the tasks are stopped.
+    fn every<W, F>(&self, period: Duration, mut work: W)
+    where
+        W: FnMut() -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let end = self.end.clone();
+        self.tracker.spawn(end.run_until_cancelled_owned(async move {
+            let mut interval = interval(period);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                interval.tick().await;
+                work().await;
+            }
+        }));
+    }
+
+    /// Ends the tasks and waits for them.
+    pub(super) async fn stop(self) {
+        self.end.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
