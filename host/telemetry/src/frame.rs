@@ -5,8 +5,9 @@
 //! a later version must read what an earlier one left behind; bodies beside it, since escaping JSON in JSON costs more
 //! than all the rest.
 //!
-//! The collector's [`Encoder`] compresses all of it with zstd, level 1: measured at 5,000 calls per second, the pages that
-//! aren't written save 1.6 µs of CPU per call more than the compressor costs.
+//! The collector's [`Encoder`] compresses all of it with zstd, level 1: the pages that aren't written save more CPU than
+//! the compressor takes. Measured at 5,000 calls per second (`examples/cost.rs`): 2 µs less per call without bodies, 10 µs
+//! less with 2 KB in and 2 KB out.
 
 use brokle_core::observation::Observation;
 use zstd::bulk::Compressor;
