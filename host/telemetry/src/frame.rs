@@ -6,8 +6,8 @@
 //! than all the rest.
 //!
 //! The collector's [`Encoder`] compresses all of it with zstd, level 1: the pages that aren't written save more CPU than
-//! the compressor takes. Measured at 5,000 calls per second (`examples/cost.rs`): 2 µs less per call without bodies, 10 µs
-//! less with 2 KB in and 2 KB out.
+//! the compressor takes. Measured at 5,000 calls per second (`examples/cost.rs`): the collector takes 5.6 instead of 7.1 µs
+//! per call without bodies, 6.6 instead of 15.8 µs with 2 KB in and 2 KB out of a very repetitive text.
 
 use brokle_core::observation::Observation;
 use zstd::bulk::Compressor;
