@@ -3,7 +3,7 @@
 //! An [`Observation`] is one physical row: one call to the gateway, or one OpenTelemetry span from elsewhere. What
 //! happened inside a call (an attempt per upstream tried, the time spent in each plugin) is packed into its row as
 //! [`Step`]s rather than written as rows of its own: the gateway knows all of them when the call ends, and four rows
-//! cost several times what one costs (`docs/adr/0004-children-packed-in-the-call-row.md`). Readers never see the
+//! cost twice the CPU of one (`docs/adr/0004-children-packed-in-the-call-row.md`). Readers never see the
 //! difference: queries unfold the steps into child observations.
 //!
 //! Names are OpenTelemetry's: `gen_ai.operation.name`, `gen_ai.request.model`, `error.type` and so on. Times are whole

@@ -122,6 +122,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let key = ApiKeyId::generate(&SystemClock, &Random);
 
+    // The threads name themselves once they run: flush what isn't there.
+    recorder.flush().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
     let before = threads()?;
     let started = Instant::now();
     let (mut recorded, mut recording) = (0, Duration::ZERO);

@@ -3,13 +3,21 @@
 //! A byte that names the format, then per observation three lengths (32 bits, little endian) and three parts: the
 //! observation as JSON, its input, its output. A body's length is one more than it has, and 0 stands for none. JSON, since
 //! a later version must read what an earlier one left behind; bodies beside it, since escaping JSON in JSON costs more
-//! than all the rest. Not compressed: the rows leave within a second, and a level 1 pass costs as much CPU as it saves in
-//! writing.
+//! than all the rest.
+//!
+//! The collector's [`Encoder`] compresses all of it with zstd, level 1: the pages that aren't written save more CPU than
+//! the compressor takes. Measured at 5,000 calls per second (`examples/cost.rs`): the collector takes 5.6 instead of 7.1 µs
+//! per call without bodies, 6.6 instead of 15.8 µs with 2 KB in and 2 KB out of a very repetitive text.
 
 use brokle_core::observation::Observation;
+use zstd::bulk::Compressor;
 
-/// The first byte.
+/// The first byte of a batch as described.
 const FORMAT: u8 = 1;
+/// The first byte of a compressed one: then its length without the compression (as above) and a zstd frame.
+const COMPRESSED: u8 = 2;
+/// Larger batches stay as they are, and a damaged length can't ask for more memory.
+const MAX_COMPRESSED: usize = 256 << 20;
 /// Three lengths.
 const HEADER: usize = 12;
 
@@ -21,7 +29,31 @@ pub(crate) struct Unreadable {
     pub(crate) reason: String,
 }
 
-/// The batch's bytes.
+/// Makes batches, with one working memory for all.
+pub(crate) struct Encoder {
+    compressor: Option<Compressor<'static>>,
+}
+
+impl Encoder {
+    pub(crate) fn new() -> Self {
+        // Without memory for a compressor batches stay as they are.
+        Self { compressor: Compressor::new(1).ok() }
+    }
+
+    /// The batch's bytes, compressed.
+    pub(crate) fn encode(&mut self, batch: &[Observation]) -> serde_json::Result<Vec<u8>> {
+        let plain = encode(batch)?;
+        let Some(compressor) = self.compressor.as_mut().filter(|_| plain.len() <= MAX_COMPRESSED) else {
+            return Ok(plain);
+        };
+        Ok(match compressor.compress(&plain) {
+            Ok(frame) => [&[COMPRESSED], &length(plain.len()).to_le_bytes()[..], &frame].concat(),
+            Err(_) => plain,
+        })
+    }
+}
+
+/// The batch's bytes, plain.
 ///
 /// # Errors
 /// Never for observations that fit into memory's bounds: the lengths have 32 bits.
@@ -49,11 +81,24 @@ pub(crate) fn encode<'a>(batch: impl IntoIterator<Item = &'a Observation>) -> se
 
 /// The rows of a batch, and those that can't be read. Nothing is skipped silently.
 pub(crate) fn decode(body: &[u8]) -> (Vec<Observation>, Vec<Unreadable>) {
+    let whole = |reason: &str| (Vec::new(), vec![Unreadable { body: body.to_vec(), reason: reason.into() }]);
+    match body.split_first() {
+        Some((&FORMAT, rest)) => decode_plain(rest),
+        Some((&COMPRESSED, rest)) => match decompress(rest).as_deref().and_then(<[u8]>::split_first) {
+            Some((&FORMAT, plain)) => decode_plain(plain),
+            _ => whole("a batch that can't be decompressed"),
+        },
+        _ => whole("not a batch of a known format"),
+    }
+}
+
+fn decompress(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (length, frame) = take_length(bytes)?;
+    zstd::bulk::decompress(frame, Some(length).filter(|length| *length <= MAX_COMPRESSED)?).ok()
+}
+
+fn decode_plain(mut left: &[u8]) -> (Vec<Observation>, Vec<Unreadable>) {
     let (mut rows, mut unreadable) = (Vec::new(), Vec::new());
-    let Some((&FORMAT, mut left)) = body.split_first() else {
-        unreadable.push(Unreadable { body: body.to_vec(), reason: "not a batch of a known format".into() });
-        return (rows, unreadable);
-    };
     while !left.is_empty() {
         let Some((frame, rest)) = split(left) else {
             let reason = "a frame's lengths lead out of the batch".into();

@@ -105,6 +105,8 @@ impl Queue {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
+        // Pages are written and freed many times between two checkpoints, which write each once.
+        connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         match connection.pragma_query_value(None, "user_version", |row| row.get(0))? {
             0 => {

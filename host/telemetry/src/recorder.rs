@@ -97,8 +97,8 @@ impl Recorder {
         let (sender, receiver) = channel();
         let collector = Collector { shared: Arc::clone(&shared), receiver };
         let drainer = Drainer { shared: Arc::clone(&shared), store };
-        std::thread::Builder::new().name("telemetry-collect".into()).spawn(move || collector.run())?;
-        std::thread::Builder::new().name("telemetry-drain".into()).spawn(move || drainer.run())?;
+        std::thread::Builder::new().name("telemetry-queue".into()).spawn(move || collector.run())?;
+        std::thread::Builder::new().name("telemetry-store".into()).spawn(move || drainer.run())?;
         let limits = Limits {
             max_rows: options.max_rows,
             max_bytes: options.max_bytes,

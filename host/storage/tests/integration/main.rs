@@ -14,6 +14,8 @@ mod connections;
 #[cfg(test)]
 mod migrate;
 #[cfg(test)]
+mod observations;
+#[cfg(test)]
 mod row_level_security;
 #[cfg(test)]
 mod tenants;

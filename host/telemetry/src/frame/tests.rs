@@ -55,3 +55,18 @@ fn no_damage_is_silent() {
         assert_eq!(decode(bad).1.len(), 1);
     }
 }
+
+#[test]
+fn the_collector_compresses_and_damage_of_that_is_not_silent_either() {
+    let batch: Vec<_> = (0..50).map(|_| observation("alike")).collect();
+    let body = Encoder::new().encode(&batch).unwrap();
+    assert!(body.len() < encode(&batch).unwrap().len() / 2);
+    assert_eq!(decode(&body).0, batch);
+
+    let claims_4_gib = [&[COMPRESSED][..], &[0xff; 4], &body[5..]].concat();
+    for bad in [&body[..body.len() - 1], &body[..3], &claims_4_gib] {
+        let (rows, unreadable) = decode(bad);
+        assert_eq!((rows.len(), unreadable.len()), (0, 1));
+        assert_eq!(unreadable[0].body, bad, "kept as it is");
+    }
+}

@@ -1,0 +1,179 @@
+//! A recorder over a store that can be told to fail.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use brokle_core::clock::{Clock, SystemClock};
+use brokle_core::ids::{EnvironmentId, OrganizationId, ProjectId};
+use brokle_core::observation::{Kind, Observation, SpanId, TraceId};
+use brokle_core::random::SystemRandom;
+use brokle_core::tenancy::Tenant;
+use brokle_storage::observations::{
+    AnalyticsError, AnalyticsStore, Answer, Cursor, Inserted, Month, Page, Rollup, SqliteObservations,
+    Summary, Trace, TraceFilter,
+};
+use brokle_telemetry::{Options, Recorder};
+use chrono::DateTime;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+/// The embedded store; it can be switched off, and refuses observations of the user `poison` while told to.
+#[derive(Debug)]
+pub(crate) struct Fussy {
+    inner: SqliteObservations,
+    pub(crate) down: AtomicBool,
+    pub(crate) refuses_poison: AtomicBool,
+}
+
+impl AnalyticsStore for Fussy {
+    fn insert(&self, batch: &[Observation], inserted: &mut Inserted) -> Result<(), AnalyticsError> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err(AnalyticsError::Unavailable("switched off".into()));
+        }
+        let poisonous = |row: &Observation| row.user.as_deref() == Some("poison");
+        if self.refuses_poison.load(Ordering::SeqCst) && batch.iter().any(poisonous) {
+            return Err(AnalyticsError::Rejected("it tastes odd".into()));
+        }
+        self.inner.insert(batch, inserted)
+    }
+
+    fn list(
+        &self,
+        project: ProjectId,
+        filter: TraceFilter,
+        limit: u32,
+        cursor: Option<Cursor>,
+    ) -> Answer<'_, Page<Summary>> {
+        self.inner.list(project, filter, limit, cursor)
+    }
+
+    fn trace(&self, project: ProjectId, trace_id: TraceId) -> Answer<'_, Option<Trace>> {
+        self.inner.trace(project, trace_id)
+    }
+
+    fn rollups(
+        &self,
+        project: ProjectId,
+        from: DateTime<chrono::Utc>,
+        to: DateTime<chrono::Utc>,
+    ) -> Answer<'_, Vec<Rollup>> {
+        self.inner.rollups(project, from, to)
+    }
+
+    fn retain(&self, before: Month) -> Answer<'_, Vec<Month>> {
+        self.inner.retain(before)
+    }
+}
+
+pub(crate) struct Fixture {
+    pub(crate) directory: TempDir,
+    pub(crate) store: Arc<Fussy>,
+    pub(crate) tenant: Tenant,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path());
+        Self { directory, store, tenant: tenant() }
+    }
+
+    /// The same directory, after the process before has ended.
+    pub(crate) fn start(&self) -> Recorder {
+        self.start_with(&Options::new(self.directory.path()))
+    }
+
+    pub(crate) fn start_with(&self, options: &Options) -> Recorder {
+        Recorder::start(options, self.store.clone(), Arc::new(SystemClock)).unwrap()
+    }
+
+    pub(crate) fn observation(&self, name: &str) -> Observation {
+        observation(self.tenant, name)
+    }
+
+    pub(crate) fn record(&self, recorder: &Recorder, names: impl IntoIterator<Item = impl ToString>) {
+        for name in names {
+            recorder.record(self.observation(&name.to_string()));
+        }
+    }
+
+    pub(crate) fn set_down(&self, down: bool) {
+        self.store.down.store(down, Ordering::SeqCst);
+    }
+
+    /// The names of everything that is stored, sorted as numbers where they are.
+    pub(crate) async fn names(&self) -> Vec<String> {
+        names(&*self.store, self.tenant.project).await
+    }
+
+    pub(crate) async fn count(&self) -> u64 {
+        count(&*self.store, self.tenant.project).await
+    }
+
+    pub(crate) fn queue(&self) -> Connection {
+        Connection::open(self.directory.path().join("queue.db")).unwrap()
+    }
+}
+
+pub(crate) fn store(directory: &Path) -> Arc<Fussy> {
+    Arc::new(Fussy {
+        inner: SqliteObservations::open(directory).unwrap(),
+        down: AtomicBool::new(false),
+        refuses_poison: AtomicBool::new(true),
+    })
+}
+
+pub(crate) fn tenant() -> Tenant {
+    Tenant {
+        organization: OrganizationId::generate(&SystemClock, &SystemRandom),
+        project: ProjectId::generate(&SystemClock, &SystemRandom),
+        environment: EnvironmentId::generate(&SystemClock, &SystemRandom),
+    }
+}
+
+pub(crate) fn observation(tenant: Tenant, name: &str) -> Observation {
+    let (trace_id, span_id) = (TraceId::generate(&SystemRandom), SpanId::generate(&SystemRandom));
+    let start_us = SystemClock.now().timestamp_micros();
+    let new = Observation::new(tenant, trace_id, span_id, Kind::Generation, start_us);
+    Observation { name: name.to_owned().into(), cost: "0.1".parse().ok(), ..new }
+}
+
+/// Page by page.
+pub(crate) async fn names(store: &dyn AnalyticsStore, project: ProjectId) -> Vec<String> {
+    let (mut names, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = store.list(project, TraceFilter::default(), 100, cursor).await.unwrap();
+        names.extend(page.data.into_iter().map(|summary| summary.name));
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            names.sort_by_key(|name| (name.parse::<u64>().ok(), name.clone()));
+            return names;
+        }
+    }
+}
+
+/// What the rollups count; their cost must agree.
+pub(crate) async fn count(store: &dyn AnalyticsStore, project: ProjectId) -> u64 {
+    let hours = store.rollups(project, DateTime::UNIX_EPOCH, DateTime::<chrono::Utc>::MAX_UTC).await.unwrap();
+    let count = hours.iter().map(|hour| hour.sums.count).sum();
+    let cost: brokle_core::money::Usd = hours.iter().map(|hour| hour.sums.cost).sum();
+    assert_eq!(Some(cost), "0.1".parse::<brokle_core::money::Usd>().unwrap().checked_mul(count));
+    count
+}
+
+/// The numbers below `end`, as names.
+pub(crate) fn numbers(end: u64) -> Vec<String> {
+    (0..end).map(|n| n.to_string()).collect()
+}
+
+/// Waits until it holds; fails after half a minute.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let all = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all).await.unwrap_or_else(|_| panic!("never: {what}"));
+}

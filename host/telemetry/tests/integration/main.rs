@@ -1,0 +1,15 @@
+//! From `record` to the analytics database, with everything that may go wrong in between.
+
+#[cfg(test)]
+mod harness;
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod flow;
+#[cfg(test)]
+mod outage;
+#[cfg(test)]
+mod overflow;
+#[cfg(test)]
+mod poison;
