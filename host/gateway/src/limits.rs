@@ -25,7 +25,7 @@ pub(crate) struct RateLimits {
 
 /// Where a key stands, as OpenAI's `x-ratelimit-*` headers tell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allowance {
+pub(crate) struct Allowance {
     /// Requests a minute.
     pub limit: u32,
     /// What is left at once.

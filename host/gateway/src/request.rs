@@ -10,23 +10,23 @@ use crate::refusal::Refusal;
 
 /// A request that was scanned and checked, and what the gateway needs to know of it.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
     /// What is asked for.
-    pub operation: Operation,
+    pub(crate) operation: Operation,
     /// The whole body.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
     /// The model as the caller wrote it.
-    pub model: String,
+    pub(crate) model: String,
     /// Whether a stream is wanted.
-    pub streaming: bool,
+    pub(crate) streaming: bool,
     /// Whether the caller wants the usage chunk in its stream.
-    pub include_usage: bool,
+    pub(crate) include_usage: bool,
     /// The most tokens wanted back.
-    pub max_output_tokens: Option<u64>,
+    pub(crate) max_output_tokens: Option<u64>,
     /// The `user` field.
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// What the request needs, in the catalogue's words.
-    pub features: Vec<String>,
+    pub(crate) features: Vec<String>,
 }
 
 /// What a top-level member must be, where the vendors agree. What isn't named here passes unchecked.
@@ -62,7 +62,7 @@ impl Request {
     ///
     /// # Errors
     /// 400 with the field at fault.
-    pub fn read(operation: Operation, body: Bytes) -> Result<Self, Refusal> {
+    pub(crate) fn read(operation: Operation, body: Bytes) -> Result<Self, Refusal> {
         let mut model = None;
         let mut streaming = false;
         let mut stream_options = None;
@@ -115,7 +115,7 @@ impl Request {
     }
 
     /// A guess at the prompt's tokens: four bytes each.
-    pub fn estimated_tokens(&self) -> u64 {
+    pub(crate) fn estimated_tokens(&self) -> u64 {
         self.body.len() as u64 / 4
     }
 }
