@@ -15,7 +15,9 @@ use utoipa::ToSchema;
 
 use crate::body::BodyLimits;
 use crate::lifecycle::Lifecycle;
-use crate::metrics::Metrics;
+use brokle_gateway::Gateway;
+use brokle_storage::observations::AnalyticsStore;
+use brokle_telemetry::metrics::Metrics;
 
 /// How long [`Database::ping`] may take before `/health` calls the database away.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,7 +36,11 @@ pub struct App {
     /// Models and prices.
     pub catalogue: Arc<Catalogue>,
     /// What `/metrics` shows.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
+    /// Calls to models; none in a worker.
+    pub gateway: Option<Arc<Gateway>>,
+    /// What is known of past calls; none in a server without telemetry.
+    pub observations: Option<Arc<dyn AnalyticsStore>>,
     /// Ready, draining, cutting.
     pub lifecycle: Lifecycle,
     /// The components, for `/health/plugins`.
@@ -129,6 +135,9 @@ impl App {
             lifecycle: Lifecycle::default(),
             plugins: Arc::new(Nothing),
             telemetry: Arc::new(Nothing),
+            metrics: Arc::default(),
+            gateway: None,
+            observations: None,
             data_directory: PathBuf::from("data"),
             body: BodyLimits::default(),
         }
@@ -146,6 +155,9 @@ pub struct AppBuilder {
     lifecycle: Lifecycle,
     plugins: Arc<dyn Plugins>,
     telemetry: Arc<dyn Telemetry>,
+    metrics: Arc<Metrics>,
+    gateway: Option<Arc<Gateway>>,
+    observations: Option<Arc<dyn AnalyticsStore>>,
     data_directory: PathBuf,
     body: BodyLimits,
 }
@@ -193,6 +205,27 @@ impl AppBuilder {
         self
     }
 
+    /// Metrics that others share; otherwise they are made.
+    #[must_use]
+    pub fn metrics(mut self, metrics: Arc<Metrics>) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// The gateway.
+    #[must_use]
+    pub fn gateway(mut self, gateway: Arc<Gateway>) -> Self {
+        self.gateway = Some(gateway);
+        self
+    }
+
+    /// The store that traces are read from.
+    #[must_use]
+    pub fn observations(mut self, store: Arc<dyn AnalyticsStore>) -> Self {
+        self.observations = Some(store);
+        self
+    }
+
     /// Where files are kept.
     #[must_use]
     pub fn data_directory(mut self, path: PathBuf) -> Self {
@@ -220,7 +253,9 @@ impl AppBuilder {
             database: self.database,
             keys,
             catalogue: self.catalogue,
-            metrics: Metrics::new(),
+            metrics: self.metrics,
+            gateway: self.gateway,
+            observations: self.observations,
             lifecycle: self.lifecycle,
             plugins: self.plugins,
             telemetry: self.telemetry,

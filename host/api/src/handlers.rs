@@ -1,6 +1,12 @@
 //! One file per group of endpoints. A handler parses, calls and shapes; nothing else.
 
+mod call;
+pub mod chat_completions;
+pub mod completions;
 pub mod docs;
+pub mod embeddings;
 pub mod health;
 pub mod keys;
 pub mod metrics;
+pub mod models;
+pub mod traces;

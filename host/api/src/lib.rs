@@ -10,11 +10,10 @@ pub mod boundary;
 pub mod error;
 pub mod handlers;
 pub mod lifecycle;
-pub mod metrics;
 pub mod router;
 pub mod server;
 
 pub use self::app::App;
 pub use self::error::ApiError;
 pub use self::lifecycle::Lifecycle;
-pub use self::metrics::Metrics;
+pub use brokle_telemetry::metrics::Metrics;

@@ -15,7 +15,9 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
-use crate::handlers::{docs, health, keys, metrics};
+use crate::handlers::{
+    chat_completions, completions, docs, embeddings, health, keys, metrics, models, traces,
+};
 
 /// Everything that the server answers, with the layers around it.
 pub fn router(app: &Arc<App>) -> Router {
@@ -31,12 +33,26 @@ pub fn operations(app: &Arc<App>) -> Router {
 
 /// The endpoints that the OpenAPI description holds.
 fn described() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::with_openapi(Description::openapi()).merge(for_machines()).merge(for_operators())
+    OpenApiRouter::with_openapi(Description::openapi())
+        .merge(for_machines())
+        .merge(for_people())
+        .merge(for_operators())
 }
 
 /// An API key, OpenAI's wire format.
 fn for_machines() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(keys::validate_key))
+    OpenApiRouter::new()
+        .routes(routes!(chat_completions::chat_completions))
+        .routes(routes!(completions::completions))
+        .routes(routes!(embeddings::embeddings))
+        .routes(routes!(models::list))
+        .route("/v1/models/{*id}", get(models::get))
+        .routes(routes!(keys::validate_key))
+}
+
+/// An API key with the scope; JSON, errors as problems.
+fn for_people() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(traces::list)).routes(routes!(traces::get))
 }
 
 fn for_operators() -> OpenApiRouter<Arc<App>> {
@@ -91,9 +107,12 @@ async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Ap
         contact(),
     ),
     tags(
+        (name = "models", description = "Calls to models, in OpenAI's form"),
         (name = "keys", description = "API keys"),
+        (name = "traces", description = "What became of calls"),
         (name = "operations", description = "Health, metrics, this description"),
     ),
+    paths(models::get),
     components(schemas(crate::error::OpenAiError, crate::error::Problem)),
     modifiers(&Keys),
 )]

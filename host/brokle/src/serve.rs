@@ -8,6 +8,8 @@
 //! is written; then the database is closed. A second signal skips all of that and exits with code 130.
 
 mod background;
+mod gateway;
+mod plugins;
 mod quickstart;
 
 use std::fs::DirBuilder;
@@ -22,11 +24,13 @@ use brokle_api::{App, Lifecycle, router};
 use brokle_core::catalogue::Catalogue;
 use brokle_core::clock::SystemClock;
 use brokle_core::random::SystemRandom;
+use brokle_gateway::Gateway;
 use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::seal::MasterKey;
 use brokle_identity::{KeyService, Secret};
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
+use brokle_telemetry::Recorder;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
@@ -95,7 +99,7 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         }
         started = start(args, config, secrets) => started?,
     };
-    let tasks = background::Tasks::start(Arc::clone(&started.keys));
+    let tasks = background::Tasks::start(Arc::clone(&started.keys), started.gateway.clone());
     let router = if args.role == Role::Worker {
         router::operations(&started.app)
     } else {
@@ -112,6 +116,9 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         tasks.stop().await;
         if let Err(error) = started.keys.flush_last_used().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the keys' last use wasn't written");
+        }
+        if let Some(recorder) = &started.recorder {
+            recorder.shutdown().await;
         }
         started.app.database.close().await;
     };
@@ -134,15 +141,16 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
 struct Started {
     app: Arc<App>,
     keys: Arc<KeyService>,
+    gateway: Option<Arc<Gateway>>,
+    recorder: Option<Arc<Recorder>>,
     listener: TcpListener,
 }
 
 async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<Started, Failure> {
     make_private_directory(&config.storage.data_dir)?;
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-    // A malformed key is found out now, not when the first secret is to be opened.
     let sealing = secrets.encryption_key.as_ref().map(Secret::expose);
-    MasterKey::from_env_or_file(sealing, &config.storage.data_dir, random.as_ref())?;
+    let master_key = MasterKey::from_env_or_file(sealing, &config.storage.data_dir, random.as_ref())?;
     let catalogue = Arc::new(Catalogue::builtin()?.with_overrides(config.models.clone())?);
 
     let database = connect(config).await?;
@@ -154,23 +162,46 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         .map_err(|error| format!("server.listen: can't listen at {}: {error}", config.server.listen))?;
     let address = listener.local_addr()?;
 
+    let mut first_key = None;
     if args.role != Role::Worker {
         let given = secrets.bootstrap_api_key.as_ref().map(Secret::expose);
         let first = bootstrap(&database, clock.as_ref(), random.as_ref(), given).await?;
-        quickstart::print(address, &first.key, args.quickstart)?;
+        first_key = Some(first.key);
     }
     let keys = Arc::new(KeyService::new(database.clone(), clock.clone(), random.clone()));
-    let app = App::builder(database, catalogue)
-        .clock(clock)
-        .random(random)
+    let mut app = App::builder(database.clone(), Arc::clone(&catalogue))
+        .clock(clock.clone())
+        .random(random.clone())
         .keys(Arc::clone(&keys))
         .lifecycle(Lifecycle::default())
         .data_directory(config.storage.data_dir.clone())
-        .body(config.server.body_limits())
-        .build();
+        .body(config.server.body_limits());
+    let (mut gateway, mut recorder) = (None, None);
+    if args.role != Role::Worker {
+        let with = gateway::Ingredients {
+            clock,
+            random,
+            database,
+            keys: Arc::clone(&keys),
+            master_key: Arc::new(master_key),
+            catalogue,
+        };
+        let made = gateway::assemble(config, with).await?;
+        app = app
+            .gateway(Arc::clone(&made.gateway))
+            .metrics(made.metrics)
+            .observations(made.store)
+            .plugins(Arc::new(made.health))
+            .telemetry(Arc::new(gateway::Queue(Arc::clone(&made.recorder))));
+        (gateway, recorder) = (Some(made.gateway), Some(made.recorder));
+    }
+    let app = app.build();
+    if let Some(key) = &first_key {
+        quickstart::print(address, key, args.quickstart)?;
+    }
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(%address, version, database = app.database.kind(), role = ?args.role, "serving");
-    Ok(Started { app, keys, listener })
+    Ok(Started { app, keys, gateway, recorder, listener })
 }
 
 /// Makes the directory for its owner only; one that is there already stays as it is.

@@ -17,8 +17,8 @@ use brokle_identity::Principal;
 use brokle_runtime::UsageEntry;
 use brokle_telemetry::Recorder;
 use brokle_telemetry::metrics::{
-    CallLabels, Metrics, OperationLabels, PluginCallLabels, PluginLabels, ProviderLabels, StatusClass, TokenLabels,
-    TokenType,
+    CallLabels, Metrics, OperationLabels, PluginCallLabels, PluginLabels, ProviderLabels, StatusClass,
+    TokenLabels, TokenType,
 };
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -86,7 +86,14 @@ impl Meter {
         observation.session = header(incoming.headers, "x-brokle-session");
         observation.user = header(incoming.headers, "x-brokle-user");
         observation.tags = header(incoming.headers, "x-brokle-tags")
-            .map(|tags| tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(Into::into).take(50).collect())
+            .map(|tags| {
+                tags.split(',')
+                    .map(str::trim)
+                    .filter(|tag| !tag.is_empty())
+                    .map(Into::into)
+                    .take(50)
+                    .collect()
+            })
             .unwrap_or_default();
         self.capture = principal.capture;
         if self.capture == Capture::Full {
@@ -121,7 +128,12 @@ impl Meter {
     }
 
     /// Begins a step of the call.
-    pub(crate) fn step(&self, kind: Kind, name: Cow<'static, str>, random: &dyn brokle_core::random::Random) -> Step {
+    pub(crate) fn step(
+        &self,
+        kind: Kind,
+        name: Cow<'static, str>,
+        random: &dyn brokle_core::random::Random,
+    ) -> Step {
         Step {
             span_id: SpanId::generate(random),
             parent_span_id: None,
@@ -284,7 +296,10 @@ impl Meter {
         let (Some(provider), Some(usage)) = (&observation.provider, &observation.usage) else { return };
         let count = |kind, tokens| {
             if tokens > 0 {
-                metrics.tokens.get_or_create(&TokenLabels { provider: provider.to_string(), kind }).inc_by(tokens);
+                metrics
+                    .tokens
+                    .get_or_create(&TokenLabels { provider: provider.to_string(), kind })
+                    .inc_by(tokens);
             }
         };
         count(TokenType::input, usage.input.saturating_sub(usage.cached_read));
@@ -294,7 +309,10 @@ impl Meter {
         if let Some(cost) = &observation.cost
             && let Ok(dollars) = cost.to_string().parse::<f64>()
         {
-            metrics.cost_usd.get_or_create(&ProviderLabels { provider: provider.to_string() }).inc_by(dollars);
+            metrics
+                .cost_usd
+                .get_or_create(&ProviderLabels { provider: provider.to_string() })
+                .inc_by(dollars);
         }
     }
 }

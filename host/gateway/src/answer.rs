@@ -38,7 +38,9 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Stream(stream) => stream.as_mut().poll_next(context).map(|next| next.map(|b| Ok(Frame::data(b)))),
+            Self::Stream(stream) => {
+                stream.as_mut().poll_next(context).map(|next| next.map(|b| Ok(Frame::data(b))))
+            }
         }
     }
 
@@ -64,7 +66,13 @@ pub(crate) struct Told {
 }
 
 /// An answer whose body is there.
-pub(crate) fn whole(status: u16, headers: HeaderMap, body: Bytes, told: &Told, meter: &Meter) -> Response<AnswerBody> {
+pub(crate) fn whole(
+    status: u16,
+    headers: HeaderMap,
+    body: Bytes,
+    told: &Told,
+    meter: &Meter,
+) -> Response<AnswerBody> {
     let mut response = Response::new(AnswerBody::Whole(Some(body)));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     *response.headers_mut() = headers;
@@ -112,7 +120,11 @@ fn tell(headers: &mut HeaderMap, told: &Told, meter: &Meter) {
         put("x-ratelimit-limit-requests", Some(allowance.limit.into()));
         put("x-ratelimit-remaining-requests", Some(allowance.remaining.into()));
         let reset = allowance.reset;
-        let reset = if reset.as_secs() > 0 { format!("{:.0}s", reset.as_secs_f64()) } else { format!("{}ms", reset.as_millis()) };
+        let reset = if reset.as_secs() > 0 {
+            format!("{:.0}s", reset.as_secs_f64())
+        } else {
+            format!("{}ms", reset.as_millis())
+        };
         put("x-ratelimit-reset-requests", text(&reset));
     }
 }

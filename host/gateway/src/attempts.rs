@@ -72,12 +72,16 @@ impl Served {
             Self::Relay { headers, head, body } => {
                 answer::streamed(headers, &told, meter, |meter| stream::relay(head, body, meter, idle, left))
             }
-            Self::Decoded { headers, decoding, include_usage } => answer::streamed(headers, &told, meter, |meter| {
-                stream::decoded(gateway.clone(), *decoding, meter, include_usage, left)
-            }),
-            Self::Local { outputs, include_usage } => answer::streamed(event_stream(), &told, meter, |meter| {
-                stream::local(outputs, meter, include_usage)
-            }),
+            Self::Decoded { headers, decoding, include_usage } => {
+                answer::streamed(headers, &told, meter, |meter| {
+                    stream::decoded(gateway.clone(), *decoding, meter, include_usage, left)
+                })
+            }
+            Self::Local { outputs, include_usage } => {
+                answer::streamed(event_stream(), &told, meter, |meter| {
+                    stream::local(outputs, meter, include_usage)
+                })
+            }
         }
     }
 }
@@ -128,7 +132,8 @@ impl Attempts {
                 }
             }
         }
-        Err(last.unwrap_or_else(|| Refusal::client(503, "no_candidate", "The routing policy left no candidate.")))
+        Err(last
+            .unwrap_or_else(|| Refusal::client(503, "no_candidate", "The routing policy left no candidate.")))
     }
 }
 
@@ -160,14 +165,21 @@ impl Attempt<'_> {
     async fn run(self, call: Call, step: &mut Step) -> Result<Served, Refusal> {
         let plugin = &self.candidate.connection.plugin;
         if !plugin.offers(self.request.operation.name()) {
-            let message = format!("Provider '{}' doesn't offer this operation.", self.candidate.connection.provider);
+            let message =
+                format!("Provider '{}' doesn't offer this operation.", self.candidate.connection.provider);
             return Err(Refusal::client(400, "unsupported", message));
         }
         let opened = plugin.open(CallContext::default()).await;
         let mut instance = opened.map_err(|error| self.plugin_failed(error))?;
         let prepared = instance.prepare(&call, Body::json(self.request.body.clone())).await;
         let export = "prepare";
-        self.meter.plugin(plugin.label(), export, Some(self.span), instance.spent().time, &*self.gateway.parts.random);
+        self.meter.plugin(
+            plugin.label(),
+            export,
+            Some(self.span),
+            instance.spent().time,
+            &*self.gateway.parts.random,
+        );
         let prepared = prepared.map_err(|error| self.plugin_failed(error))?;
         let wanted = match prepared.map_err(Refusal::from_problem)? {
             Preparation::Answer(outputs) => return self.local(outputs),
@@ -211,7 +223,9 @@ impl Attempt<'_> {
             return Ok(Served::Decoded { headers, decoding: Box::new(decoding), include_usage });
         }
         let mut answer = None;
-        while let Some(outputs) = decoding.next(self.gateway).await.inspect_err(|refusal| self.note_trap(refusal))? {
+        while let Some(outputs) =
+            decoding.next(self.gateway).await.inspect_err(|refusal| self.note_trap(refusal))?
+        {
             for output in outputs {
                 match output {
                     Output::Chunk(json) => answer = Some(json),
@@ -360,11 +374,19 @@ pub(crate) async fn send(
         BodyPlan::Edits(edits) => match Segments::edited(body, edits) {
             Ok(body) => (Some("application/json"), body),
             // The caller's document isn't of the shape that an edit needs.
-            Err(error) => return Err(Refusal::invalid("", format!("The request doesn't fit the provider: {error}."))),
+            Err(error) => {
+                return Err(Refusal::invalid("", format!("The request doesn't fit the provider: {error}.")));
+            }
         },
-        BodyPlan::Replaced(payload) => (Some(payload.content_type.as_str()), Bytes::from(payload.data.clone()).into()),
+        BodyPlan::Replaced(payload) => {
+            (Some(payload.content_type.as_str()), Bytes::from(payload.data.clone()).into())
+        }
         BodyPlan::Form(_) => {
-            return Err(Refusal::upstream(502, "plugin_request_refused", "The plugin edits a form that isn't there."));
+            return Err(Refusal::upstream(
+                502,
+                "plugin_request_refused",
+                "The plugin edits a form that isn't there.",
+            ));
         }
     };
     let request: request::Request<Segments> = egress::build(connection, wanted, content_type, body, passed)?;
@@ -372,7 +394,11 @@ pub(crate) async fn send(
     match tokio::time::timeout(first_byte, gateway.parts.egress.send(connection, request)).await {
         Ok(answer) => answer,
         Err(_) => {
-            let message = format!("Provider '{}' didn't answer in {} s.", connection.provider, first_byte.as_secs_f32());
+            let message = format!(
+                "Provider '{}' didn't answer in {} s.",
+                connection.provider,
+                first_byte.as_secs_f32()
+            );
             Err(Refusal::upstream(504, "upstream_timeout", message))
         }
     }
@@ -388,7 +414,11 @@ pub(crate) async fn next_piece(body: &mut Upstream, idle: Duration) -> Result<Op
             },
             Ok(None) => return Ok(None),
             Ok(Some(Err(_))) => {
-                return Err(Refusal::upstream(502, "upstream_disconnected", "The provider's connection broke."));
+                return Err(Refusal::upstream(
+                    502,
+                    "upstream_disconnected",
+                    "The provider's connection broke.",
+                ));
             }
             Err(_) => {
                 let message = format!("The provider sent nothing for {} s.", idle.as_secs_f32());
@@ -443,8 +473,17 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
             || text.starts_with("x-stainless-")
             || matches!(
                 text,
-                "content-type" | "content-encoding" | "origin" | "referer" | "x-real-ip" | "x-request-id" | "traceparent" | "tracestate"
-                    | "baggage" | "user-agent" | "accept"
+                "content-type"
+                    | "content-encoding"
+                    | "origin"
+                    | "referer"
+                    | "x-real-ip"
+                    | "x-request-id"
+                    | "traceparent"
+                    | "tracestate"
+                    | "baggage"
+                    | "user-agent"
+                    | "accept"
             )
     };
     let mut passed = HeaderMap::new();

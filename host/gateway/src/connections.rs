@@ -76,7 +76,12 @@ impl Connection {
     ///
     /// # Errors
     /// What is wrong with it, naming the connection.
-    pub fn new(plugin: Arc<ProviderPlugin>, new: NewConnection, egress: &Egress, trusted: bool) -> Result<Self, String> {
+    pub fn new(
+        plugin: Arc<ProviderPlugin>,
+        new: NewConnection,
+        egress: &Egress,
+        trusted: bool,
+    ) -> Result<Self, String> {
         let fault = |what: String| format!("connection '{}': {what}", new.name);
         let manifest = plugin.connection();
         let base_url = new.base_url.clone().or(manifest.base_url);
@@ -91,7 +96,8 @@ impl Connection {
         let bearer = match &new.secret {
             Some(secret) => {
                 let value = HeaderValue::from_str(&format!("Bearer {}", secret.expose()));
-                let mut value = value.map_err(|_| fault("its credential has characters that no header can hold".into()))?;
+                let mut value = value
+                    .map_err(|_| fault("its credential has characters that no header can hold".into()))?;
                 value.set_sensitive(true);
                 Some(value)
             }
@@ -108,7 +114,10 @@ impl Connection {
         Ok(Self {
             id: new.id.unwrap_or_else(|| new.name.clone()).into(),
             catalogue: manifest.catalogue.unwrap_or_else(|| provider.to_string()),
-            attributes: origin.iter().map(|origin| ("base_path".to_owned(), origin.path().to_owned())).collect(),
+            attributes: origin
+                .iter()
+                .map(|origin| ("base_path".to_owned(), origin.path().to_owned()))
+                .collect(),
             provider,
             plugin,
             origin,

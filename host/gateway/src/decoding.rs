@@ -65,7 +65,11 @@ impl Decoding {
                 return Ok(Some(outputs));
             };
             let frames = framer.push(&piece).map_err(|error| {
-                Refusal::upstream(502, "upstream_error", format!("The provider's answer can't be read: {error}."))
+                Refusal::upstream(
+                    502,
+                    "upstream_error",
+                    format!("The provider's answer can't be read: {error}."),
+                )
             })?;
             if !frames.is_empty() {
                 return Ok(Some(self.instance.push(&frames).await?.map_err(Refusal::from_problem)?));
@@ -74,7 +78,11 @@ impl Decoding {
     }
 
     /// Makes a further request; its answer takes the place of this one's.
-    pub(crate) async fn follow(&mut self, gateway: &Gateway, next: NextRequest) -> Result<ResponseHead, Refusal> {
+    pub(crate) async fn follow(
+        &mut self,
+        gateway: &Gateway,
+        next: NextRequest,
+    ) -> Result<ResponseHead, Refusal> {
         self.steps += 1;
         if self.steps > MAX_STEPS {
             let message = format!("The provider's answer needed more than {MAX_STEPS} further requests.");

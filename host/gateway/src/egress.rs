@@ -89,15 +89,24 @@ impl Egress {
     ///
     /// # Errors
     /// 502 when there is no connection or it broke before the answer's head.
-    pub async fn send(&self, connection: &Connection, request: Request<Segments>) -> Result<Response<Incoming>, Refusal> {
+    pub async fn send(
+        &self,
+        connection: &Connection,
+        request: Request<Segments>,
+    ) -> Result<Response<Incoming>, Refusal> {
         // A literal address needs no resolver, so the resolver's filter doesn't see it.
         let host = request.uri().host().map(bare).unwrap_or_default().to_owned();
         if let Ok(address) = host.parse::<IpAddr>() {
             self.policy.check(&host, address).map_err(|reason| unreachable(connection, &reason))?;
         }
         self.client.request(request).await.map_err(|error| {
-            let reason = if error.is_connect() { "no connection could be made" } else { "the connection broke" };
-            tracing::info!(connection = connection.name, error = &error as &dyn std::error::Error, "{reason}");
+            let reason =
+                if error.is_connect() { "no connection could be made" } else { "the connection broke" };
+            tracing::info!(
+                connection = connection.name,
+                error = &error as &dyn std::error::Error,
+                "{reason}"
+            );
             let mut source: Option<&dyn std::error::Error> = Some(&error);
             while let Some(cause) = source {
                 if let Some(refused) = cause.downcast_ref::<address::Refused>() {
@@ -200,7 +209,11 @@ impl Origin {
     /// The URL of a plugin's path. The plugin can't leave the origin with it.
     fn join(&self, path: &str, query: Option<(&str, &str)>) -> Option<Uri> {
         let plain = path.bytes().all(|b| b.is_ascii_graphic() && b != b'\\' && b != b'#');
-        if !path.starts_with('/') || path.starts_with("//") || !plain || path.split(['/', '?']).any(|s| s == "..") {
+        if !path.starts_with('/')
+            || path.starts_with("//")
+            || !plain
+            || path.split(['/', '?']).any(|s| s == "..")
+        {
             return None;
         }
         let mut text = format!("{}{path}", self.prefix);
@@ -216,7 +229,12 @@ impl Origin {
             }
         }
         let path = PathAndQuery::try_from(text).ok()?;
-        Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(path).build().ok()
+        Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(path)
+            .build()
+            .ok()
     }
 }
 
@@ -232,7 +250,8 @@ pub fn build(
     passed: &HeaderMap,
 ) -> Result<Request<Segments>, Refusal> {
     let plugin_fault = |what: String| {
-        let message = format!("Plugin {} asked for a request that can't be made: {what}.", connection.plugin.label());
+        let message =
+            format!("Plugin {} asked for a request that can't be made: {what}.", connection.plugin.label());
         Refusal { fault: crate::Fault::Plugin, ..Refusal::upstream(502, "plugin_request_refused", message) }
     };
     let secret = || {
@@ -245,7 +264,8 @@ pub fn build(
         Auth::Query(name) => Some((name.as_str(), secret()?)),
         _ => None,
     };
-    let origin = connection.origin.as_ref().ok_or_else(|| plugin_fault("the connection has no base URL".into()))?;
+    let origin =
+        connection.origin.as_ref().ok_or_else(|| plugin_fault("the connection has no base URL".into()))?;
     let uri = origin
         .join(&request.path, query)
         .ok_or_else(|| plugin_fault(format!("'{}' is no path", request.path.escape_debug())))?;
@@ -263,7 +283,8 @@ pub fn build(
         let name = HeaderName::from_bytes(header.name.as_bytes()).ok().filter(|name| !is_reserved(name));
         let name = name.ok_or_else(|| plugin_fault(format!("header '{}'", header.name.escape_debug())))?;
         let value = HeaderValue::from_str(&header.value);
-        headers.insert(name, value.map_err(|_| plugin_fault(format!("a value for header '{}'", header.name)))?);
+        headers
+            .insert(name, value.map_err(|_| plugin_fault(format!("a value for header '{}'", header.name)))?);
     }
     if let Some(value) = content_type.and_then(|text| HeaderValue::from_str(text).ok()) {
         headers.insert(http::header::CONTENT_TYPE, value);
@@ -292,9 +313,24 @@ pub fn build(
 /// Headers that belong to one hop or to the host: not a plugin's, and not passed on from the caller.
 pub(crate) fn is_reserved(name: &HeaderName) -> bool {
     const RESERVED: [&str; 18] = [
-        "accept-encoding", "authorization", "connection", "content-length", "cookie", "expect", "forwarded", "host",
-        "keep-alive", "proxy-authenticate", "proxy-authorization", "set-cookie", "te", "trailer",
-        "transfer-encoding", "upgrade", "via", "x-api-key",
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-length",
+        "cookie",
+        "expect",
+        "forwarded",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+        "x-api-key",
     ];
     let name = name.as_str();
     RESERVED.binary_search(&name).is_ok() || name.starts_with("x-forwarded-") || name.starts_with("proxy-")
@@ -309,7 +345,17 @@ mod tests {
         let origin = Origin::parse("https://api.example.com/v1/").unwrap();
         let join = |path| origin.join(path, None).map(|uri| uri.to_string());
         assert_eq!(join("/chat?x=1").as_deref(), Some("https://api.example.com/v1/chat?x=1"));
-        for path in ["chat", "//evil.example/x", "/../admin", "/a b", "/a\\b", "/a#b", "/a\r\nb", "@evil.example/", ""] {
+        for path in [
+            "chat",
+            "//evil.example/x",
+            "/../admin",
+            "/a b",
+            "/a\\b",
+            "/a#b",
+            "/a\r\nb",
+            "@evil.example/",
+            "",
+        ] {
             assert_eq!(join(path), None, "{path}");
         }
         let uri = origin.join("/m?a=1", Some(("key", "s+/&"))).unwrap();
@@ -322,7 +368,9 @@ mod tests {
             assert!(Origin::parse(url).is_err(), "{url}");
         }
         assert!(is_reserved(&HeaderName::from_static("x-forwarded-for")));
-        assert!(is_reserved(&HeaderName::from_static("x-api-key")) && is_reserved(&HeaderName::from_static("te")));
+        assert!(
+            is_reserved(&HeaderName::from_static("x-api-key")) && is_reserved(&HeaderName::from_static("te"))
+        );
         assert!(!is_reserved(&HeaderName::from_static("openai-beta")));
     }
 }

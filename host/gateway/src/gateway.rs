@@ -109,11 +109,16 @@ impl Gateway {
         let mut meter = Meter::new(self.parts.books.clone(), operation);
         let mut told = Told::default();
         let now = self.parts.clock.now();
-        let incoming = Incoming { operation, key, headers, body, request_id, now, random: &*self.parts.random };
+        let incoming =
+            Incoming { operation, key, headers, body, request_id, now, random: &*self.parts.random };
         let call = Stage { incoming, meter: &mut meter, told: &mut told, known: () };
         let served = match tokio::time::timeout(self.parts.timeouts.total, pipeline::run(self, call)).await {
             Ok(served) => served,
-            Err(_) => Err(crate::Refusal::upstream(504, "upstream_timeout", "The call took longer than is allowed.")),
+            Err(_) => Err(crate::Refusal::upstream(
+                504,
+                "upstream_timeout",
+                "The call took longer than is allowed.",
+            )),
         };
         match served {
             Ok(served) => served.answer(self.clone(), told, meter),

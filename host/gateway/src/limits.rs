@@ -44,7 +44,12 @@ impl RateLimits {
         self.take_at(key, per_minute, self.epoch.elapsed())
     }
 
-    fn take_at(&self, key: ApiKeyId, per_minute: u32, now: Duration) -> Result<Allowance, (Allowance, Duration)> {
+    fn take_at(
+        &self,
+        key: ApiKeyId,
+        per_minute: u32,
+        now: Duration,
+    ) -> Result<Allowance, (Allowance, Duration)> {
         const MINUTE: u64 = 60_000_000_000;
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let cost = MINUTE / u64::from(per_minute.max(1));

@@ -105,7 +105,8 @@ impl Limits {
             }
             Err((allowance, wait)) => {
                 call.told.allowance = Some(allowance);
-                let message = format!("Rate limit reached for requests: {per_minute} per minute for this API key.");
+                let message =
+                    format!("Rate limit reached for requests: {per_minute} per minute for this API key.");
                 let refusal = Refusal::client(429, "rate_limit_exceeded", message);
                 Err(Refusal { retry_after: Some(wait), ..refusal })
             }
@@ -127,7 +128,8 @@ impl Read {
             observation.streaming = request.streaming;
             observation.name = format!("{} {}", request.operation.gen_ai_name(), request.model).into();
             if observation.user.is_none() {
-                observation.user = request.user.as_deref().map(|user| user.chars().take(256).collect::<String>().into());
+                observation.user =
+                    request.user.as_deref().map(|user| user.chars().take(256).collect::<String>().into());
             }
         });
         let (principal, call) = call.with(());

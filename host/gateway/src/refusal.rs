@@ -123,7 +123,10 @@ impl Refusal {
             message: problem.message,
             param: problem.param.filter(|param| !param.is_empty()),
             retry_after: problem.retry_after_ms.map(Duration::from_millis),
-            body: problem.body.filter(|body| brokle_core::json::scan(body, |_, _| {}).is_ok()).map(Bytes::from),
+            body: problem
+                .body
+                .filter(|body| brokle_core::json::scan(body, |_, _| {}).is_ok())
+                .map(Bytes::from),
             retryable: retryable || status == 429 || status >= 500,
             outcome: if status == 504 { Status::Timeout } else { Status::Error },
         }

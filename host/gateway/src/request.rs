@@ -81,7 +81,9 @@ impl Request {
                 "model" => model = Some(range),
                 "stream" => streaming = value == b"true",
                 "stream_options" => stream_options = Some(range),
-                "max_tokens" | "max_completion_tokens" => max_output_tokens = number(value).or(max_output_tokens),
+                "max_tokens" | "max_completion_tokens" => {
+                    max_output_tokens = number(value).or(max_output_tokens)
+                }
                 "user" => user = string(value),
                 "tools" if value != b"[]" && value != b"null" => features.push("tools".to_owned()),
                 "response_format" if memchr::memmem::find(value, b"json_schema").is_some() => {
@@ -105,12 +107,17 @@ impl Request {
         if streaming && !operation.streams() {
             return Err(Refusal::invalid("stream", "This operation can't be streamed."));
         }
-        if operation == Operation::ChatCompletions && memchr::memmem::find(&body, b"\"image_url\"").is_some() {
+        if operation == Operation::ChatCompletions && memchr::memmem::find(&body, b"\"image_url\"").is_some()
+        {
             features.push("vision".to_owned());
         }
         let include_usage = stream_options
-            .and_then(|range: Range<usize>| json::find(body.get(range.clone())?, "/include_usage").map(|at| (range, at)))
-            .is_some_and(|(range, at)| body.get(range.start + at.start..range.start + at.end) == Some(b"true"));
+            .and_then(|range: Range<usize>| {
+                json::find(body.get(range.clone())?, "/include_usage").map(|at| (range, at))
+            })
+            .is_some_and(|(range, at)| {
+                body.get(range.start + at.start..range.start + at.end) == Some(b"true")
+            });
         Ok(Self { operation, model, streaming, include_usage, max_output_tokens, user, features, body })
     }
 
@@ -136,7 +143,9 @@ fn type_problem(key: &str, value: &[u8]) -> Option<&'static str> {
     let digit = first == b'-' || first.is_ascii_digit();
     // 1.0 and 1e3 are integers to some clients.
     let integer = digit && !value.iter().any(|b| matches!(b, b'.' | b'e' | b'E'))
-        || digit && std::str::from_utf8(value).is_ok_and(|text| text.parse::<f64>().is_ok_and(|n| n.fract() == 0.0));
+        || digit
+            && std::str::from_utf8(value)
+                .is_ok_and(|text| text.parse::<f64>().is_ok_and(|n| n.fract() == 0.0));
     let fits = match *expected {
         "object" => first == b'{',
         "array" => first == b'[',
@@ -166,7 +175,11 @@ fn model_name(body: &[u8], range: Option<Range<usize>>) -> Result<String, Refusa
     }
 }
 
-fn check_content(operation: Operation, body: &[u8], content: Option<(String, Range<usize>)>) -> Result<(), Refusal> {
+fn check_content(
+    operation: Operation,
+    body: &[u8],
+    content: Option<(String, Range<usize>)>,
+) -> Result<(), Refusal> {
     let required = match operation {
         Operation::ChatCompletions => "messages",
         Operation::Completions => "prompt",
@@ -240,7 +253,10 @@ mod tests {
         let body = r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"max_tokens":5,
             "user":"u\u0031","messages":[{"role":"user","content":"hi"}],"tools":[{}],"unknown":{"deep":[1]}}"#;
         let request = Request::read(Operation::ChatCompletions, body.into()).unwrap();
-        assert_eq!((request.model.as_str(), request.streaming, request.include_usage), ("gpt-4o", true, true));
+        assert_eq!(
+            (request.model.as_str(), request.streaming, request.include_usage),
+            ("gpt-4o", true, true)
+        );
         assert_eq!((request.max_output_tokens, request.user.as_deref()), (Some(5), Some("u1")));
         assert_eq!(request.features, ["tools"]);
     }
@@ -259,7 +275,10 @@ mod tests {
             chat(r#"{"model":"m","messages":[{"role":"user"},{"content":"x"}]}"#),
             is("missing_required_parameter", "messages[1].role")
         );
-        assert_eq!(chat(r#"{"model":"m","temperature":"hot","messages":[{}]}"#), is("invalid_type", "temperature"));
+        assert_eq!(
+            chat(r#"{"model":"m","temperature":"hot","messages":[{}]}"#),
+            is("invalid_type", "temperature")
+        );
         assert_eq!(chat(r#"{"model":"m","n":1.5,"messages":[{}]}"#), is("invalid_type", "n"));
         assert_eq!(
             chat(r#"{"model":"m","messages":[{"role":"user","content":"\u0000"}]}"#),

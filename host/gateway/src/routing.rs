@@ -54,7 +54,8 @@ fn unknown(connections: &[Arc<Connection>], catalogue: &Catalogue, model: &str) 
     let shown: String = model.chars().take(100).collect();
     let mut message = format!("The model '{shown}' does not exist or you do not have access to it.");
     if let Some(known) = catalogue.resolve(model) {
-        message.push_str(&format!(" It is offered by '{}', to which there is no connection.", known.provider));
+        message
+            .push_str(&format!(" It is offered by '{}', to which there is no connection.", known.provider));
     } else {
         let offered = |name: &&str| {
             let row = catalogue.resolve(name);
@@ -88,12 +89,17 @@ pub(crate) async fn order(
         entropy: gateway.entropy(),
         attributes: Vec::new(),
     };
-    let told: Vec<facts::Candidate> = candidates.iter().map(|candidate| describe(gateway, candidate)).collect();
+    let told: Vec<facts::Candidate> =
+        candidates.iter().map(|candidate| describe(gateway, candidate)).collect();
     let reason = match policy.decide(CallContext::default(), &asked, &told).await {
         Ok((Ok(plan), spent)) => {
             meter.plugin(policy.label(), "decide", None, spent.time, &*gateway.parts.random);
             if plan.order.is_empty() {
-                return Err(Refusal::client(503, "no_candidate", format!("The routing policy refused: {}.", plan.reason)));
+                return Err(Refusal::client(
+                    503,
+                    "no_candidate",
+                    format!("The routing policy refused: {}.", plan.reason),
+                ));
             }
             let mut left: Vec<Option<Candidate>> = candidates.into_iter().map(Some).collect();
             let chosen = plan.order.iter().filter_map(|&index| left.get_mut(index as usize)?.take());

@@ -46,7 +46,13 @@ fn too_long() -> Refusal {
 }
 
 /// The provider's own events, untouched but for the usage chunk that the caller didn't ask for.
-pub(crate) fn native(body: Upstream, meter: Meter, strip_usage: bool, idle: Duration, left: Duration) -> ByteStream {
+pub(crate) fn native(
+    body: Upstream,
+    meter: Meter,
+    strip_usage: bool,
+    idle: Duration,
+    left: Duration,
+) -> ByteStream {
     struct State {
         body: Upstream,
         meter: Meter,
@@ -91,7 +97,13 @@ pub(crate) fn native(body: Upstream, meter: Meter, strip_usage: bool, idle: Dura
 }
 
 /// Bytes as they come, for what isn't read on the way. Cut short, it ends short: there is no form to say so in.
-pub(crate) fn relay(head: Vec<Bytes>, body: Upstream, meter: Meter, idle: Duration, left: Duration) -> ByteStream {
+pub(crate) fn relay(
+    head: Vec<Bytes>,
+    body: Upstream,
+    meter: Meter,
+    idle: Duration,
+    left: Duration,
+) -> ByteStream {
     let deadline = Instant::now() + left;
     let state = (VecDeque::from(head), body, meter, false);
     Box::pin(futures_util::stream::unfold(state, move |(mut head, mut body, mut meter, ended)| async move {

@@ -140,7 +140,8 @@ mod tests {
 
     fn frames(framing: &str, text: &[u8], size: usize) -> Vec<Frame> {
         let mut framer = Framer::new(framing).unwrap();
-        let mut frames: Vec<Frame> = text.chunks(size).flat_map(|piece| framer.push(piece).unwrap()).collect();
+        let mut frames: Vec<Frame> =
+            text.chunks(size).flat_map(|piece| framer.push(piece).unwrap()).collect();
         frames.extend(framer.finish());
         frames
     }
@@ -151,7 +152,8 @@ mod tests {
         let expected = [("a", "1\n2é"), ("", "3"), ("", "4")];
         for size in 1..=text.len() {
             let seen = frames("sse", text.as_bytes(), size);
-            let seen: Vec<_> = seen.iter().map(|f| (f.event.as_str(), std::str::from_utf8(&f.data).unwrap())).collect();
+            let seen: Vec<_> =
+                seen.iter().map(|f| (f.event.as_str(), std::str::from_utf8(&f.data).unwrap())).collect();
             assert_eq!(seen, expected, "pieces of {size}");
         }
     }

@@ -152,6 +152,9 @@ pub(crate) struct Runtime {
     pub(crate) max_instances: u32,
     /// Memory that one instance may have, in MiB.
     pub(crate) memory_mib: u32,
+    /// The folder that plugins are loaded from, if not the built-in ones are wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) plugins_dir: Option<PathBuf>,
     /// The licence that unlocks enterprise components. Also `BROKLE_LICENSE_FILE`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) license_file: Option<PathBuf>,
@@ -159,7 +162,7 @@ pub(crate) struct Runtime {
 
 impl Default for Runtime {
     fn default() -> Self {
-        Self { max_instances: 1_000, memory_mib: 64, license_file: None }
+        Self { max_instances: 1_000, memory_mib: 64, plugins_dir: None, license_file: None }
     }
 }
 

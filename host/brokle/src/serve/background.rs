@@ -2,7 +2,7 @@
 //!
 //! | task | every | why |
 //! |---|---|---|
-//! | look for changed keys | 1 s | a revoked key stops within about a second |
+//! | look for changed keys and connections | 1 s | a revoked key stops within about a second |
 //! | write the keys' last use | 10 s | not a write per request |
 //!
 //! A task that fails says so (the key service logs an outage's beginning and end) and tries again at its next turn.
@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use brokle_gateway::Gateway;
 use brokle_identity::KeyService;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -26,14 +27,18 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    pub(super) fn start(keys: Arc<KeyService>) -> Self {
+    pub(super) fn start(keys: Arc<KeyService>, gateway: Option<Arc<Gateway>>) -> Self {
         let tasks = Self { tracker: TaskTracker::new(), end: CancellationToken::new() };
         let polled = Arc::clone(&keys);
         tasks.every(POLL, move || {
-            let keys = Arc::clone(&polled);
+            let (keys, gateway) = (Arc::clone(&polled), gateway.clone());
             async move {
                 // An outage is logged by the service, once.
-                let _ = keys.poll_revision().await;
+                if keys.poll_revision().await.unwrap_or(false)
+                    && let Some(gateway) = gateway
+                {
+                    gateway.invalidate();
+                }
             }
         });
         tasks.every(FLUSH, move || {

@@ -24,7 +24,9 @@ pub enum Refused {
     #[error("{0} is an address that is never dialed")]
     Never(IpAddr),
     /// Not unless it is allowed.
-    #[error("{0} is a private address; name it in a configured base URL, or set BROKLE_ALLOW_PRIVATE_UPSTREAMS")]
+    #[error(
+        "{0} is a private address; name it in a configured base URL, or set BROKLE_ALLOW_PRIVATE_UPSTREAMS"
+    )]
     Private(IpAddr),
 }
 
@@ -112,14 +114,35 @@ mod tests {
         for text in ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"] {
             assert_eq!(is(text), Class::Public, "{text}");
         }
-        for text in ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "::1", "fd12::1",
-            "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::7f00:1", "64:ff9b::7f00:1", "2002:7f00:1::"]
-        {
+        for text in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "::1",
+            "fd12::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::7f00:1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+        ] {
             assert_eq!(is(text), Class::Private, "{text}");
         }
-        for text in ["169.254.169.254", "0.0.0.0", "::", "224.0.0.1", "255.255.255.255", "fe80::1", "ff02::1",
-            "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "fd00:ec2::254", "100.100.100.200"]
-        {
+        for text in [
+            "169.254.169.254",
+            "0.0.0.0",
+            "::",
+            "224.0.0.1",
+            "255.255.255.255",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "fd00:ec2::254",
+            "100.100.100.200",
+        ] {
             assert_eq!(is(text), Class::Never, "{text}");
         }
     }

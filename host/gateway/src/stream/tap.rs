@@ -65,7 +65,11 @@ impl Tap {
         }
         join(ready);
         if piece.len() > MAX_EVENT {
-            return Err(Refusal::upstream(502, "upstream_error", "An event of the provider's is larger than 1 MiB."));
+            return Err(Refusal::upstream(
+                502,
+                "upstream_error",
+                "An event of the provider's is larger than 1 MiB.",
+            ));
         }
         if piece.has_remaining() {
             self.pending.extend_from_slice(&piece);
@@ -79,7 +83,11 @@ impl Tap {
     /// Too early.
     pub(super) fn end(&mut self, ready: &mut VecDeque<Bytes>) -> Result<(), Refusal> {
         if !self.done && !self.finished {
-            return Err(Refusal::upstream(502, "upstream_disconnected", "The provider's stream ended too early."));
+            return Err(Refusal::upstream(
+                502,
+                "upstream_disconnected",
+                "The provider's stream ended too early.",
+            ));
         }
         if !self.done {
             // Some servers leave it out; clients wait for it.
@@ -211,6 +219,7 @@ fn event_end(bytes: &[u8]) -> Option<usize> {
 /// The data of an event with one data line, which is how chunks come.
 fn data_of(event: &[u8]) -> Option<&[u8]> {
     let event = event.strip_prefix(b"\xef\xbb\xbf").unwrap_or(event);
-    let line = event.split(|&byte| byte == b'\n' || byte == b'\r').find_map(|line| line.strip_prefix(b"data:"))?;
+    let line =
+        event.split(|&byte| byte == b'\n' || byte == b'\r').find_map(|line| line.strip_prefix(b"data:"))?;
     Some(line.trim_ascii())
 }

@@ -1,0 +1,55 @@
+//! What the endpoints that call models share.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use brokle_core::ids;
+use brokle_gateway::Operation;
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+
+use crate::app::App;
+use crate::auth::presented_key;
+use crate::body;
+use crate::boundary::RequestId;
+use crate::error::ApiError;
+
+/// Passes a call to the gateway. Its body is read only for a key that is valid: a stranger can't fill the memory.
+pub(super) async fn call(app: &App, operation: Operation, request: Request) -> Result<Response, ApiError> {
+    let gateway = app.gateway.as_ref().ok_or_else(|| ApiError::internal("this server has no gateway"))?;
+    let (head, body) = request.into_parts();
+    let key = presented_key(&head.headers);
+    let known = match key {
+        Some(key) => app.keys.authenticate(key).await.is_ok(),
+        None => false,
+    };
+    let body = if known {
+        json_only(&head.headers)?;
+        body::read(body, app.body).await?
+    } else {
+        Bytes::new()
+    };
+    let given = head.extensions.get::<RequestId>().and_then(|id| id.as_str().parse().ok());
+    let id = given.unwrap_or_else(|| ids::RequestId::generate(app.clock.as_ref(), app.random.as_ref()));
+    let answer = gateway.serve(operation, key, &head.headers, body, id).await;
+    Ok(answer.map(Body::new))
+}
+
+/// 415 for a body that says it is something else. One that says nothing is taken for JSON, as OpenAI does.
+fn json_only(headers: &http::HeaderMap) -> Result<(), ApiError> {
+    let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let essence = given.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let message = "Unsupported media type: the request's body must be application/json.";
+    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
+}
+
+/// The gateway that a handler needs.
+pub(super) fn gateway(app: &App) -> Result<&Arc<brokle_gateway::Gateway>, ApiError> {
+    app.gateway.as_ref().ok_or_else(|| ApiError::internal("this server has no gateway"))
+}

@@ -1,0 +1,32 @@
+//! `POST /v1/embeddings`
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use brokle_gateway::Operation;
+
+use super::call::call;
+use crate::app::App;
+use crate::error::{ApiError, OpenAiError};
+
+/// Turns texts into vectors.
+///
+/// OpenAI's request and answer, field by field; what isn't known here is passed on to the provider.
+#[utoipa::path(post, path = "/v1/embeddings", tag = "models",
+    security(("bearer" = []), ("api_key" = [])),
+    request_body(content = serde_json::Value, content_type = "application/json",
+        description = "As in OpenAI's API reference. `model`: a model, or `provider/model`."),
+    responses(
+        (status = 200, description = "The answer; server-sent events if `stream` is true", body = serde_json::Value),
+        (status = 400, description = "The request is wrong; `param` names the field", body = OpenAiError),
+        (status = 401, description = "There is no valid key", body = OpenAiError),
+        (status = 404, description = "There is no such model", body = OpenAiError),
+        (status = 413, description = "The body is too large", body = OpenAiError),
+        (status = 429, description = "Too many requests, here or at the provider", body = OpenAiError),
+        (status = 502, description = "The provider or its plugin failed", body = OpenAiError),
+        (status = 504, description = "The provider didn't answer in time", body = OpenAiError),
+    ))]
+pub(crate) async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    call(&app, Operation::Embeddings, request).await
+}
