@@ -53,6 +53,8 @@ pub(crate) struct Meter {
     /// Where the price is: provider and model in the catalogue's words.
     priced: Option<(String, String)>,
     output: BytesMut,
+    /// The attempt that is under way.
+    attempt: Option<Step>,
     settled: bool,
 }
 
@@ -66,6 +68,7 @@ impl Meter {
             capture: Capture::Off,
             priced: None,
             output: BytesMut::new(),
+            attempt: None,
             settled: false,
         }
     }
@@ -119,6 +122,9 @@ impl Meter {
 
     /// This connection serves the call with this model.
     pub(crate) fn served_by(&mut self, connection: &Connection, model: &str) {
+        if self.priced.is_none() && self.observation.is_some() {
+            self.books.metrics.upstream_connections.inc();
+        }
         self.priced = Some((connection.catalogue.clone(), model.to_owned()));
         self.note(|observation| {
             observation.provider = Some(connection.provider.clone());
@@ -149,6 +155,25 @@ impl Meter {
             error_class: None,
             error_message: None,
             attributes: Default::default(),
+        }
+    }
+
+    /// An attempt begins. It is on the trace also when the call ends before it does.
+    pub(crate) fn begin_attempt(&mut self, step: Step) {
+        self.attempt = Some(step);
+    }
+
+    /// The upstream has answered the attempt with this status.
+    pub(crate) fn attempt_answered(&mut self, status: u16) {
+        if let Some(step) = &mut self.attempt {
+            step.http_status = Some(status);
+        }
+    }
+
+    /// The attempt is over.
+    pub(crate) fn end_attempt(&mut self, failure: Option<&Refusal>) {
+        if let Some(step) = self.attempt.take() {
+            self.end_step(step, failure);
         }
     }
 
@@ -255,6 +280,10 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
+        if let Some(mut step) = self.attempt.take() {
+            step.status = Status::Aborted;
+            self.end_step(step, None);
+        }
         let cost = self.cost();
         let elapsed = self.started.elapsed();
         let Some(mut observation) = self.observation.take() else { return };
@@ -262,6 +291,9 @@ impl Drop for Meter {
             observation.status = Status::Aborted;
             observation.http_status = Some(499);
             observation.error_class = Some(Cow::Borrowed("client_disconnected"));
+        }
+        if self.priced.is_some() {
+            self.books.metrics.upstream_connections.dec();
         }
         observation.duration_us = micros(elapsed);
         observation.cost = cost;

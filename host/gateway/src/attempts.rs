@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use brokle_core::json;
-use brokle_core::observation::{Kind, SpanId, Step};
+use brokle_core::observation::{Kind, SpanId};
 use brokle_core::usage::Usage;
 use brokle_runtime::exchange::{
     BodyPlan, Call, ErrorOutcome, Output, Preparation, ResponseHead, ResponsePlan, UpstreamRequest,
@@ -53,8 +53,8 @@ impl Served {
     /// The answer to the caller; the meter goes where the rest of the answer comes from.
     pub(crate) fn answer(
         self,
-        gateway: std::sync::Arc<Gateway>,
-        told: Told,
+        gateway: &std::sync::Arc<Gateway>,
+        told: &Told,
         mut meter: Meter,
     ) -> Response<AnswerBody> {
         let idle = gateway.parts.timeouts.idle;
@@ -64,21 +64,21 @@ impl Served {
                 meter.first_token();
                 meter.output(&body);
                 meter.complete();
-                answer::whole(200, headers, body, &told, &meter)
+                answer::whole(200, headers, body, told, &meter)
             }
-            Self::Native { headers, body, strip_usage } => answer::streamed(headers, &told, meter, |meter| {
+            Self::Native { headers, body, strip_usage } => answer::streamed(headers, told, meter, |meter| {
                 stream::native(body, meter, strip_usage, idle, left)
             }),
             Self::Relay { headers, head, body } => {
-                answer::streamed(headers, &told, meter, |meter| stream::relay(head, body, meter, idle, left))
+                answer::streamed(headers, told, meter, |meter| stream::relay(head, body, meter, idle, left))
             }
             Self::Decoded { headers, decoding, include_usage } => {
-                answer::streamed(headers, &told, meter, |meter| {
+                answer::streamed(headers, told, meter, |meter| {
                     stream::decoded(gateway.clone(), *decoding, meter, include_usage, left)
                 })
             }
             Self::Local { outputs, include_usage } => {
-                answer::streamed(event_stream(), &told, meter, |meter| {
+                answer::streamed(event_stream(), told, meter, |meter| {
                     stream::local(outputs, meter, include_usage)
                 })
             }
@@ -108,22 +108,24 @@ impl Attempts {
             step.provider = Some(candidate.connection.provider.clone());
             step.connection = Some(candidate.connection.id.clone());
             step.model = Some(candidate.model.as_str().into());
+            let span = step.span_id;
+            call.meter.begin_attempt(step);
             let attempt = Attempt {
                 gateway,
                 candidate: &candidate,
                 request: &request,
                 passed: &passed,
                 meter: call.meter,
-                span: step.span_id,
+                span,
             };
             let called = plugin_call(&request, &candidate, &call.incoming);
-            match attempt.run(called, &mut step).await {
+            match attempt.run(called).await {
                 Ok(served) => {
-                    call.meter.end_step(step, None);
+                    call.meter.end_attempt(None);
                     return Ok(served);
                 }
                 Err(refusal) => {
-                    call.meter.end_step(step, Some(&refusal));
+                    call.meter.end_attempt(Some(&refusal));
                     if !refusal.retryable {
                         return Err(refusal);
                     }
@@ -162,7 +164,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn run(self, call: Call, step: &mut Step) -> Result<Served, Refusal> {
+    async fn run(self, call: Call) -> Result<Served, Refusal> {
         let plugin = &self.candidate.connection.plugin;
         if !plugin.offers(self.request.operation.name()) {
             let message =
@@ -187,7 +189,7 @@ impl Attempt<'_> {
         };
         let sent = send(self.gateway, self.candidate, &wanted, &self.request.body, self.passed).await?;
         let (head, body) = sent.into_parts();
-        step.http_status = Some(head.status.as_u16());
+        self.meter.attempt_answered(head.status.as_u16());
         if !head.status.is_success() {
             return self.failed(instance, call, head.status.as_u16(), &head.headers, body).await;
         }
@@ -473,7 +475,8 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
             || text.starts_with("x-stainless-")
             || matches!(
                 text,
-                "content-type"
+                "api-key"
+                    | "content-type"
                     | "content-encoding"
                     | "origin"
                     | "referer"

@@ -23,6 +23,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
+#[expect(clippy::disallowed_types, reason = "this is the egress module")]
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
@@ -109,7 +110,9 @@ impl Egress {
             );
             let mut source: Option<&dyn std::error::Error> = Some(&error);
             while let Some(cause) = source {
-                if let Some(refused) = cause.downcast_ref::<address::Refused>() {
+                // An I/O error's source is its content's source; the content itself is asked for.
+                let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+                if let Some(refused) = inner.and_then(|inner| inner.downcast_ref::<address::Refused>()) {
                     return unreachable(connection, refused);
                 }
                 source = cause.source();

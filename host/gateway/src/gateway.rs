@@ -121,7 +121,7 @@ impl Gateway {
             )),
         };
         match served {
-            Ok(served) => served.answer(self.clone(), told, meter),
+            Ok(served) => served.answer(self, &told, meter),
             Err(refusal) => {
                 if refusal.fault == Fault::Internal || refusal.fault == Fault::Plugin {
                     tracing::warn!(code = %refusal.code, %request_id, "{}", refusal.message);

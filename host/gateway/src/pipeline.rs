@@ -73,7 +73,7 @@ fn denied(error: AuthError) -> Refusal {
     match error {
         AuthError::Unavailable => {
             let message = "API keys can't be checked right now. Try again shortly.";
-            let refusal = Refusal::client(503, "key_check_unavailable", message);
+            let refusal = Refusal::client(503, "auth_unavailable", message);
             let retry_after = Some(std::time::Duration::from_secs(2));
             Refusal { fault: Fault::Internal, retry_after, ..refusal }
         }

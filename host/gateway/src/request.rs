@@ -82,7 +82,7 @@ impl Request {
                 "stream" => streaming = value == b"true",
                 "stream_options" => stream_options = Some(range),
                 "max_tokens" | "max_completion_tokens" => {
-                    max_output_tokens = number(value).or(max_output_tokens)
+                    max_output_tokens = number(value).or(max_output_tokens);
                 }
                 "user" => user = string(value),
                 "tools" if value != b"[]" && value != b"null" => features.push("tools".to_owned()),
@@ -128,7 +128,9 @@ impl Request {
 }
 
 fn not_json(body: &[u8], error: json::ScanError) -> Refusal {
-    let param = json::path_at(body, error.offset);
+    let path = json::path_at(body, error.offset);
+    // An index alone names nothing: the body isn't even an object.
+    let param = if path.starts_with('[') { String::new() } else { path };
     let message = format!("We could not parse the JSON body of your request: {error}.");
     Refusal { code: "invalid_json".into(), ..Refusal::invalid(param, message) }
 }
@@ -142,10 +144,8 @@ fn type_problem(key: &str, value: &[u8]) -> Option<&'static str> {
     }
     let digit = first == b'-' || first.is_ascii_digit();
     // 1.0 and 1e3 are integers to some clients.
-    let integer = digit && !value.iter().any(|b| matches!(b, b'.' | b'e' | b'E'))
-        || digit
-            && std::str::from_utf8(value)
-                .is_ok_and(|text| text.parse::<f64>().is_ok_and(|n| n.fract() == 0.0));
+    let whole = |text: &str| text.parse::<f64>().is_ok_and(|n| n.fract() == 0.0);
+    let integer = digit && std::str::from_utf8(value).is_ok_and(whole);
     let fits = match *expected {
         "object" => first == b'{',
         "array" => first == b'[',

@@ -18,6 +18,7 @@ pub struct Builtin {
 #[derive(rust_embed::RustEmbed)]
 #[folder = "$BROKLE_PLUGINS_DIR"]
 #[include = "*.wasm"]
+#[exclude = "*/*"]
 struct Embedded;
 
 impl Builtin {

@@ -22,7 +22,6 @@
 
 mod assemble;
 mod case;
-mod framing;
 mod outcome;
 mod run;
 

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 
 use brokle_runtime::exchange::{Call, ErrorOutcome, Preparation, ResponseHead, ResponsePlan};
 use brokle_runtime::{
-    Body, CallContext, PluginError, ProviderInstance, ProviderPlugin, Runtime, RuntimeConfig,
+    Body, CallContext, Framer, PluginError, ProviderInstance, ProviderPlugin, Runtime, RuntimeConfig,
 };
 use bytes::Bytes;
 use serde_json::Value;
 
 use crate::case::{self, Case};
-use crate::framing::Framer;
 use crate::outcome::{self, Outcome};
 use crate::{Error, assemble};
 
@@ -172,7 +171,10 @@ impl Player<'_> {
         let mut framer =
             Framer::new(framing).ok_or_else(|| format!("answers framed as '{framing}' have no fixtures"))?;
         instance.begin_decoding(&self.call, head, &Vec::new()).await.map_err(failed)?;
-        let mut batches: Vec<_> = reads.iter().map(|read| framer.push(read)).collect();
+        let mut batches = Vec::new();
+        for read in reads {
+            batches.push(framer.push(read).map_err(|error| error.to_string())?);
+        }
         batches.push(framer.finish().into_iter().collect());
         for batch in batches.iter().filter(|batch| !batch.is_empty()) {
             match instance.push(batch).await.map_err(failed)? {

@@ -1,0 +1,128 @@
+//! Upstreams that fail: another is tried while nothing reached the caller, and every stream ends with a verdict.
+
+use std::time::Duration;
+
+use brokle_gateway::Timeouts;
+use brokle_test_upstream::{Fault, Upstream};
+
+use crate::harness::{openai, world, world_with};
+
+fn short() -> Timeouts {
+    Timeouts {
+        first_byte: Duration::from_millis(400),
+        idle: Duration::from_millis(400),
+        total: Duration::from_secs(20),
+    }
+}
+
+#[tokio::test]
+async fn the_next_candidate_is_tried() {
+    let (first, second) = (Upstream::start().await.unwrap(), Upstream::start().await.unwrap());
+    let world = world_with(vec![openai("a", &first, 0), openai("b", &second, 1)], short(), false).await;
+    for fault in
+        ["status=429", "status=500", "status=503", "refuse", "hang-head", "reset-at=60", "truncated-json"]
+    {
+        first.script([fault.parse::<Fault>().unwrap()]);
+        let answer = world.chat("gpt-4o-mini", "").await;
+        assert_eq!((answer.status(), answer.header("x-brokle-attempts")), (200, Some("2")), "{fault}");
+    }
+    for trace in world.traces().await {
+        assert_eq!((&trace["status"], &trace["connection_id"]), (&"ok".into(), &"b".into()));
+    }
+    // A caller's own mistake is nobody else's to serve.
+    first.script(["status=400".parse::<Fault>().unwrap()]);
+    let answer = world.chat("gpt-4o-mini", "").await;
+    assert_eq!((answer.status(), answer.header("x-brokle-attempts")), (400, Some("1")));
+}
+
+#[tokio::test]
+async fn each_attempt_is_on_the_trace() {
+    let (first, second) = (Upstream::start().await.unwrap(), Upstream::start().await.unwrap());
+    let world = world(vec![openai("a", &first, 0), openai("b", &second, 1)]).await;
+    first.script(["status=429;retry-after=2".parse::<Fault>().unwrap()]);
+    assert_eq!(world.chat("gpt-4o-mini", "").await.status(), 200);
+    let trace = world.only_trace().await;
+    let children = trace["children"].as_array().unwrap();
+    let attempts: Vec<_> = children.iter().filter(|child| child["type"] == "attempt").collect();
+    assert_eq!(attempts.len(), 2, "{trace:#}");
+    assert_eq!((&attempts[0]["status"], &attempts[0]["status_code"]), (&"error".into(), &429.into()));
+    assert_eq!(attempts[1]["status"], "ok");
+    assert!(
+        children.iter().any(|child| child["type"] == "plugin"),
+        "the policy's time is its own: {trace:#}"
+    );
+    assert!(attempts[1]["children"][0]["type"] == "plugin", "and so is the provider's: {trace:#}");
+}
+
+#[tokio::test]
+async fn the_last_failure_is_told_as_the_vendor_told_it() {
+    let upstream = Upstream::start().await.unwrap();
+    let world = world_with(vec![openai("a", &upstream, 0)], short(), false).await;
+    let answer = world.chat("openai/gpt-4o-mini!status=429;retry-after=7", "").await;
+    assert_eq!((answer.status(), answer.header("retry-after")), (429, Some("7")));
+    assert!(answer.json().await["error"]["message"].is_string());
+    let told = async |fault: &str| {
+        let answer = world.chat(&format!("openai/gpt-4o-mini!{fault}"), "").await;
+        let status = answer.status();
+        (status, answer.json().await["error"]["code"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(told("hang-head").await, (504, "upstream_timeout".into()));
+    assert_eq!(told("refuse").await, (502, "upstream_disconnected".into()));
+    assert_eq!(told("truncated-json").await, (502, "upstream_error".into()));
+    assert_eq!(told("status=500").await.0, 500);
+}
+
+/// Cut at every fiftieth byte of the answer: nothing is ever half, and the account says what happened.
+#[tokio::test]
+async fn a_stream_that_breaks_ends_with_an_error_and_a_clean_end() {
+    let upstream = Upstream::start().await.unwrap();
+    let world = world_with(vec![openai("a", &upstream, 0)], short(), false).await;
+    let mut broken = 0;
+    for at in (0..2_000).step_by(50) {
+        let answer = world.chat(&format!("openai/gpt-4o-mini!reset-at={at}"), r#","stream":true"#).await;
+        if answer.status() != 200 {
+            assert_eq!(answer.status(), 502, "no head came");
+            continue;
+        }
+        let events = answer.events().await;
+        match events.iter().position(|event| event.get("error").is_some()) {
+            Some(position) => {
+                assert_eq!(position, events.len() - 1, "the error is the last event");
+                broken += 1;
+            }
+            None => {
+                assert!(events.iter().any(|event| event["choices"][0]["finish_reason"] == "stop"), "at {at}")
+            }
+        }
+    }
+    assert!(broken > 10, "{broken} streams broke");
+    let traces = world.traces().await;
+    assert_eq!(traces.len(), 40);
+    assert!(
+        traces.iter().filter(|trace| trace["error"]["class"] == "upstream_disconnected").count() >= broken
+    );
+}
+
+#[tokio::test]
+async fn silence_malformed_and_empty_streams_end_too() {
+    let upstream = Upstream::start().await.unwrap();
+    let world = world_with(vec![openai("a", &upstream, 0)], short(), false).await;
+    for (fault, class) in [
+        ("stall-after=2", "upstream_timeout"),
+        ("empty-stream", "upstream_disconnected"),
+        ("close-at=300", "upstream_disconnected"),
+        ("error-in-stream=2", "upstream_error"),
+        ("malformed-sse=huge-line", "upstream_error"),
+        ("malformed-sse=missing-blank-line", "upstream_disconnected"),
+    ] {
+        let answer = world.chat(&format!("openai/gpt-4o-mini!{fault}"), r#","stream":true"#).await;
+        let events = answer.events().await;
+        assert!(events.last().unwrap()["error"]["message"].is_string(), "{fault}: {events:?}");
+        let newest = world.traces().await.remove(0);
+        assert_eq!(
+            (&newest["error"]["class"], &newest["status_code"]),
+            (&class.into(), &200.into()),
+            "{fault}"
+        );
+    }
+}

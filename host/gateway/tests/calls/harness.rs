@@ -1,0 +1,231 @@
+//! A gateway with one tenant, and what its tests ask of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokle_core::catalogue::Catalogue;
+use brokle_core::clock::SystemClock;
+use brokle_core::ids::RequestId;
+use brokle_core::random::SystemRandom;
+use brokle_core::tenancy::{Capture, Tenant};
+use brokle_gateway::account::Books;
+use brokle_gateway::connections::{Connection, Directory, NewConnection};
+use brokle_gateway::egress::Egress;
+use brokle_gateway::{AnswerBody, Gateway, Operation, Parts, Timeouts};
+use brokle_identity::bootstrap::bootstrap;
+use brokle_identity::keys::NewKey;
+use brokle_identity::{KeyService, Secret};
+use brokle_runtime::{PolicyPlugin, ProviderPlugin, Runtime, RuntimeConfig};
+use brokle_storage::observations::{AnalyticsStore, SqliteObservations};
+use brokle_storage::sql::migrate::Migrator;
+use brokle_storage::sql::{ConnectOptions, Database};
+use brokle_telemetry::metrics::Metrics;
+use brokle_telemetry::{Options, Recorder};
+use brokle_test_upstream::Upstream;
+use http::{HeaderMap, Response};
+use http_body_util::BodyExt;
+use serde_json::Value;
+
+/// A whole gateway.
+pub struct World {
+    pub gateway: Arc<Gateway>,
+    pub keys: Arc<KeyService>,
+    pub tenant: Tenant,
+    pub key: String,
+    pub recorder: Arc<Recorder>,
+    pub store: Arc<dyn AnalyticsStore>,
+    pub metrics: Arc<Metrics>,
+    pub runtime: Runtime,
+    _folder: tempfile::TempDir,
+}
+
+/// One connection of a world.
+pub struct To {
+    pub name: &'static str,
+    pub plugin: &'static str,
+    pub url: String,
+    pub priority: i32,
+}
+
+/// To a provider by OpenAI's API.
+pub fn openai(name: &'static str, upstream: &Upstream, priority: i32) -> To {
+    To { name, plugin: "provider_openai", url: upstream.base_url(), priority }
+}
+
+pub fn component(name: &str) -> Vec<u8> {
+    let profile = if name == "hostile" { "guest-test" } else { "guest" };
+    let exe = std::env::current_exe().unwrap();
+    let found: Option<PathBuf> = exe
+        .ancestors()
+        .map(|folder| folder.join(format!("wasm32-wasip2/{profile}/{name}.wasm")))
+        .find(|path| path.exists());
+    std::fs::read(found.unwrap_or_else(|| panic!("{name}.wasm isn't built: run `make plugins`"))).unwrap()
+}
+
+pub async fn world(connections: Vec<To>) -> World {
+    let timeouts = Timeouts {
+        first_byte: Duration::from_secs(5),
+        idle: Duration::from_secs(5),
+        total: Duration::from_secs(30),
+    };
+    world_with(connections, timeouts, false).await
+}
+
+pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    let url = format!("sqlite:{}", folder.path().join("brokle.db").display());
+    let database = Database::connect(&url, ConnectOptions::default()).await.unwrap();
+    Migrator::new(&database).up(None, false, |_| {}).await.unwrap();
+    let key = format!("bk_{}", "K".repeat(40));
+    let tenant = bootstrap(&database, &*clock, &*random, Some(&key)).await.unwrap().tenant;
+    database
+        .projects()
+        .set_capture(tenant.organization, tenant.project, Capture::Full, chrono_now())
+        .await
+        .unwrap();
+    let keys = Arc::new(KeyService::new(database.clone(), clock.clone(), random.clone()));
+
+    let runtime = Runtime::start(RuntimeConfig::default(), folder.path(), [1; 32]).unwrap();
+    let policy = PolicyPlugin::load(&runtime, &component("policy_priority")).await.unwrap();
+    let egress = Egress::new(false, Duration::from_secs(2));
+    let mut fixed = Vec::new();
+    for to in connections {
+        let plugin = Arc::new(ProviderPlugin::load(&runtime, &component(to.plugin)).await.unwrap());
+        let new = NewConnection {
+            name: to.name.into(),
+            base_url: (!to.url.is_empty()).then_some(to.url),
+            secret: Some(Secret::new("sk-very-secret".into())),
+            priority: to.priority,
+            weight: 1,
+            ..NewConnection::default()
+        };
+        fixed.push(Connection::new(plugin, new, &egress, !distrust).unwrap());
+    }
+    let store: Arc<dyn AnalyticsStore> =
+        Arc::new(SqliteObservations::open(folder.path().join("telemetry")).unwrap());
+    let options = Options::new(folder.path().join("telemetry"));
+    let recorder = Arc::new(Recorder::start(&options, store.clone(), clock.clone()).unwrap());
+    let metrics = Arc::new(Metrics::new());
+    let gateway = Gateway::new(Parts {
+        clock,
+        random,
+        keys: keys.clone(),
+        books: Books {
+            recorder: recorder.clone(),
+            metrics: metrics.clone(),
+            catalogue: Arc::new(Catalogue::builtin().unwrap()),
+        },
+        connections: Directory::new(fixed, Vec::new(), None, egress.clone()),
+        policy,
+        egress,
+        timeouts,
+    });
+    World { gateway, keys, tenant, key, recorder, store, metrics, runtime, _folder: folder }
+}
+
+fn chrono_now() -> chrono::DateTime<chrono::Utc> {
+    use brokle_core::clock::Clock;
+    SystemClock.now()
+}
+
+impl World {
+    /// A chat call with this model and these other members.
+    pub async fn chat(&self, model: &str, more: &str) -> Answer {
+        let body = format!(
+            r#"{{"model":"{model}","messages":[{{"role":"user","content":"say something"}}]{more}}}"#
+        );
+        self.call(Operation::ChatCompletions, &body).await
+    }
+
+    /// Any call.
+    pub async fn call(&self, operation: Operation, body: &str) -> Answer {
+        self.call_with(operation, body, HeaderMap::new()).await
+    }
+
+    /// Any call with headers.
+    pub async fn call_with(&self, operation: Operation, body: &str, headers: HeaderMap) -> Answer {
+        let body = body.to_owned().into();
+        Answer(self.gateway.serve(operation, Some(&self.key), &headers, body, request_id()).await)
+    }
+
+    /// A key of the same tenant with this limit.
+    pub async fn limited_key(&self, per_minute: u32) -> String {
+        let new = NewKey {
+            name: "limited".into(),
+            scopes: vec!["gateway".into()],
+            requests_per_minute: Some(per_minute),
+            expires_at: None,
+        };
+        self.keys.create(self.tenant, new).await.unwrap().1.expose().to_owned()
+    }
+
+    /// The one trace that there is by now, whole.
+    pub async fn only_trace(&self) -> Value {
+        let traces = self.traces().await;
+        assert_eq!(traces.len(), 1, "{traces:#?}");
+        let id = traces[0]["trace_id"].as_str().unwrap().parse().unwrap();
+        let trace = self.store.trace(self.tenant.project, id).await.unwrap().unwrap();
+        let observations = serde_json::to_value(trace).unwrap()["observations"].take();
+        assert_eq!(observations.as_array().unwrap().len(), 1);
+        observations[0].clone()
+    }
+
+    /// All calls, newest first.
+    pub async fn traces(&self) -> Vec<Value> {
+        tokio::time::timeout(Duration::from_secs(20), self.recorder.flush()).await.unwrap();
+        let page = self.store.list(self.tenant.project, Default::default(), 100, None).await.unwrap();
+        serde_json::to_value(page).unwrap()["data"].as_array().unwrap().clone()
+    }
+}
+
+pub fn request_id() -> RequestId {
+    RequestId::generate(&SystemClock, &SystemRandom)
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer(pub Response<AnswerBody>);
+
+impl Answer {
+    pub fn status(&self) -> u16 {
+        self.0.status().as_u16()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.0.headers().get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The whole body.
+    pub async fn text(self) -> String {
+        let bytes = self.0.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    /// The whole body, which is JSON.
+    pub async fn json(self) -> Value {
+        serde_json::from_str(&self.text().await).unwrap()
+    }
+
+    /// The stream's data: each is JSON or `[DONE]`, and `[DONE]` is the last.
+    pub async fn events(self) -> Vec<Value> {
+        let text = self.text().await;
+        let mut data: Vec<&str> = Vec::new();
+        for line in text.split(['\n', '\r']) {
+            let line = line.trim_start_matches('\u{feff}');
+            if let Some(value) = line.strip_prefix("data:") {
+                data.push(value.trim());
+            }
+        }
+        assert_eq!(data.pop(), Some("[DONE]"), "a stream ends with a verdict: {text}");
+        data.iter()
+            .map(|json| serde_json::from_str(json).unwrap_or_else(|_| panic!("half an event: {json}")))
+            .collect()
+    }
+}
+
+/// The text that a stream's chunks amount to.
+pub fn content(events: &[Value]) -> String {
+    events.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect()
+}

@@ -1,0 +1,11 @@
+//! Calls through a whole gateway: real plugins in real sandboxes, a real store, and an upstream that misbehaves on
+//! command. The components are built by `make plugins`.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod accounting;
+mod bad_input;
+mod egress;
+mod failures;
+mod harness;
+mod passing;
+mod plugins;
