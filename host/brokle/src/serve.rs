@@ -22,8 +22,9 @@ use std::time::Duration;
 use brokle_api::server::{self, Ended, Stop};
 use brokle_api::{App, Lifecycle, router};
 use brokle_core::catalogue::Catalogue;
-use brokle_core::clock::SystemClock;
+use brokle_core::clock::{Clock, SystemClock};
 use brokle_core::random::SystemRandom;
+use brokle_core::tenancy::{Capture, Tenant};
 use brokle_gateway::Gateway;
 use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::seal::MasterKey;
@@ -167,6 +168,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         let given = secrets.bootstrap_api_key.as_ref().map(Secret::expose);
         let first = bootstrap(&database, clock.as_ref(), random.as_ref(), given).await?;
         first_key = Some(first.key);
+        capture(&database, first.tenant, config.telemetry.capture, clock.as_ref()).await?;
     }
     let keys = Arc::new(KeyService::new(database.clone(), clock.clone(), random.clone()));
     let mut app = App::builder(database.clone(), Arc::clone(&catalogue))
@@ -202,6 +204,22 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(%address, version, database = app.database.kind(), role = ?args.role, "serving");
     Ok(Started { app, keys, gateway, recorder, listener })
+}
+
+/// Gives the default project the configured capture setting, if that isn't what it has.
+async fn capture(
+    database: &Database,
+    tenant: Tenant,
+    wanted: Capture,
+    clock: &SystemClock,
+) -> Result<(), Failure> {
+    let projects = database.projects();
+    let project = projects.get(tenant.organization, tenant.project).await?;
+    if project.capture != wanted {
+        projects.set_capture(tenant.organization, tenant.project, wanted, clock.now()).await?;
+        tracing::info!(capture = wanted.as_str(), "the default project's capture setting was changed");
+    }
+    Ok(())
 }
 
 /// Makes the directory for its owner only; one that is there already stays as it is.

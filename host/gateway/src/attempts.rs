@@ -13,7 +13,7 @@ use brokle_runtime::exchange::{
     BodyPlan, Call, ErrorOutcome, Output, Preparation, ResponseHead, ResponsePlan, UpstreamRequest,
 };
 use brokle_runtime::{Body, CallContext, Header, PluginError, ProviderInstance};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, request};
 use http_body_util::BodyExt;
@@ -225,13 +225,14 @@ impl Attempt<'_> {
             return Ok(Served::Decoded { headers, decoding: Box::new(decoding), include_usage });
         }
         let mut answer = None;
+        let mut binary = Vec::new();
         while let Some(outputs) =
             decoding.next(self.gateway).await.inspect_err(|refusal| self.note_trap(refusal))?
         {
             for output in outputs {
                 match output {
                     Output::Chunk(json) => answer = Some(json),
-                    Output::Bytes(bytes) => answer = Some(bytes),
+                    Output::Bytes(bytes) => binary.extend_from_slice(&bytes),
                     Output::Usage(entries) => self.meter.usage_entries(&entries),
                     Output::Failure(problem) => return Err(Refusal::from_problem(problem)),
                 }
@@ -240,6 +241,11 @@ impl Attempt<'_> {
         let spent = decoding.instance.spent().time;
         let label = self.candidate.connection.plugin.label();
         self.meter.plugin(label, "decode", Some(self.span), spent, &*self.gateway.parts.random);
+        if !binary.is_empty() {
+            let mut headers = HeaderMap::with_capacity(16);
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+            return Ok(Served::Whole(headers, binary.into()));
+        }
         let answer = Bytes::from(answer.ok_or_else(broken_answer)?);
         read_canonical(&answer, self.meter)?;
         Ok(Served::Whole(json_headers(), answer))
@@ -314,18 +320,9 @@ impl Attempt<'_> {
         headers: &HeaderMap,
         mut body: Upstream,
     ) -> Result<Served, Refusal> {
-        let idle = self.gateway.parts.timeouts.idle;
-        let mut text = BytesMut::new();
-        while text.len() < ERROR_BODY {
-            match next_piece(&mut body, idle).await {
-                Ok(Some(piece)) => text.extend_from_slice(&piece),
-                // What there is says enough.
-                Ok(None) | Err(_) => break,
-            }
-        }
-        text.truncate(ERROR_BODY);
+        let text = error_body(&mut body, self.gateway.parts.timeouts.idle).await;
         let head = plugin_head(status, headers);
-        let outcome = instance.map_error(&call, &head, text.to_vec()).await;
+        let outcome = instance.map_error(&call, &head, text).await;
         match outcome.map_err(|error| self.plugin_failed(error))? {
             ErrorOutcome::Problem(problem) => Err(Refusal::from_problem(problem)),
             ErrorOutcome::Next(next) => {
@@ -428,6 +425,20 @@ pub(crate) async fn next_piece(body: &mut Upstream, idle: Duration) -> Result<Op
             }
         }
     }
+}
+
+/// What there is of an error answer, cut at [`ERROR_BODY`].
+pub(crate) async fn error_body(body: &mut Upstream, idle: Duration) -> Vec<u8> {
+    let mut text = Vec::new();
+    // A body that breaks off still says something.
+    while let Ok(Some(piece)) = next_piece(body, idle).await {
+        text.extend_from_slice(&piece);
+        if text.len() >= ERROR_BODY {
+            break;
+        }
+    }
+    text.truncate(ERROR_BODY);
+    text
 }
 
 /// Reads what the account needs from a whole canonical answer, which proves on the way that it is one.

@@ -4,6 +4,7 @@
 //! organization or a project and are in the database, opened once and kept until the `revisions` row moves.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use brokle_core::tenancy::Tenant;
@@ -146,6 +147,7 @@ pub struct Directory {
     stored: Option<Arc<ConnectionService>>,
     opened: Cache<Tenant, Arc<[Arc<Connection>]>>,
     egress: Egress,
+    revision: AtomicI64,
 }
 
 impl Directory {
@@ -162,6 +164,7 @@ impl Directory {
             stored,
             opened: Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(60)).build(),
             egress,
+            revision: AtomicI64::new(-1),
         }
     }
 
@@ -192,9 +195,18 @@ impl Directory {
         connections
     }
 
-    /// Forgets what was opened: something was changed.
-    pub fn invalidate(&self) {
-        self.opened.invalidate_all();
+    /// Asks whether a stored connection was changed, and forgets what was opened if so. While the database is away,
+    /// what is open stays.
+    pub async fn poll_revision(&self) {
+        let Some(stored) = &self.stored else { return };
+        match stored.revision().await {
+            Ok(revision) => {
+                if self.revision.swap(revision, Ordering::SeqCst) != revision {
+                    self.opened.invalidate_all();
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the connections' revision can't be read"),
+        }
     }
 
     fn open(&self, one: brokle_identity::connections::ResolvedConnection) -> Result<Connection, String> {

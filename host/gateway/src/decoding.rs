@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use brokle_runtime::exchange::{Call, NextRequest, Output, ResponseHead, ResponsePlan};
+use brokle_runtime::exchange::{Call, ErrorOutcome, NextRequest, Output, ResponseHead, ResponsePlan};
 use brokle_runtime::{Framer, ProviderInstance};
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::Incoming as Upstream;
 
-use crate::attempts::{next_piece, plugin_head, send};
+use crate::attempts::{error_body, next_piece, plugin_head, send};
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
 use crate::routing::Candidate;
@@ -81,8 +81,22 @@ impl Decoding {
     pub(crate) async fn follow(
         &mut self,
         gateway: &Gateway,
-        next: NextRequest,
+        mut next: NextRequest,
     ) -> Result<ResponseHead, Refusal> {
+        loop {
+            let head = self.ask(gateway, &next).await?;
+            if (200..300).contains(&head.status) {
+                return Ok(head);
+            }
+            let body = error_body(&mut self.upstream, gateway.parts.timeouts.idle).await;
+            match self.instance.map_error(&self.call, &head, body).await? {
+                ErrorOutcome::Problem(problem) => return Err(Refusal::from_problem(problem)),
+                ErrorOutcome::Next(further) => next = further,
+            }
+        }
+    }
+
+    async fn ask(&mut self, gateway: &Gateway, next: &NextRequest) -> Result<ResponseHead, Refusal> {
         self.steps += 1;
         if self.steps > MAX_STEPS {
             let message = format!("The provider's answer needed more than {MAX_STEPS} further requests.");

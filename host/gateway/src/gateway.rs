@@ -137,9 +137,9 @@ impl Gateway {
         models::list(&self.parts.connections.of(tenant).await, &self.parts.books.catalogue)
     }
 
-    /// Keys or connections changed: what was kept of them is forgotten.
-    pub fn invalidate(&self) {
-        self.parts.connections.invalidate();
+    /// Looks for changed connections; for the server to call each second.
+    pub async fn poll_revision(&self) {
+        self.parts.connections.poll_revision().await;
     }
 
     pub(crate) fn entropy(&self) -> u64 {

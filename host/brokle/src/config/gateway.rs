@@ -18,7 +18,8 @@ pub(crate) struct Gateway {
     pub(crate) idle_ms: u64,
     /// Time for a whole call, its retries included, in milliseconds.
     pub(crate) total_ms: u64,
-    /// Lets calls go to private and loopback addresses that no base URL names. Also `BROKLE_ALLOW_PRIVATE_UPSTREAMS`.
+    /// Lets calls go to private and loopback addresses. Without it only those go there whose base URL in this
+    /// configuration is a literal address or `localhost`. Also `BROKLE_ALLOW_PRIVATE_UPSTREAMS`.
     pub(crate) allow_private_upstreams: bool,
     /// Accesses to providers, besides those that variables such as `OPENAI_API_KEY` make.
     pub(crate) connections: Vec<Connection>,
@@ -57,7 +58,7 @@ pub(crate) struct Connection {
     /// Lower ones are tried first.
     #[serde(default)]
     pub(crate) priority: u32,
-    /// The share of calls among connections of the same priority.
+    /// The share of calls among connections of the same priority, for policies that look at it.
     #[serde(default = "one")]
     pub(crate) weight: u32,
     /// What the provider's component wants to know, as its manifest says.
@@ -66,7 +67,7 @@ pub(crate) struct Connection {
     /// Headers that every call gets; no secrets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) headers: BTreeMap<String, String>,
-    /// The models that it serves; none named means all of its provider.
+    /// Models that it serves beside those that the catalogue lists for its provider.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) models: Vec<String>,
 }

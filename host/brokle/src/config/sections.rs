@@ -139,7 +139,7 @@ impl Default for Storage {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Telemetry {
-    /// What a call leaves behind where its project says nothing: `full`, `metadata` or `off`.
+    /// What the default project's calls leave behind: `full`, `metadata` or `off`.
     #[schemars(with = "String", extend("enum" = ["full", "metadata", "off"]))]
     pub(crate) capture: Capture,
 }

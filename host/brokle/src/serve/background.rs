@@ -34,10 +34,9 @@ impl Tasks {
             let (keys, gateway) = (Arc::clone(&polled), gateway.clone());
             async move {
                 // An outage is logged by the service, once.
-                if keys.poll_revision().await.unwrap_or(false)
-                    && let Some(gateway) = gateway
-                {
-                    gateway.invalidate();
+                let _ = keys.poll_revision().await;
+                if let Some(gateway) = gateway {
+                    gateway.poll_revision().await;
                 }
             }
         });
