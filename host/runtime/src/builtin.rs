@@ -14,12 +14,9 @@ pub struct Builtin {
     pub bytes: Cow<'static, [u8]>,
 }
 
+// `EMBEDDED`: names and bytes of the components that the build found.
 #[cfg(feature = "embed-plugins")]
-#[derive(rust_embed::RustEmbed)]
-#[folder = "$BROKLE_PLUGINS_DIR"]
-#[include = "*.wasm"]
-#[exclude = "*/*"]
-struct Embedded;
+include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
 impl Builtin {
     /// All of them: from `folder` when it is given, else the embedded set, else those in the
@@ -36,10 +33,10 @@ impl Builtin {
     }
 
     #[cfg(feature = "embed-plugins")]
+    #[expect(clippy::unnecessary_wraps, reason = "a build without embedded plugins may fail here")]
     fn own() -> Result<Vec<Self>, LoadError> {
-        Ok(Embedded::iter()
-            .filter_map(|name| Some(Self { bytes: Embedded::get(&name)?.data, name: name.into_owned() }))
-            .collect())
+        let embedded = EMBEDDED.iter();
+        Ok(embedded.map(|&(name, bytes)| Self { name: name.to_owned(), bytes: bytes.into() }).collect())
     }
 
     #[cfg(not(feature = "embed-plugins"))]

@@ -1,6 +1,13 @@
 //! Calls through a whole gateway: real plugins in real sandboxes, a real store, and an upstream that misbehaves on
 //! command. The components are built by `make plugins`.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    unreachable_pub,
+    clippy::semicolon_if_nothing_returned,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod accounting;
 mod bad_input;
