@@ -103,27 +103,29 @@ connect_ms = 1000
 first_byte_ms = 2000
 idle_ms = 2000
 
+# What OPENAI_API_KEY and ANTHROPIC_API_KEY make has priority 100: these come after it.
+
 # The fault is in the model's name: misbehaving/gpt-4o-mini!status=429
 [[gateway.connections]]
 name = "misbehaving"
 provider = "openai"
 base_url = "http://$UPSTREAM/v1"
 api_key_env = "OPENAI_API_KEY"
-priority = 10
+priority = 110
 
 [[gateway.connections]]
 name = "misbehaving-claude"
 provider = "anthropic"
 base_url = "http://$UPSTREAM"
 api_key_env = "ANTHROPIC_API_KEY"
-priority = 10
+priority = 110
 
 [[gateway.connections]]
 name = "aimock"
 provider = "openai"
 base_url = "http://$AIMOCK/v1"
 api_key_env = "OPENAI_API_KEY"
-priority = 20
+priority = 120
 
 # Nothing listens on port 1.
 [[gateway.connections]]
@@ -131,7 +133,7 @@ name = "refusing"
 provider = "openai"
 base_url = "http://127.0.0.1:1/v1"
 api_key_env = "OPENAI_API_KEY"
-priority = 30
+priority = 130
 models = ["refused-first"]
 
 [[gateway.connections]]
@@ -139,7 +141,7 @@ name = "overloaded"
 provider = "openai"
 base_url = "http://$UPSTREAM/v1"
 api_key_env = "OPENAI_API_KEY"
-priority = 31
+priority = 131
 models = ["overloaded-first"]
 headers = { "x-test-fault" = "status=503" }
 
@@ -148,7 +150,7 @@ name = "backup"
 provider = "openai"
 base_url = "http://$UPSTREAM/v1"
 api_key_env = "OPENAI_API_KEY"
-priority = 40
+priority = 140
 models = ["refused-first", "overloaded-first"]
 TOML
 }
