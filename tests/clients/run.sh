@@ -5,7 +5,8 @@
 # and aimock, which other people wrote. Everything listens on a port of the kernel's choice, lives in a temporary
 # directory, and is ended by its process id.
 #
-# Needs python3 (3.9 or later) with venv, Node 20 or later with npm, and what `make build` builds.
+# Needs python3 (3.9 or later) with venv, Node 20.15 or later with npm, and the binaries and components of `make test`.
+# BROKLE_BIN and TEST_UPSTREAM_BIN name other binaries; PYTEST_ARGS="-k abort" runs fewer tests.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -210,6 +211,7 @@ BROKLE_READ_ONLY_KEY=$(make_key --name reader --scopes traces:read)
 BROKLE_LIMITED_KEY_PYTHON=$(make_key --name limited-python --rpm 1)
 BROKLE_LIMITED_KEY_NODE=$(make_key --name limited-node --rpm 1)
 export BROKLE_OTHER_PROJECT_KEY BROKLE_READ_ONLY_KEY BROKLE_LIMITED_KEY_PYTHON BROKLE_LIMITED_KEY_NODE
+export PYTHONDONTWRITEBYTECODE=1
 # The clients must not find a real account in the caller's environment.
 unset OPENAI_API_KEY OPENAI_BASE_URL OPENAI_ORG_ID OPENAI_PROJECT_ID
 
@@ -218,7 +220,7 @@ echo "clients: the Python client, $("$venv/bin/python" -c 'import openai; print(
 "$venv/bin/python" -m pytest -c "$here/python/pytest.ini" --rootdir "$here/python" "$here/python" ${PYTEST_ARGS:-} ||
     failed+=(python)
 echo "clients: the JavaScript client, $(sed -n 's/^ *"openai": "\(.*\)".*/\1/p' "$here/node/package.json")"
-(cd "$here/node" && node --test) || failed+=(node)
+(cd "$here/node" && node --test --test-reporter=spec) || failed+=(node)
 kill -0 "${started[-1]}" 2>/dev/null || failed+=(gateway-ended)
 
 if ((${#failed[@]})); then

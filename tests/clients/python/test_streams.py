@@ -1,11 +1,13 @@
 """Streams that break, clients that leave."""
 
 import asyncio
+import json
+import urllib.request
 
 import openai
 import pytest
 
-from conftest import CONTENT, make_async_client, read, trace, user
+from conftest import BROKLE_URL, CONTENT, KEY, make_async_client, read, trace, user
 
 ENDS = ["error-in-stream=3", "stall-after=4", "reset-at=1500", "close-at=1200"]
 
@@ -114,3 +116,18 @@ def test_a_slow_upstream_within_the_clients_patience(client):
     patient = client.with_options(timeout=10)
     answer = patient.chat.completions.create(model="misbehaving/gpt-4o-mini!slow-head=700", messages=user("Hello!"))
     assert answer.choices[0].message.content == CONTENT
+
+
+def test_an_event_that_is_cut_short_is_followed_by_an_error():
+    # The client stumbles over the half event itself, so this looks at the bytes.
+    body = {"model": "misbehaving/gpt-4o-mini!truncated-json", "messages": user("Hello!"), "stream": True}
+    request = urllib.request.Request(
+        f"{BROKLE_URL}/v1/chat/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        events = answer.read().decode().strip().split("\n\n")
+    assert events[-1] == "data: [DONE]"
+    error = json.loads(events[-2].removeprefix("data: "))["error"]
+    assert error["message"] and error["code"]
