@@ -1,0 +1,229 @@
+#!/usr/bin/env bash
+# Runs the official, unmodified OpenAI clients (Python and JavaScript) against a gateway of its own.
+#
+# The gateway's providers are two mocks on loopback: test-upstream, which misbehaves on command (tests/upstream/README.md),
+# and aimock, which other people wrote. Everything listens on a port of the kernel's choice, lives in a temporary
+# directory, and is ended by its process id.
+#
+# Needs python3 (3.9 or later) with venv, Node 20.15 or later with npm, and the binaries and components of `make test`.
+# BROKLE_BIN and TEST_UPSTREAM_BIN name other binaries; PYTEST_ARGS="-k abort" runs fewer tests.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+cd "$root"
+
+# An absolute directory, also when it was given relative to the repository.
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}
+[[ $CARGO_TARGET_DIR = /* ]] || CARGO_TARGET_DIR=$root/$CARGO_TARGET_DIR
+export CARGO_TARGET_DIR
+brokle=${BROKLE_BIN:-$CARGO_TARGET_DIR/debug/brokle}
+upstream=${TEST_UPSTREAM_BIN:-$CARGO_TARGET_DIR/debug/test-upstream}
+venv=$CARGO_TARGET_DIR/clients/venv
+aimock=$here/node/node_modules/@copilotkit/aimock/dist/cli.js
+
+work=$(mktemp -d)
+started=()
+
+stop_all() {
+    local pid
+    for pid in "${started[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
+    for pid in "${started[@]}"; do wait "$pid" 2>/dev/null || true; done
+    rm -rf "$work"
+}
+trap stop_all EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+fail() {
+    echo "clients: $1" >&2
+    if [[ -n ${2:-} && -s $2 ]]; then
+        echo "--- the end of $(basename "$2")" >&2
+        tail -n 60 "$2" >&2
+    fi
+    exit 1
+}
+
+# start NAME COMMAND…: runs it in the background, with its output in $work/NAME.log.
+start() {
+    local name=$1
+    shift
+    "$@" >"$work/$name.log" 2>&1 &
+    started+=($!)
+}
+
+# address NAME [BEFORE]: where the program that was started last listens, as it says itself after the text BEFORE.
+address() {
+    local name=$1 pid=${started[-1]} found=
+    for _ in $(seq 300); do
+        found=$(sed -n "s#^.*${2:-}\\(127\\.0\\.0\\.1:[0-9]*\\).*#\\1#p;" "$work/$name.log" | head -n 1)
+        [[ -n $found ]] && break
+        kill -0 "$pid" 2>/dev/null || break
+        sleep 0.1
+    done
+    [[ -n $found ]] || fail "$name didn't start" "$work/$name.log"
+    echo "$found"
+}
+
+install() {
+    command -v python3 >/dev/null || fail "python3 is missing"
+    command -v npm >/dev/null || fail "npm is missing"
+    local wanted stamp=$venv/.installed
+    wanted=$(python3 -V; cat "$here/python/requirements.txt")
+    if [[ ! -x $venv/bin/python || $(cat "$stamp" 2>/dev/null) != "$wanted" ]]; then
+        rm -rf "$venv"
+        mkdir -p "$(dirname "$venv")"
+        if command -v uv >/dev/null; then
+            uv venv --quiet --python "$(command -v python3)" "$venv"
+            uv pip install --quiet --python "$venv/bin/python" -r "$here/python/requirements.txt"
+        else
+            python3 -m venv "$venv" || fail "python3 -m venv failed: on Debian, install python3-venv"
+            "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/python/requirements.txt"
+        fi
+        echo "$wanted" >"$stamp"
+    fi
+    stamp=$here/node/node_modules/.installed
+    if ! cmp -s "$here/node/package-lock.json" "$stamp"; then
+        npm ci --prefix "$here/node" --no-audit --no-fund --loglevel=error
+        cp "$here/node/package-lock.json" "$stamp"
+    fi
+}
+
+configure() {
+    cat >"$work/brokle.toml" <<TOML
+[server]
+lame_duck_ms = 0
+
+[logs]
+format = "json"
+level = "info"
+
+# Short enough that a test can wait for them, longer than the clients' own (0.5 s).
+[gateway]
+connect_ms = 1000
+first_byte_ms = 2000
+idle_ms = 2000
+
+# What OPENAI_API_KEY and ANTHROPIC_API_KEY make has priority 100: these come after it.
+
+# The fault is in the model's name: misbehaving/gpt-4o-mini!status=429
+[[gateway.connections]]
+name = "misbehaving"
+provider = "openai"
+base_url = "http://$UPSTREAM/v1"
+api_key_env = "OPENAI_API_KEY"
+priority = 110
+
+[[gateway.connections]]
+name = "misbehaving-claude"
+provider = "anthropic"
+base_url = "http://$UPSTREAM"
+api_key_env = "ANTHROPIC_API_KEY"
+priority = 110
+
+[[gateway.connections]]
+name = "aimock"
+provider = "openai"
+base_url = "http://$AIMOCK/v1"
+api_key_env = "OPENAI_API_KEY"
+priority = 120
+
+# Nothing listens on port 1.
+[[gateway.connections]]
+name = "refusing"
+provider = "openai"
+base_url = "http://127.0.0.1:1/v1"
+api_key_env = "OPENAI_API_KEY"
+priority = 130
+models = ["refused-first"]
+
+[[gateway.connections]]
+name = "overloaded"
+provider = "openai"
+base_url = "http://$UPSTREAM/v1"
+api_key_env = "OPENAI_API_KEY"
+priority = 131
+models = ["overloaded-first"]
+headers = { "x-test-fault" = "status=503" }
+
+[[gateway.connections]]
+name = "backup"
+provider = "openai"
+base_url = "http://$UPSTREAM/v1"
+api_key_env = "OPENAI_API_KEY"
+priority = 140
+models = ["refused-first", "overloaded-first"]
+TOML
+}
+
+# The gateway, with nothing of the caller's environment that could send it elsewhere.
+gateway() {
+    exec env -i PATH="$PATH" HOME="$work" TMPDIR="${TMPDIR:-/tmp}" \
+        BROKLE_LISTEN=127.0.0.1:0 BROKLE_DATA_DIR="$work/data" \
+        BROKLE_BOOTSTRAP_API_KEY="$BROKLE_API_KEY" \
+        OPENAI_API_KEY=sk-test OPENAI_BASE_URL="http://$UPSTREAM/v1" \
+        ANTHROPIC_API_KEY=sk-ant-test ANTHROPIC_BASE_URL="http://$AIMOCK" \
+        "$brokle" "$@" --config "$work/brokle.toml"
+}
+
+wait_until_ready() {
+    "$venv/bin/python" - "$BROKLE_URL/health/ready" <<'PYTHON' || fail "the gateway isn't ready" "$work/brokle.log"
+import sys, time, urllib.request
+
+deadline = time.monotonic() + 60
+while True:
+    try:
+        urllib.request.urlopen(sys.argv[1], timeout=5).close()
+        break
+    except OSError as error:
+        if time.monotonic() > deadline:
+            sys.exit(f"{sys.argv[1]}: {error}")
+        time.sleep(0.05)
+PYTHON
+}
+
+# make_key ARGUMENTS…: a key of the gateway's command line.
+make_key() {
+    (gateway key create "$@") 2>"$work/key.log" || fail "a key couldn't be made: $*" "$work/key.log"
+}
+
+install
+for binary in "$brokle" "$upstream"; do
+    [[ -x $binary ]] || fail "$binary is missing: cargo build -p brokle -p brokle-test-upstream"
+done
+
+start test-upstream "$upstream" --listen 127.0.0.1:0
+UPSTREAM=$(address test-upstream)
+start aimock node "$aimock" --port 0 --fixtures "$here/fixtures/aimock.json" --strict
+AIMOCK=$(address aimock 'listening on http://')
+configure
+
+BROKLE_API_KEY=bk_clientsclientsclientsclientsclients12345
+start brokle gateway serve --quickstart
+BROKLE_URL=http://$(address brokle 'Brokle is at http://')
+wait_until_ready
+
+project=$("$venv/bin/python" "$here/second_project.py" "$work/data/brokle.db")
+export BROKLE_URL BROKLE_API_KEY
+export UPSTREAM_URL=http://$UPSTREAM
+BROKLE_OTHER_PROJECT_KEY=$(make_key --name other --project "$project" --scopes gateway,traces:read)
+BROKLE_READ_ONLY_KEY=$(make_key --name reader --scopes traces:read)
+BROKLE_LIMITED_KEY_PYTHON=$(make_key --name limited-python --rpm 1)
+BROKLE_LIMITED_KEY_NODE=$(make_key --name limited-node --rpm 1)
+export BROKLE_OTHER_PROJECT_KEY BROKLE_READ_ONLY_KEY BROKLE_LIMITED_KEY_PYTHON BROKLE_LIMITED_KEY_NODE
+export PYTHONDONTWRITEBYTECODE=1
+# The clients must not find a real account in the caller's environment.
+unset OPENAI_API_KEY OPENAI_BASE_URL OPENAI_ORG_ID OPENAI_PROJECT_ID
+
+failed=()
+echo "clients: the Python client, $("$venv/bin/python" -c 'import openai; print(openai.__version__)')"
+"$venv/bin/python" -m pytest -c "$here/python/pytest.ini" --rootdir "$here/python" "$here/python" ${PYTEST_ARGS:-} ||
+    failed+=(python)
+echo "clients: the JavaScript client, $(sed -n 's/^ *"openai": "\(.*\)".*/\1/p' "$here/node/package.json")"
+(cd "$here/node" && node --test --test-reporter=spec) || failed+=(node)
+kill -0 "${started[-1]}" 2>/dev/null || failed+=(gateway-ended)
+
+if ((${#failed[@]})); then
+    fail "failed: ${failed[*]}" "$work/brokle.log"
+fi
+echo "clients: all passed"
