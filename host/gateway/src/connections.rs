@@ -45,7 +45,7 @@ pub struct Connection {
     pub priority: i32,
     /// The share of the traffic among equals.
     pub weight: u32,
-    /// Models that it offers beside the catalogue's.
+    /// The models that it serves; none named means all that the catalogue lists for its provider.
     pub models: Vec<String>,
 }
 
@@ -68,7 +68,7 @@ pub struct NewConnection {
     pub priority: i32,
     /// The share of the traffic among equals.
     pub weight: u32,
-    /// Models that it offers beside the catalogue's.
+    /// The models that it serves; none named means all that the catalogue lists for its provider.
     pub models: Vec<String>,
 }
 
@@ -131,6 +131,11 @@ impl Connection {
             models: new.models,
             name: new.name,
         })
+    }
+
+    /// Whether the model is among those that it is for.
+    pub(crate) fn may_serve(&self, model: &str) -> bool {
+        self.models.is_empty() || self.models.iter().any(|listed| listed == model)
     }
 
     /// The plugin's short name.

@@ -30,6 +30,9 @@ pub(crate) fn list(connections: &[Arc<Connection>], catalogue: &Catalogue) -> Ve
         for listed in &connection.models {
             add(listed, &connection.provider);
         }
+        if !connection.models.is_empty() {
+            continue;
+        }
         for row in catalogue.models().filter(|row| row.provider == connection.catalogue) {
             add(&row.name, &connection.provider);
             for alias in &row.aliases {

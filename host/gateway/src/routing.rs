@@ -30,7 +30,8 @@ pub(crate) fn candidates(
     model: &str,
 ) -> Result<Vec<Candidate>, Refusal> {
     let named = |prefix: &str, rest: &str| -> Vec<Candidate> {
-        let matching = connections.iter().filter(|c| *c.provider == *prefix || c.name == prefix);
+        let matching =
+            connections.iter().filter(|c| c.name == prefix || *c.provider == *prefix && c.may_serve(rest));
         matching.map(|c| Candidate { connection: c.clone(), model: rest.to_owned() }).collect()
     };
     let mut found = match model.split_once('/') {
@@ -38,9 +39,8 @@ pub(crate) fn candidates(
         _ => Vec::new(),
     };
     if found.is_empty() {
-        let lists = |c: &Connection| c.models.iter().any(|listed| listed == model);
-        let knows = |c: &Connection| catalogue.find(&c.catalogue, model).is_some();
-        let serving = connections.iter().filter(|c| lists(c) || knows(c));
+        let knows = |c: &Connection| !c.models.is_empty() || catalogue.find(&c.catalogue, model).is_some();
+        let serving = connections.iter().filter(|c| c.may_serve(model) && knows(c));
         found = serving.map(|c| Candidate { connection: c.clone(), model: model.to_owned() }).collect();
     }
     if found.is_empty() {

@@ -27,6 +27,9 @@ use tap::Tap;
 
 type ByteStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
+/// How long an upstream may take from its `[DONE]` to the end of its answer before its connection is given up.
+const TAIL: Duration = Duration::from_millis(50);
+
 const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
 /// An error, as an event of OpenAI's streams.
@@ -68,6 +71,9 @@ pub(crate) fn native(
                 return Some((bytes, state));
             }
             if state.ended {
+                // The end of the answer's framing, most often in the same read as `[DONE]`: once it is read, the
+                // connection can serve another call.
+                let _ = tokio::time::timeout(TAIL, next_piece(&mut state.body, idle)).await;
                 return None;
             }
             let next = tokio::time::timeout_at(deadline, next_piece(&mut state.body, idle)).await;

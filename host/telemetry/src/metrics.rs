@@ -279,7 +279,7 @@ mod tests {
             "brokle_request_duration_seconds_bucket{le=\"0.025\",operation=\"chat\"} 1",
             "brokle_telemetry_queue_depth 2",
             "brokle_telemetry_dropped_total 7",
-            "# UNIT brokle_plugin_call_seconds seconds",
+            "# UNIT brokle_request_duration_seconds seconds",
             "# EOF",
         ] {
             assert!(text.lines().any(|written| written == line), "{line} is missing in\n{text}");

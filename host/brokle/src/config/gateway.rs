@@ -67,7 +67,7 @@ pub(crate) struct Connection {
     /// Headers that every call gets; no secrets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) headers: BTreeMap<String, String>,
-    /// Models that it serves beside those that the catalogue lists for its provider.
+    /// The models that it serves; none named means all that the catalogue lists for its provider.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) models: Vec<String>,
 }

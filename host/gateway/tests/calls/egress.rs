@@ -8,7 +8,7 @@ use brokle_test_upstream::Upstream;
 use crate::harness::{To, world_with};
 
 async fn refused(url: String) -> (u16, String) {
-    let to = To { name: "a", plugin: "provider_openai", url, priority: 0 };
+    let to = To { name: "a", plugin: "provider_openai", url, priority: 0, models: Vec::new() };
     let world =
         world_with(vec![to], Timeouts { first_byte: Duration::from_secs(5), ..Timeouts::default() }, true)
             .await;

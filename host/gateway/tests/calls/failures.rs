@@ -36,6 +36,19 @@ async fn the_next_candidate_is_tried() {
 }
 
 #[tokio::test]
+async fn a_connection_with_models_serves_only_those() {
+    let (first, second) = (Upstream::start().await.unwrap(), Upstream::start().await.unwrap());
+    let mut own = openai("own", &first, 0);
+    own.models = vec!["my-llama".into()];
+    let world = world(vec![own, openai("main", &second, 1)]).await;
+    assert_eq!(world.chat("my-llama", "").await.status(), 200);
+    assert_eq!((first.requests().len(), second.requests().len()), (1, 0));
+    assert_eq!(world.chat("gpt-4o-mini", "").await.status(), 200);
+    assert_eq!(world.chat("openai/gpt-4o", "").await.status(), 200);
+    assert_eq!((first.requests().len(), second.requests().len()), (1, 2));
+}
+
+#[tokio::test]
 async fn each_attempt_is_on_the_trace() {
     let (first, second) = (Upstream::start().await.unwrap(), Upstream::start().await.unwrap());
     let world = world(vec![openai("a", &first, 0), openai("b", &second, 1)]).await;

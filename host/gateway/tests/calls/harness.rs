@@ -46,11 +46,12 @@ pub struct To {
     pub plugin: &'static str,
     pub url: String,
     pub priority: i32,
+    pub models: Vec<String>,
 }
 
 /// To a provider by OpenAI's API.
 pub fn openai(name: &'static str, upstream: &Upstream, priority: i32) -> To {
-    To { name, plugin: "provider_openai", url: upstream.base_url(), priority }
+    To { name, plugin: "provider_openai", url: upstream.base_url(), priority, models: Vec::new() }
 }
 
 pub fn component(name: &str) -> Vec<u8> {
@@ -99,6 +100,7 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
             secret: Some(Secret::new("sk-very-secret".into())),
             priority: to.priority,
             weight: 1,
+            models: to.models,
             ..NewConnection::default()
         };
         fixed.push(Connection::new(plugin, new, &egress, !distrust).unwrap());

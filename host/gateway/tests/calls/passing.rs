@@ -110,7 +110,13 @@ async fn embeddings_and_completions_pass_too() {
 #[tokio::test]
 async fn anthropic_is_translated_both_ways() {
     let upstream = Upstream::start().await.unwrap();
-    let to = To { name: "claude", plugin: "provider_anthropic", url: upstream.origin(), priority: 0 };
+    let to = To {
+        name: "claude",
+        plugin: "provider_anthropic",
+        url: upstream.origin(),
+        priority: 0,
+        models: Vec::new(),
+    };
     let world = world(vec![to]).await;
     let answer = world.chat("anthropic/claude-sonnet-4-5", "").await;
     assert_eq!(answer.status(), 200);

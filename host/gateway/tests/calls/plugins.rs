@@ -4,7 +4,7 @@ use crate::harness::{To, openai, world};
 use brokle_test_upstream::Upstream;
 
 fn hostile(url: String) -> To {
-    To { name: "hostile", plugin: "hostile", url, priority: 0 }
+    To { name: "hostile", plugin: "hostile", url, priority: 0, models: Vec::new() }
 }
 
 #[tokio::test]
