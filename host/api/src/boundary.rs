@@ -99,23 +99,19 @@ fn shape(error: &ApiError, path: &str, id: &RequestId, answered: Response) -> Re
 }
 
 fn span(request: &Request, id: &RequestId) -> Span {
-    let span = tracing::info_span!(
+    // Given at once: a field that is recorded later makes the JSON log parse and write all of them anew.
+    let peer = request.extensions().get().map(|PeerAddress(peer)| tracing::field::display(peer.ip()));
+    let trace = request.headers().get("traceparent").and_then(|value| trace_id(value.as_bytes()));
+    tracing::info_span!(
         "request",
         request_id = id.as_str(),
-        trace_id = Empty,
+        trace_id = trace,
         organization_id = Empty,
         project_id = Empty,
         environment_id = Empty,
         key_id = Empty,
-        peer = Empty,
-    );
-    if let Some(PeerAddress(peer)) = request.extensions().get() {
-        span.record("peer", tracing::field::display(peer.ip()));
-    }
-    if let Some(trace) = request.headers().get("traceparent").and_then(|value| trace_id(value.as_bytes())) {
-        span.record("trace_id", trace);
-    }
-    span
+        peer = peer,
+    )
 }
 
 /// The trace's id in a [W3C `traceparent`](https://www.w3.org/TR/trace-context/#traceparent-header): 32 hex digits in
