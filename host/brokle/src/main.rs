@@ -8,10 +8,6 @@ mod serve;
 
 use std::process::ExitCode;
 
-/// Each request makes and frees a few hundred small pieces on two threads, which is what this allocator is good at.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     cli::run()
 }

@@ -13,7 +13,7 @@ use crate::shared::{Backoff, Shared};
 /// How long the oldest batch waits for others, so that the database has fewer and larger commits.
 pub const ROUND: Duration = Duration::from_millis(250);
 /// Rows per round; so many in the queue end the wait.
-pub const MAX_ROUND_ROWS: usize = 5_000;
+pub const MAX_ROUND_ROWS: usize = 1_000;
 /// Bytes of batches per round.
 const MAX_ROUND_BYTES: usize = 32 << 20;
 

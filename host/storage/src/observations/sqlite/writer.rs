@@ -76,7 +76,7 @@ fn open(path: &Path) -> Result<Connection, AnalyticsError> {
     // A checkpoint every 16 MB instead of every 4: index pages are then written a quarter as often.
     connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    connection.pragma_update(None, "cache_size", -32_000)?;
+    connection.pragma_update(None, "cache_size", -8_000)?;
     schema::prepare(&mut connection)?;
     Ok(connection)
 }
