@@ -4,6 +4,8 @@ SHELL := /bin/bash
 
 CARGO ?= cargo
 CARGO_TARGET_DIR ?= target
+# Absolute: tests run in their own folders.
+override CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
 export CARGO_TARGET_DIR
 TARGET := wasm32-wasip2
 COMPONENTS := $(sort $(notdir $(patsubst %/,%,$(wildcard plugins/*/))))
