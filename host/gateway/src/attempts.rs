@@ -201,19 +201,29 @@ impl Attempt<'_> {
             }
             ResponsePlan::Decoded(framing) => {
                 let head = plugin_head(head.status.as_u16(), &head.headers);
-                let decoding = Decoding {
-                    instance,
-                    call,
-                    candidate: self.candidate.clone(),
-                    request: self.request.body.clone(),
-                    passed: self.passed.clone(),
-                    upstream: body,
-                    framer: decoding::framer(&framing)?,
-                    steps: 0,
-                };
+                let decoding = self.decoding(instance, call, body, &framing)?;
                 self.decoded(decoding, head).await
             }
         }
+    }
+
+    fn decoding(
+        &self,
+        instance: ProviderInstance,
+        call: Call,
+        upstream: Upstream,
+        framing: &str,
+    ) -> Result<Decoding, Refusal> {
+        Ok(Decoding {
+            instance,
+            call,
+            candidate: self.candidate.clone(),
+            request: self.request.body.clone(),
+            passed: self.passed.clone(),
+            upstream,
+            framer: decoding::framer(framing)?,
+            steps: 0,
+        })
     }
 
     async fn decoded(self, mut decoding: Decoding, head: ResponseHead) -> Result<Served, Refusal> {
@@ -330,16 +340,7 @@ impl Attempt<'_> {
                     ResponsePlan::Decoded(framing) => framing.clone(),
                     _ => "whole".to_owned(),
                 };
-                let mut decoding = Decoding {
-                    instance,
-                    call,
-                    candidate: self.candidate.clone(),
-                    request: self.request.body.clone(),
-                    passed: self.passed.clone(),
-                    upstream: body,
-                    framer: decoding::framer(&framing)?,
-                    steps: 0,
-                };
+                let mut decoding = self.decoding(instance, call, body, &framing)?;
                 let head = decoding.follow(self.gateway, next).await?;
                 self.decoded(decoding, head).await
             }

@@ -118,10 +118,9 @@ struct Read;
 
 impl Read {
     async fn run<'a>(
-        gateway: &Gateway,
+        _gateway: &Gateway,
         call: Stage<'a, Arc<Principal>>,
     ) -> Result<Stage<'a, (Arc<Principal>, Request)>, Refusal> {
-        let _ = gateway;
         let request = Request::read(call.incoming.operation, call.incoming.body.clone())?;
         call.meter.note(|observation| {
             observation.model_requested = Some(request.model.as_str().into());

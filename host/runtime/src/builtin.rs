@@ -25,11 +25,7 @@ impl Builtin {
     /// # Errors
     /// A file that can't be read, or no plugin at all, with where they were looked for.
     pub fn all(folder: Option<&Path>) -> Result<Vec<Self>, LoadError> {
-        let found = match folder {
-            Some(folder) => Self::in_folder(folder)?,
-            None => Self::own()?,
-        };
-        Ok(found)
+        folder.map_or_else(Self::own, Self::in_folder)
     }
 
     #[cfg(feature = "embed-plugins")]

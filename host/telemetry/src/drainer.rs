@@ -95,8 +95,8 @@ impl Drainer {
     }
 }
 
-/// Inserts what can be inserted. A refused batch is halved until the row that is to blame is alone, at most 26 more
-/// inserts for one such row of 5,000.
+/// Inserts what can be inserted. A refused batch is halved until the row that is to blame is alone, at most 20 more
+/// inserts for one such row of 1,000.
 fn insert(
     store: &dyn AnalyticsStore,
     rows: &[Observation],

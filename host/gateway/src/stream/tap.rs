@@ -52,18 +52,32 @@ impl Tap {
             self.pending.extend_from_slice(&piece);
             piece = self.pending.split().freeze();
         }
+        // What is forwarded of this piece goes out as slices of it: one, unless an event is taken out.
+        let (mut run, mut at) = (0, 0);
+        let mut verdict = Ok(());
         while !self.done {
-            let Some(end) = event_end(&piece) else { break };
-            let event = piece.split_to(end);
-            if self.event(&event, meter)? {
-                ready.push_back(event);
+            let rest = piece.get(at..).unwrap_or_default();
+            let Some(event) = event_end(rest).and_then(|end| rest.get(..end)) else { break };
+            match self.event(event, meter) {
+                Ok(true) => at += event.len(),
+                Ok(false) => {
+                    let skipped = at + event.len();
+                    forward(&piece, run..at, ready);
+                    (run, at) = (skipped, skipped);
+                }
+                Err(refusal) => {
+                    verdict = Err(refusal);
+                    break;
+                }
             }
         }
+        forward(&piece, run..at, ready);
+        verdict?;
+        let piece = piece.slice(at..);
         if self.done {
             // What follows the end isn't the caller's business.
             return Ok(true);
         }
-        join(ready);
         if piece.len() > MAX_EVENT {
             return Err(Refusal::upstream(
                 502,
@@ -121,18 +135,11 @@ impl Tap {
     }
 }
 
-/// Adjacent slices of one read go out as one piece again where they touch; here, as few pieces as there are gaps.
-fn join(ready: &mut VecDeque<Bytes>) {
-    if ready.len() < 2 {
-        return;
+/// Hands a part of a piece on, if there is anything in it.
+fn forward(piece: &Bytes, part: std::ops::Range<usize>, ready: &mut VecDeque<Bytes>) {
+    if !part.is_empty() {
+        ready.push_back(piece.slice(part));
     }
-    let mut joined: VecDeque<Bytes> = VecDeque::with_capacity(1);
-    let mut buffer = BytesMut::with_capacity(ready.iter().map(Bytes::len).sum());
-    for event in ready.drain(..) {
-        buffer.extend_from_slice(&event);
-    }
-    joined.push_back(buffer.freeze());
-    *ready = joined;
 }
 
 /// What a chunk told.
