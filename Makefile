@@ -47,6 +47,9 @@ lint: ## Check format, lints, licences and sources
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	scripts/deny.sh
 
+bench-plugins: plugins ## Measure what a sandbox costs
+	$(CARGO) bench -p brokle-runtime --bench plugins
+
 bench: release ## Measure the gateway against a bare proxy
 	$(CARGO) build --release -p brokle-bench
 	$(CARGO_TARGET_DIR)/release/bench run --floor $(CARGO_TARGET_DIR)/release/floor --brokle $(CARGO_TARGET_DIR)/release/brokle

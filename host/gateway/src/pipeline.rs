@@ -57,9 +57,8 @@ impl<'a, T> Stage<'a, T> {
 struct Identify;
 
 impl Identify {
-    async fn run<'a>(gateway: &Gateway, call: Stage<'a, ()>) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
-        let key = call.incoming.key.ok_or_else(|| denied(AuthError::Missing))?;
-        let principal = gateway.parts.keys.authenticate(key).await.map_err(denied)?;
+    async fn run<'a>(_: &Gateway, call: Stage<'a, ()>) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
+        let principal = call.incoming.caller.clone().map_err(denied)?;
         if !principal.scopes.allows(brokle_identity::Scope::Gateway) {
             let message = "This API key may not call models: it lacks the scope 'gateway'.";
             return Err(Refusal::client(403, "insufficient_scope", message));

@@ -16,6 +16,7 @@ mod builtin;
 mod cache;
 mod engine;
 mod error;
+mod export;
 mod framing;
 mod instance;
 mod limits;

@@ -88,7 +88,6 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     let gateway = Gateway::new(Parts {
         clock: with.clock,
         random: with.random,
-        keys: with.keys,
         books: Books {
             recorder: Arc::clone(&recorder),
             metrics: Arc::clone(&metrics),
