@@ -66,6 +66,8 @@ impl Limits {
 pub(crate) struct Growth {
     memory: usize,
     table_elements: usize,
+    /// The most memory that was had, in bytes.
+    pub(crate) peak: usize,
     pub(crate) refused_memory: bool,
     pub(crate) refused_table: bool,
 }
@@ -75,6 +77,7 @@ impl Growth {
         Self {
             memory: limits.memory,
             table_elements: limits.table_elements,
+            peak: 0,
             refused_memory: false,
             refused_table: false,
         }
@@ -90,6 +93,9 @@ impl ResourceLimiter for Growth {
     ) -> wasmtime::Result<bool> {
         let allowed = desired <= self.memory && maximum.is_none_or(|maximum| desired <= maximum);
         self.refused_memory |= !allowed;
+        if allowed {
+            self.peak = self.peak.max(desired);
+        }
         Ok(allowed)
     }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use wasmtime::component::HasSelf;
 
+use crate::bindings::common::ConfigProblem;
 use crate::bindings::routing::{RoutingPolicy, RoutingPolicyPre};
 use crate::engine::Runtime;
 use crate::error::{Fault, LoadError, PluginError};
@@ -58,6 +59,19 @@ impl PolicyPlugin {
             Ok(()) => Ok(()),
             Err(problem) => Err(failed(problem.message)),
         }
+    }
+
+    /// Asks a fresh instance whether a configuration, which fits the manifest's schema, makes sense.
+    ///
+    /// # Errors
+    /// Outer: the plugin failed. Inner: what is wrong with it, by key.
+    pub async fn check_config(
+        &self,
+        config: Arc<[u8]>,
+    ) -> Result<Result<(), Vec<ConfigProblem>>, PluginError> {
+        let context = CallContext { config: config.clone(), ..CallContext::default() };
+        let (mut session, bindings) = self.open(context).await?;
+        guarded!(session, "check-config", bindings.call_check_config(&mut session.store, &config.to_vec()))
     }
 
     /// What it says of itself.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use wasmtime::component::{HasSelf, ResourceAny};
 
-use crate::bindings::common::Problem;
+use crate::bindings::common::{ConfigProblem, Problem};
 use crate::bindings::provider::{Provider, ProviderPre};
 use crate::body::Body;
 use crate::engine::Runtime;
@@ -69,6 +69,24 @@ impl ProviderPlugin {
             Ok(()) => Ok(description),
             Err(problem) => Err(failed(problem.message)),
         }
+    }
+
+    /// Asks a fresh instance whether a configuration, which fits the manifest's schema, makes sense.
+    ///
+    /// # Errors
+    /// Outer: the plugin failed. Inner: what is wrong with it, by key.
+    pub async fn check_config(
+        &self,
+        config: Arc<[u8]>,
+    ) -> Result<Result<(), Vec<ConfigProblem>>, PluginError> {
+        let context = CallContext { config: config.clone(), ..CallContext::default() };
+        let mut instance = self.open(context).await?;
+        let session = &mut instance.session;
+        guarded!(
+            session,
+            "check-config",
+            instance.bindings.call_check_config(&mut session.store, &config.to_vec())
+        )
     }
 
     /// What it says of itself.
