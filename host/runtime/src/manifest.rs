@@ -46,6 +46,8 @@ pub enum Kind {
     Provider,
     /// `brokle:routing/routing-policy`
     RoutingPolicy,
+    /// `brokle:guardrail/guardrail`
+    Guardrail,
 }
 
 impl Kind {
@@ -54,6 +56,7 @@ impl Kind {
         match self {
             Self::Provider => "brokle:provider",
             Self::RoutingPolicy => "brokle:routing",
+            Self::Guardrail => "brokle:guardrail",
         }
     }
 }
