@@ -213,6 +213,7 @@ pub fn allowed(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Provider => &[],
         Kind::RoutingPolicy => &["clock", "kv", "random"],
+        Kind::Guardrail => &["clock", "crypto", "http", "kv", "random", "secrets", "telemetry"],
     }
 }
 

@@ -43,6 +43,11 @@ impl Limits {
         Self { cpu: Duration::from_millis(200), ..Self::policy() }
     }
 
+    /// For guardrails: they see all texts of a call, and may ask a service.
+    pub fn guardrail() -> Self {
+        Self { cpu: Duration::from_millis(200), deadline: Duration::from_secs(5), ..Self::policy() }
+    }
+
     /// For routing policies: they see facts.
     pub fn policy() -> Self {
         Self {

@@ -56,6 +56,8 @@ pub enum Kind {
     Provider,
     /// `brokle:routing/routing-policy`
     RoutingPolicy,
+    /// `brokle:guardrail/guardrail`
+    Guardrail,
 }
 
 impl Kind {
@@ -64,6 +66,7 @@ impl Kind {
         match self {
             Self::Provider => "brokle:provider",
             Self::RoutingPolicy => "brokle:routing",
+            Self::Guardrail => "brokle:guardrail",
         }
     }
 
@@ -72,6 +75,7 @@ impl Kind {
         match self {
             Self::Provider => "provider",
             Self::RoutingPolicy => "routing-policy",
+            Self::Guardrail => "guardrail",
         }
     }
 }
