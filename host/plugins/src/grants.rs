@@ -1,45 +1,44 @@
-//! What a component asks for and what operators grant it.
+//! Whether operators have decided what a component may have of what it asks for.
 //!
-//! Both are JSON objects whose members are capabilities: `kv`, `http`, `secrets`, …. A component that asks for one that
-//! the grants don't mention waits (`installed`, code [`WAITING`]); a member of the grants that it doesn't ask for is an
-//! error, since it most likely is a mistake in writing.
+//! The form of grants, and their intersection with the manifest, are [`brokle_runtime`]'s. A component that asks for a
+//! capability that its grants don't mention at all waits (`installed`, code [`WAITING`]); one that got less than it
+//! asked for runs, and is told `denied` where it goes beyond. The server's own set asks nobody: its manifests are part
+//! of the server.
 
 use brokle_runtime::Manifest;
+use brokle_runtime::grants::{EffectiveGrants, GrantProblem, Grants, effective};
 use serde_json::Value;
 
 use crate::configuration::Problem;
 
-/// The code of a version that waits for grants.
+/// The code of a version that waits for grants, and of grants that can't be.
 pub const WAITING: &str = "PLUGIN_GRANTS";
-
-/// What the manifest asks for.
-#[must_use]
-pub fn asked(manifest: &Manifest) -> Value {
-    let manifest = serde_json::to_value(manifest).unwrap_or_default();
-    manifest.get("capabilities").cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()))
-}
 
 /// The capabilities that the manifest asks for and the grants don't mention.
 #[must_use]
-pub fn outstanding(manifest: &Manifest, grants: Option<&Value>) -> Vec<String> {
-    let asked = asked(manifest);
-    let Some(asked) = asked.as_object() else { return Vec::new() };
-    let given = |name: &str| grants.is_some_and(|grants| grants.get(name).is_some());
-    asked
-        .iter()
-        .filter(|(name, wanted)| !wanted.is_null() && !given(name))
-        .map(|(name, _)| name.clone())
-        .collect()
+pub fn outstanding(manifest: &Manifest, grants: Option<&Value>) -> Vec<&'static str> {
+    let given = |name: &&str| grants.is_some_and(|grants| grants.get(name).is_some());
+    let asked = manifest.capabilities.interfaces();
+    asked.into_iter().filter(|name| !given(name)).collect()
 }
 
-/// What is wrong with grants for this component.
-#[must_use]
-pub fn check(manifest: &Manifest, grants: &Value) -> Vec<Problem> {
-    let asked = asked(manifest);
-    let Some(grants) = grants.as_object() else {
-        return vec![Problem::new("", "an object is expected: capabilities by name")];
+/// What a component may have, or what is wrong with its grants.
+///
+/// # Errors
+/// Each problem, with its key.
+pub fn check(manifest: &Manifest, grants: &Value) -> Result<EffectiveGrants, Vec<Problem>> {
+    let told = |found: Vec<GrantProblem>| {
+        found.into_iter().map(|problem| Problem::new(problem.pointer, problem.message)).collect::<Vec<_>>()
     };
-    let unused = grants.keys().filter(|name| asked.get(name.as_str()).is_none_or(Value::is_null));
-    let label = manifest.label();
-    unused.map(|name| Problem::at("", name, format!("{label} doesn't ask for this"))).collect()
+    let grants = Grants::from_value(grants).map_err(told)?;
+    effective(&manifest.capabilities, &grants).map_err(told)
+}
+
+/// Are these grants well formed, whatever the component?
+///
+/// # Errors
+/// Each problem, with its key.
+pub fn check_form(grants: &Value) -> Result<(), Vec<Problem>> {
+    let told = |problem: GrantProblem| Problem::new(problem.pointer, problem.message);
+    Grants::from_value(grants).map(drop).map_err(|found| found.into_iter().map(told).collect())
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use brokle_runtime::{
-    CallContext, ConfigProblem, Inspection, Kind, LoadError, PluginError, PolicyPlugin, ProviderPlugin,
-    Runtime, inspect,
+    CallContext, ConfigProblem, GuardrailPlugin, Inspection, Kind, LoadError, PluginError, PolicyPlugin,
+    ProviderPlugin, Runtime, inspect,
 };
 
 use crate::health::Health;
@@ -15,6 +15,7 @@ use crate::snapshot::{Active, View};
 pub(crate) enum Component {
     Provider(Arc<ProviderPlugin>),
     Policy(Arc<PolicyPlugin>),
+    Guardrail(Arc<GuardrailPlugin>),
 }
 
 /// A compiled component and its record.
@@ -37,6 +38,7 @@ impl Component {
         match inspect(bytes)?.manifest.kind {
             Kind::Provider => Ok(Self::Provider(Arc::new(ProviderPlugin::load(runtime, bytes).await?))),
             Kind::RoutingPolicy => Ok(Self::Policy(Arc::new(PolicyPlugin::load(runtime, bytes).await?))),
+            Kind::Guardrail => Ok(Self::Guardrail(Arc::new(GuardrailPlugin::load(runtime, bytes).await?))),
         }
     }
 
@@ -44,16 +46,15 @@ impl Component {
         match self {
             Self::Provider(plugin) => &plugin.inspection,
             Self::Policy(plugin) => &plugin.inspection,
+            Self::Guardrail(plugin) => &plugin.inspection,
         }
     }
 
-    pub(crate) async fn check_config(
-        &self,
-        config: Arc<[u8]>,
-    ) -> Result<Result<(), Vec<ConfigProblem>>, PluginError> {
+    pub(crate) async fn check_config(&self, config: &[u8]) -> Result<Vec<ConfigProblem>, PluginError> {
         match self {
             Self::Provider(plugin) => plugin.check_config(config).await,
             Self::Policy(plugin) => plugin.check_config(config).await,
+            Self::Guardrail(plugin) => plugin.check_config(config).await,
         }
     }
 }
@@ -65,6 +66,7 @@ impl Loaded {
         match &self.component {
             Component::Provider(plugin) => view.add_provider(Active { plugin: plugin.clone(), context }),
             Component::Policy(plugin) => view.add_policy(Active { plugin: plugin.clone(), context }),
+            Component::Guardrail(plugin) => view.add_guardrail(Active { plugin: plugin.clone(), context }),
         }
     }
 }
@@ -74,5 +76,6 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Provider => "provider",
         Kind::RoutingPolicy => "routing-policy",
+        Kind::Guardrail => "guardrail",
     }
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use brokle_core::ids::{OrganizationId, ProjectId};
 use brokle_core::tenancy::Tenant;
-use brokle_runtime::{CallContext, PolicyPlugin, ProviderPlugin};
+use brokle_runtime::{CallContext, GuardrailPlugin, PolicyPlugin, ProviderPlugin};
 
 /// A version that serves in a scope, with what its instances are told there.
 #[derive(Debug)]
@@ -65,6 +65,7 @@ pub struct View {
     generation: u64,
     providers: Role<ProviderPlugin>,
     policies: Role<PolicyPlugin>,
+    guardrails: Role<GuardrailPlugin>,
 }
 
 impl View {
@@ -96,6 +97,23 @@ impl View {
     #[must_use]
     pub fn policy(&self, wanted: &str) -> Option<&Active<PolicyPlugin>> {
         self.policies.get(wanted)
+    }
+
+    /// The guardrail of this short name or id.
+    #[must_use]
+    pub fn guardrail(&self, wanted: &str) -> Option<&Active<GuardrailPlugin>> {
+        self.guardrails.get(wanted)
+    }
+
+    /// Every guardrail, in no order.
+    pub fn guardrails(&self) -> impl Iterator<Item = &Active<GuardrailPlugin>> {
+        self.guardrails.by_name.values()
+    }
+
+    /// Adds a guardrail; one whose short name is taken is left out.
+    pub fn add_guardrail(&mut self, active: Active<GuardrailPlugin>) {
+        let plugin = Arc::clone(&active.plugin);
+        self.guardrails.add(&plugin.manifest().id, &plugin.manifest().name, active);
     }
 
     /// Adds a provider; one whose short name is taken is left out.

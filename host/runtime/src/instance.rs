@@ -38,7 +38,7 @@ pub(crate) struct State {
     pub(crate) growth: Growth,
     pub(crate) log: LogSink,
     config: Arc<[u8]>,
-    body: Option<Body>,
+    pub(crate) body: Option<Body>,
     ticks_left: u32,
     out_of_time: bool,
 }

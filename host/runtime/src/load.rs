@@ -101,6 +101,7 @@ fn check_imports(manifest: &Manifest, imports: &[String]) -> Result<(), LoadErro
     offered.push(match manifest.kind {
         Kind::Provider => "brokle:provider/exchange",
         Kind::RoutingPolicy => "brokle:routing/facts",
+        Kind::Guardrail => "brokle:guardrail/facts",
     });
     let on_offer = |import: &str| {
         if wasi::is_stubbed(import) {

@@ -71,22 +71,19 @@ impl ProviderPlugin {
         }
     }
 
-    /// Asks a fresh instance whether a configuration, which fits the manifest's schema, makes sense.
+    /// What a fresh instance says of a configuration that its schema has accepted: nothing when it is good, else what
+    /// is wrong, each with a pointer to the key.
     ///
     /// # Errors
-    /// Outer: the plugin failed. Inner: what is wrong with it, by key.
-    pub async fn check_config(
-        &self,
-        config: Arc<[u8]>,
-    ) -> Result<Result<(), Vec<ConfigProblem>>, PluginError> {
-        let context = CallContext { config: config.clone(), ..CallContext::default() };
+    /// The plugin failed.
+    pub async fn check_config(&self, config: &[u8]) -> Result<Vec<ConfigProblem>, PluginError> {
+        let context = CallContext { config: config.into(), ..CallContext::default() };
         let mut instance = self.open(context).await?;
-        let session = &mut instance.session;
-        guarded!(
-            session,
-            "check-config",
-            instance.bindings.call_check_config(&mut session.store, &config.to_vec())
-        )
+        let (session, bindings) = (&mut instance.session, &instance.bindings);
+        let config = config.to_vec();
+        let checked =
+            guarded!(session, "check-config", bindings.call_check_config(&mut session.store, &config))?;
+        Ok(checked.err().unwrap_or_default())
     }
 
     /// What it says of itself.

@@ -112,6 +112,7 @@ fn sandbox(config: &Config) -> RuntimeConfig {
         max_instances: config.runtime.max_instances,
         provider: Limits { memory, ..Limits::provider() },
         policy: Limits { memory, ..Limits::policy() },
+        guardrail: Limits { memory, ..Limits::guardrail() },
     }
 }
 

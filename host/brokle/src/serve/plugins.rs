@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use brokle_api::app::{PluginHealth, PluginStatus, Plugins};
-use brokle_runtime::{Builtin, Inspection, Kind, LoadError, PolicyPlugin, ProviderPlugin, Runtime, inspect};
+use brokle_runtime::{
+    Builtin, GuardrailPlugin, Inspection, Kind, LoadError, PolicyPlugin, ProviderPlugin, Runtime, inspect,
+};
 
 use super::Failure;
 
@@ -17,6 +19,7 @@ const NOTICE: Duration = Duration::from_millis(300);
 pub(super) struct Loaded {
     pub(super) providers: Vec<Arc<ProviderPlugin>>,
     pub(super) policies: Vec<PolicyPlugin>,
+    pub(super) guardrails: Vec<Arc<GuardrailPlugin>>,
     pub(super) health: Health,
 }
 
@@ -51,6 +54,7 @@ pub(super) async fn load(runtime: &Runtime, folder: Option<&Path>) -> Result<Loa
     tracing::info!(
         providers = loaded.providers.len(),
         policies = loaded.policies.len(),
+        guardrails = loaded.guardrails.len(),
         milliseconds,
         "plugins loaded"
     );
@@ -77,6 +81,12 @@ async fn load_one(
             loaded.policies.push(plugin);
             Ok(inspection)
         }
+        Kind::Guardrail => {
+            let plugin = GuardrailPlugin::load(runtime, &builtin.bytes).await?;
+            let inspection = plugin.inspection.clone();
+            loaded.guardrails.push(Arc::new(plugin));
+            Ok(inspection)
+        }
     }
 }
 
@@ -85,6 +95,7 @@ fn healthy(inspection: &Inspection) -> PluginHealth {
     let kind = match manifest.kind {
         Kind::Provider => "provider",
         Kind::RoutingPolicy => "routing-policy",
+        Kind::Guardrail => "guardrail",
     };
     PluginHealth {
         id: manifest.id.clone(),

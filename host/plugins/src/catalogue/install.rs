@@ -260,9 +260,11 @@ impl Catalogue {
         sha256: &str,
         actor: &Actor,
     ) -> Result<(), CatalogueError> {
-        let Some(loaded) = inner.loaded.get(sha256) else { return Ok(()) };
+        let (Some(loaded), Some(version)) = (inner.loaded.get(sha256), inner.versions.get(sha256)) else {
+            return Ok(());
+        };
         let manifest = &loaded.component.inspection().manifest;
-        let missing = grants::outstanding(manifest, inner.grants.get(&manifest.id));
+        let missing = inner.outstanding(version, manifest);
         if !missing.is_empty() {
             let reason = format!("it waits for grants: {}", missing.join(", "));
             return self.wait(inner, sha256, grants::WAITING, reason, actor).await;

@@ -1,5 +1,6 @@
 //! What operators and tenants say: on, off, which version, which configuration, which grants, back.
 
+use brokle_runtime::Manifest;
 use brokle_storage::sql::plugins::{ScopeKey, ScopeSetting, Version};
 use serde_json::Value;
 
@@ -90,14 +91,11 @@ impl Catalogue {
     /// [`CatalogueError::Invalid`] `PLUGIN_GRANTS` when an installed version doesn't ask for one of them.
     pub async fn set_grants(&self, id: &str, wanted: Value, actor: &Actor) -> Result<(), CatalogueError> {
         let mut inner = self.lock().await;
-        let problems = match inner.newest(id).and_then(|version| inner.loaded.get(&version.sha256)) {
-            Some(loaded) => grants::check(&loaded.component.inspection().manifest, &wanted),
-            None if wanted.is_object() => Vec::new(),
-            None => vec![Problem::new("", "an object is expected: capabilities by name")],
+        let checked = match inner.newest(id).and_then(|version| inner.loaded.get(&version.sha256)) {
+            Some(loaded) => grants::check(&loaded.component.inspection().manifest, &wanted).map(drop),
+            None => grants::check_form(&wanted),
         };
-        if !problems.is_empty() {
-            return Err(CatalogueError::Invalid { code: grants::WAITING, problems });
-        }
+        checked.map_err(|problems| CatalogueError::Invalid { code: grants::WAITING, problems })?;
         let event = self.event("granted", id, ScopeKey::default(), actor);
         self.parts.database.plugins().put_grants(id, &wanted, self.parts.clock.now(), &event).await?;
         inner.grants.insert(id.to_owned(), wanted);
@@ -122,7 +120,9 @@ impl Catalogue {
     pub async fn grants(&self, id: &str) -> Result<(Value, Value), CatalogueError> {
         let inner = self.lock().await;
         let loaded = inner.newest(id).and_then(|version| inner.loaded.get(&version.sha256));
-        let asked = loaded.map(|loaded| grants::asked(&loaded.component.inspection().manifest));
+        let asked = loaded.map(|loaded| {
+            serde_json::to_value(&loaded.component.inspection().manifest.capabilities).unwrap_or_default()
+        });
         let granted = inner.grants.get(id).cloned();
         if asked.is_none() && granted.is_none() {
             known(&inner, id)?;
@@ -347,9 +347,9 @@ impl Catalogue {
         if !problems.is_empty() {
             return refused(problems);
         }
-        match loaded.component.check_config(bytes).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(found)) => {
+        match loaded.component.check_config(&bytes).await {
+            Ok(found) if found.is_empty() => Ok(()),
+            Ok(found) => {
                 refused(found.into_iter().map(|found| Problem::new(found.pointer, found.message)).collect())
             }
             Err(error) => refused(vec![Problem::new("", error.to_string())]),
@@ -358,6 +358,14 @@ impl Catalogue {
 }
 
 impl Inner {
+    /// The grants that a version waits for; the server's own set waits for none.
+    pub(super) fn outstanding(&self, version: &Version, manifest: &Manifest) -> Vec<&'static str> {
+        if version.source == Source::Embedded.as_str() {
+            return Vec::new();
+        }
+        grants::outstanding(manifest, self.grants.get(&version.plugin_id))
+    }
+
     /// The newest version that isn't refused.
     pub(super) fn newest(&self, id: &str) -> Option<&Version> {
         let mine = self.versions.values().filter(|version| version.plugin_id == id);
