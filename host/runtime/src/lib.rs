@@ -8,6 +8,7 @@
 //! - A fresh instance for each request, in a store of its own that is dropped after any error
 //!   ([`instance`]). No instance ever serves two requests.
 //! - Memory, time, host-call bytes, handles, stack and log lines are bounded ([`limits`]).
+//! - What runs is signed by somebody whom this host believes ([`trust`]), and paid components ask the license ([`license`]).
 //! - WASI is there in name only ([`wasi`]): no files, sockets, clocks, environment or randomness.
 
 mod bindings;
@@ -18,11 +19,14 @@ mod engine;
 mod error;
 mod framing;
 mod instance;
+pub mod license;
 mod limits;
 mod load;
 mod manifest;
 mod policy;
 mod provider;
+mod stack;
+pub mod trust;
 mod wasi;
 
 pub use bindings::common::{Header, Problem, ProblemKind, UsageEntry};
@@ -39,3 +43,4 @@ pub use load::{Inspection, inspect};
 pub use manifest::{Kind, Manifest, ProviderManifest};
 pub use policy::PolicyPlugin;
 pub use provider::{ProviderInstance, ProviderPlugin};
+pub use stack::guest_stack;
