@@ -8,6 +8,7 @@
 //! - A fresh instance for each request, in a store of its own that is dropped after any error
 //!   ([`instance`]). No instance ever serves two requests.
 //! - Memory, time, host-call bytes, handles, stack and log lines are bounded ([`limits`]).
+//! - What runs is signed by somebody whom this host believes ([`trust`]), and paid components ask the license ([`license`]).
 //! - WASI is there in name only ([`wasi`]): no files, sockets, clocks, environment or randomness.
 
 mod bindings;
@@ -21,12 +22,15 @@ mod framing;
 pub mod grants;
 mod guardrail;
 mod instance;
+pub mod license;
 mod limits;
 mod load;
 mod manifest;
 mod observer;
 mod policy;
 mod provider;
+mod stack;
+pub mod trust;
 mod wasi;
 
 pub use bindings::common::{ConfigProblem, Header, Problem, ProblemKind, UsageEntry};
@@ -47,3 +51,4 @@ pub use manifest::{Kind, Manifest, ProviderManifest};
 pub use observer::Observer;
 pub use policy::PolicyPlugin;
 pub use provider::{ProviderInstance, ProviderPlugin};
+pub use stack::guest_stack;

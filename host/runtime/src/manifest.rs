@@ -28,6 +28,9 @@ pub struct Manifest {
     /// SPDX expression.
     #[serde(default)]
     pub license: String,
+    /// What a license must have for it to run: `pii.redaction`.
+    #[serde(default)]
+    pub entitlements: Vec<String>,
     /// For providers.
     #[serde(default)]
     pub provider: Option<ProviderManifest>,
