@@ -41,7 +41,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 pub use self::entry::{Entry, ScopeEntry, VersionEntry};
 pub use self::error::CatalogueError;
-pub use self::install::{Offer, Start};
+pub use self::install::{Offer, Start, Terms};
 use crate::files::Files;
 use crate::gate::Gate;
 use crate::health::{Budget, Tripped};
@@ -49,6 +49,7 @@ use crate::loaded::Loaded;
 use crate::lock::Lock;
 use crate::snapshot::Snapshots;
 use crate::sources::folder::Folder;
+use crate::sources::oci::Login;
 use crate::state::State;
 use crate::watch::Watch;
 
@@ -80,6 +81,8 @@ pub struct Settings {
     pub dev: bool,
     /// When a version has failed too often.
     pub budget: Budget,
+    /// Who we are to registries, by host (and port); to others nobody.
+    pub logins: BTreeMap<String, Login>,
 }
 
 /// What a catalogue is made with.

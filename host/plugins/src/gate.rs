@@ -1,8 +1,12 @@
 //! Who may load: asked at installation and again at each load, about the bytes that are then compiled.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
+use brokle_core::clock::Clock;
 use brokle_runtime::Inspection;
+use brokle_runtime::license::Licenses;
+use brokle_runtime::trust::{self, Level, Rules, TrustStore};
 use serde::Serialize;
 
 /// Where a component comes from.
@@ -89,6 +93,48 @@ pub trait Gate: Send + Sync + Debug {
     /// # Errors
     /// The refusal, with its code.
     fn admit(&self, candidate: &Candidate<'_>) -> Result<Admission, Refusal>;
+}
+
+/// The gate of a real server: its trust store, then its license for each entitlement that the component needs.
+#[derive(Clone, Debug)]
+pub struct Trusted {
+    /// Whom it believes.
+    pub store: Arc<TrustStore>,
+    /// What it has paid for.
+    pub licenses: Arc<Licenses>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Development: unsigned components run.
+    pub dev: bool,
+}
+
+impl Gate for Trusted {
+    fn admit(&self, candidate: &Candidate<'_>) -> Result<Admission, Refusal> {
+        let refused = |refusal: trust::Refusal| Refusal::new(refusal.code.as_str(), refusal.detail);
+        let inspection = candidate.inspection;
+        let rules = Rules {
+            dev: self.dev,
+            pinned: candidate.pinned.then(|| inspection.digest()).into_iter().collect(),
+            highest_release_seq: candidate.highest_seq,
+            allow_downgrade: candidate.allow_downgrade,
+        };
+        let (component, envelope) = (candidate.component, candidate.envelope);
+        let verdict = self.store.verify(component, envelope, inspection, &rules, self.clock.now());
+        let verdict = verdict.map_err(refused)?;
+        let built_at =
+            verdict.statement.as_ref().map_or_else(trust::built_at, |statement| statement.built_at);
+        let license = self.licenses.current();
+        for entitlement in &inspection.manifest.entitlements {
+            license.require(entitlement, built_at).map_err(refused)?;
+        }
+        let level = match verdict.level {
+            Level::Vendor => "vendor",
+            Level::Verified => "verified",
+            Level::Private => "private",
+            Level::Unsigned => "unsigned",
+        };
+        Ok(Admission { level, release_seq: verdict.statement.map(|statement| statement.release_seq) })
+    }
 }
 
 /// A gate that knows no publishers' keys: the server's own set passes, and what an operator pinned by hash; anything

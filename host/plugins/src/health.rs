@@ -10,7 +10,7 @@
 //! back-off doubles up to [`Budget::max_backoff`]. A window without a failure ends the probation.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use brokle_core::clock::Clock;
@@ -82,6 +82,8 @@ pub struct Health {
     watch: Arc<dyn Watch>,
     /// Since the window began, or since the start.
     calls: AtomicU64,
+    /// The most memory that an instance has had.
+    peak: AtomicUsize,
     window: Mutex<Option<Window>>,
     probation: AtomicBool,
     tripped: AtomicBool,
@@ -104,6 +106,7 @@ impl Health {
             clock,
             watch,
             calls: AtomicU64::new(0),
+            peak: AtomicUsize::new(0),
             window: Mutex::new(None),
             probation: AtomicBool::new(false),
             tripped: AtomicBool::new(false),
@@ -144,9 +147,13 @@ impl Health {
 }
 
 impl Observer for Health {
-    fn called(&self, export: &'static str, time: Duration, memory: usize, fault: Option<&Fault>) {
+    fn called(&self, export: &'static str, _: Duration, memory: usize, fault: Option<&Fault>) {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        self.watch.called(&self.id, export, time, memory, fault);
+        if memory > self.peak.load(Ordering::Relaxed)
+            && memory > self.peak.fetch_max(memory, Ordering::Relaxed)
+        {
+            self.watch.grew(&self.id, memory);
+        }
         if let Some(fault) = fault.filter(|fault| **fault != Fault::Busy) {
             self.failed(export, fault);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use brokle_storage::sql::plugins::ScopeSetting;
 use chrono::TimeDelta;
 
-use super::install::{Offer, Start};
+use super::install::Offer;
 use super::{Actor, Catalogue, CatalogueError, Inner, Trip, state_of};
 use crate::gate::{Refusal, Source};
 use crate::health::Tripped;
@@ -148,11 +148,7 @@ impl Catalogue {
             let outcome = match read {
                 Ok(stored) => {
                     let offer = Offer::new(stored.component, Source::Folder, name.clone());
-                    self.install_new(
-                        Offer { envelope: stored.envelope, start: Start::IfNewer, ..offer },
-                        &actor,
-                    )
-                    .await
+                    self.install_new(Offer { envelope: stored.envelope, ..offer }, &actor).await
                 }
                 Err(error) => self.unreadable(&name, &error, &actor).await,
             };
