@@ -7,6 +7,7 @@ mod config;
 mod health;
 mod key;
 mod migrate;
+mod plugin;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -44,6 +45,9 @@ enum Command {
     /// Make, list and revoke API keys.
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Install, enable, configure and roll back plugins of a running server.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
     /// Check a configuration, or describe what one may hold.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -71,6 +75,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Migrate(command) => migrate::run(&command),
         Command::Key(command) => key::run(command),
+        Command::Plugin(command) => plugin::run(command),
         Command::Config(command) => config::run(&command),
         Command::Openapi => {
             output::json(&brokle_api::router::openapi()).map_err(Into::into).map(|()| ExitCode::SUCCESS)

@@ -78,6 +78,7 @@ pub struct Health {
     id: Arc<str>,
     sha256: Arc<str>,
     budget: Budget,
+    begun: DateTime<Utc>,
     clock: Arc<dyn Clock>,
     watch: Arc<dyn Watch>,
     /// Since the window began, or since the start.
@@ -103,6 +104,7 @@ impl Health {
             id: id.into(),
             sha256: sha256.into(),
             budget,
+            begun: clock.now(),
             clock,
             watch,
             calls: AtomicU64::new(0),
@@ -127,10 +129,16 @@ impl Health {
         let too_much = {
             let mut window = self.window.lock();
             let long = TimeDelta::from_std(self.budget.window).unwrap_or(TimeDelta::MAX);
-            let current = window.get_or_insert(Window { begun: now, traps: 0 });
+            let current = window.get_or_insert(Window { begun: self.begun, traps: 0 });
             if now - current.begun > long {
+                // What a window had on average goes with the new one: a burst of bad requests weighs little on a
+                // component that is busy serving good ones.
+                let elapsed = now - current.begun;
+                let calls = u128::from(self.calls.load(Ordering::Relaxed));
+                let share = |part: TimeDelta| u128::try_from(part.num_milliseconds()).unwrap_or(1).max(1);
+                let carried = calls * share(long) / share(elapsed);
+                self.calls.store(u64::try_from(carried).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
                 *current = Window { begun: now, traps: 0 };
-                self.calls.store(1, Ordering::Relaxed);
             }
             current.traps += 1;
             let share = u64::from(current.traps) * 100

@@ -61,12 +61,18 @@ impl Component {
 
 impl Loaded {
     /// Puts it into a scope's view, with the scope's configuration.
-    pub(crate) fn show(&self, view: &mut View, config: Arc<[u8]>) {
+    pub(crate) fn show(&self, view: &mut View, config: Arc<[u8]>, embedded: bool) {
         let context = CallContext { config, observer: Some(self.health.clone()) };
         match &self.component {
-            Component::Provider(plugin) => view.add_provider(Active { plugin: plugin.clone(), context }),
-            Component::Policy(plugin) => view.add_policy(Active { plugin: plugin.clone(), context }),
-            Component::Guardrail(plugin) => view.add_guardrail(Active { plugin: plugin.clone(), context }),
+            Component::Provider(plugin) => {
+                view.add_provider(Active { plugin: plugin.clone(), context, embedded })
+            }
+            Component::Policy(plugin) => {
+                view.add_policy(Active { plugin: plugin.clone(), context, embedded })
+            }
+            Component::Guardrail(plugin) => {
+                view.add_guardrail(Active { plugin: plugin.clone(), context, embedded })
+            }
         }
     }
 }

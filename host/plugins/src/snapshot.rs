@@ -23,11 +23,13 @@ pub struct Active<P> {
     pub plugin: Arc<P>,
     /// Its configuration in this scope, and who watches it.
     pub context: CallContext,
+    /// Is it one of the server's own?
+    pub embedded: bool,
 }
 
 impl<P> Clone for Active<P> {
     fn clone(&self) -> Self {
-        Self { plugin: Arc::clone(&self.plugin), context: self.context.clone() }
+        Self { plugin: Arc::clone(&self.plugin), context: self.context.clone(), embedded: self.embedded }
     }
 }
 
