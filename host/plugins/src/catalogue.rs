@@ -142,6 +142,7 @@ pub struct Catalogue {
     snapshots: Arc<Snapshots>,
     shown: ArcSwap<Vec<Entry>>,
     revision: AtomicI64,
+    last_event: parking_lot::Mutex<u128>,
     tell: UnboundedSender<Tripped>,
     told: Mutex<UnboundedReceiver<Tripped>>,
 }
@@ -175,6 +176,7 @@ impl Catalogue {
             snapshots: Arc::default(),
             shown: ArcSwap::default(),
             revision: AtomicI64::new(-1),
+            last_event: parking_lot::Mutex::new(0),
             tell,
             told: Mutex::new(told),
         }))
@@ -215,7 +217,7 @@ impl Catalogue {
     /// An event about a component, to be completed.
     fn event(&self, event: &str, plugin_id: &str, scope: ScopeKey, actor: &Actor) -> Event {
         Event {
-            id: PluginEventId::generate(&*self.parts.clock, &*self.parts.random),
+            id: self.event_id(),
             at: self.parts.clock.now(),
             plugin_id: plugin_id.to_owned(),
             version: None,
@@ -227,6 +229,14 @@ impl Catalogue {
             reason: None,
             actor: actor.0.clone(),
         }
+    }
+
+    /// Ids of one server's events are in the order of the events, also within a millisecond.
+    fn event_id(&self) -> PluginEventId {
+        let mut last = self.last_event.lock();
+        let fresh = PluginEventId::generate(&*self.parts.clock, &*self.parts.random).as_u128();
+        *last = fresh.max(last.saturating_add(1));
+        PluginEventId::from_u128(*last)
     }
 
     /// An event about a version.

@@ -46,13 +46,14 @@ pub(super) async fn start(config: &Config, with: Ingredients) -> Result<Arc<Cata
         watch: Arc::new(Counting(with.metrics)),
     };
     let catalogue = Catalogue::open(parts, config.plugins.settings())?;
-    let starting = catalogue.start(builtins);
-    let mut starting = std::pin::pin!(starting);
-    tokio::select! {
-        done = starting.as_mut() => done?,
-        () = tokio::time::sleep(NOTICE) => {
-            tracing::info!("compiling plugins: {count} of them, those that aren't in the cache");
-            starting.await?;
+    {
+        let mut starting = std::pin::pin!(catalogue.start(builtins));
+        tokio::select! {
+            done = starting.as_mut() => done?,
+            () = tokio::time::sleep(NOTICE) => {
+                tracing::info!("compiling plugins: {count} of them, those that aren't in the cache");
+                starting.await?;
+            }
         }
     }
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -62,11 +62,6 @@ async fn versions_live_side_by_side_and_one_serves() {
             "enabled 0.2.0 key",
             "enabled 0.2.0 key",
         ]
-        .map(str::to_owned)
-        .as_slice()
-        .iter()
-        .cloned()
-        .collect::<Vec<_>>()
     );
 }
 

@@ -16,7 +16,6 @@ use brokle_plugins::{MAX_COMPONENT, Offer, Source, Start, Terms};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Writer;
@@ -34,7 +33,7 @@ const MAX_REFERENCE: u64 = 8 << 10;
 /// On what terms.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub struct InstallQuery {
+pub(crate) struct InstallQuery {
     /// Vouches for this hash (hex SHA-256): it must be the file's, which then needs no signature.
     pin: Option<String>,
     /// Lets an older release in than the newest that was ever installed.
@@ -49,7 +48,7 @@ pub struct InstallQuery {
 /// A component in a registry.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Reference {
+pub(crate) struct Reference {
     /// `oci://registry/name:version`, or `@sha256:…`.
     reference: String,
 }
@@ -59,7 +58,7 @@ pub struct Reference {
     params(InstallQuery, ("X-Plugin-Signature" = Option<String>, Header,
         description = "The signature of an upload, `NAME.wasm.dsse.json`, in base64")),
     request_body(content((Vec<u8> = "application/wasm"), (Reference = "application/json"))),
-    responses((status = 201, description = "The component as it is now", body = Value),
+    responses((status = 201, description = "The component as it is now", body = serde_json::Value),
         (status = 403, description = "The key is not of the organization that runs the server", body = Problem),
         (status = 413, description = "Larger than 64 MiB", body = Problem),
         (status = 422, description = "Refused, with its code", body = Problem),

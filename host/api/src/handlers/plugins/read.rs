@@ -103,7 +103,7 @@ pub(crate) async fn config(
 /// Which events.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub struct EventsQuery {
+pub(crate) struct EventsQuery {
     /// `instance` (if it isn't said) or `organization`.
     #[serde(default)]
     scope: Where,
@@ -178,7 +178,8 @@ pub(crate) async fn events(
 }
 
 impl Reader<'_> {
-    fn shown(&self, entry: &Entry) -> Entry {
+    /// What the caller may see of a component.
+    pub(super) fn shown(&self, entry: &Entry) -> Entry {
         if self.is_operator { entry.clone() } else { entry.seen_by(self.caller.0.tenant.organization) }
     }
 }

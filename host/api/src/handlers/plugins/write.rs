@@ -21,7 +21,7 @@ use crate::error::{ApiError, Problem};
 /// What is to change.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Change {
+pub(crate) struct Change {
     /// On or off; `null` leaves it to the wider scope, version and configuration too.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<bool>)]
@@ -129,7 +129,7 @@ pub(crate) async fn set_config(
 /// Which version.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub struct RemoveQuery {
+pub(crate) struct RemoveQuery {
     /// By number or hash; all of them if it isn't said.
     version: Option<String>,
 }
