@@ -304,7 +304,7 @@ impl Catalogue {
     /// Brings each version's state into line with what scopes want.
     pub(super) async fn settle(&self, inner: &mut Inner, actor: &Actor) -> Result<(), CatalogueError> {
         let wanted = inner.wanted();
-        let moves: Vec<(String, State)> = inner
+        let mut moves: Vec<(String, State)> = inner
             .versions
             .values()
             .filter_map(|version| {
@@ -316,6 +316,8 @@ impl Catalogue {
                 Some((version.sha256.clone(), next))
             })
             .collect();
+        // What stops is told before what starts.
+        moves.sort_by_key(|(_, next)| *next == State::Enabled);
         for (sha256, next) in moves {
             self.move_to(inner, &sha256, next, None, actor).await?;
         }
