@@ -78,7 +78,7 @@ fn trust(config: &Config, builtins: &[Builtin], with: &Ingredients) -> Result<Tr
     let file = config.runtime.license_file.clone();
     let licenses = Licenses::open(&folder, file, Arc::clone(&store), &*with.random, now)?;
     let (licenses, clock) = (Arc::new(licenses), Arc::clone(&with.clock));
-    Ok(Trusted { store, licenses, clock, dev: config.plugins.dev })
+    Ok(Trusted::new(store, licenses, clock, config.plugins.dev))
 }
 
 /// The server's metrics, as the catalogue counts in them.

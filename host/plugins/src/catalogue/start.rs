@@ -202,7 +202,7 @@ impl Catalogue {
         }
     }
 
-    fn stored(&self, inner: &Inner, version: &Version) -> std::io::Result<Offer> {
+    pub(super) fn stored(&self, inner: &Inner, version: &Version) -> std::io::Result<Offer> {
         let source = Source::named(&version.source);
         let Stored { component, envelope } = match inner.embedded.get(&version.sha256) {
             Some(bytes) => Stored { component: bytes.clone(), envelope: None },

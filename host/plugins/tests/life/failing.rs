@@ -1,8 +1,9 @@
 //! Components that fail: back to the last good version, or out.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use brokle_plugins::{Catalogue, State};
+use brokle_plugins::{Admission, Candidate, Catalogue, Gate, Refusal, Settings, State};
 use brokle_runtime::Body;
 use brokle_runtime::exchange::Call;
 use chrono::TimeDelta;
@@ -103,4 +104,39 @@ async fn an_operator_lets_a_quarantined_version_go() {
     assert_eq!(serving_all(&again, "hostile"), None);
     again.enable(HOSTILE, INSTANCE, None, &operator()).await.unwrap();
     assert_eq!(state(&again, HOSTILE, "0.1.0"), State::Enabled);
+}
+
+/// Believes everybody until it is told otherwise.
+#[derive(Debug, Default)]
+struct Fickle(std::sync::atomic::AtomicBool);
+
+#[derive(Debug, Clone)]
+struct Shared(Arc<Fickle>);
+
+impl Gate for Shared {
+    fn admit(&self, _: &Candidate<'_>) -> Result<Admission, Refusal> {
+        if self.0.0.load(Ordering::SeqCst) {
+            return Err(Refusal::new("PLUGIN_REVOKED", "taken back"));
+        }
+        Ok(Admission { level: "verified", release_seq: Some(1) })
+    }
+
+    fn look(&self) -> bool {
+        self.0.0.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn what_is_revoked_while_it_serves_stops() {
+    let world = World::new().await;
+    let gate = Shared(Arc::default());
+    let catalogue = world.start(gate.clone(), Settings::default(), Vec::new()).await;
+    upload(&catalogue, component("provider_echo")).await.unwrap();
+    catalogue.tick().await;
+    assert_eq!(serving_all(&catalogue, "echo").as_deref(), Some("0.1.0"));
+    gate.0.0.store(true, Ordering::SeqCst);
+    catalogue.tick().await;
+    assert_eq!(serving_all(&catalogue, "echo"), None);
+    let shown = version(&catalogue, "brokle.provider-echo", "0.1.0");
+    assert_eq!((shown.state, shown.code.as_deref()), (State::Rejected, Some("PLUGIN_REVOKED")));
 }
