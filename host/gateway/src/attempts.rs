@@ -12,7 +12,7 @@ use brokle_core::usage::Usage;
 use brokle_runtime::exchange::{
     BodyPlan, Call, ErrorOutcome, Output, Preparation, ResponseHead, ResponsePlan, UpstreamRequest,
 };
-use brokle_runtime::{Body, CallContext, Header, PluginError, ProviderInstance};
+use brokle_runtime::{Body, Header, PluginError, ProviderInstance};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, request};
@@ -206,7 +206,7 @@ impl Attempt<'_> {
     }
 
     async fn open(&self) -> Result<ProviderInstance, Refusal> {
-        let opened = self.candidate.connection.plugin.open(CallContext::default()).await;
+        let opened = self.candidate.connection.plugin.open(self.candidate.connection.context.clone()).await;
         opened.map_err(|error| self.plugin_failed(error))
     }
 

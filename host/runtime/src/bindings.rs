@@ -33,4 +33,20 @@ pub mod routing {
     });
 }
 
+pub mod guardrail {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types", "../../wit/host", "../../wit/guardrail"],
+        world: "brokle:guardrail/guardrail",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: {
+            "brokle:types/common": crate::bindings::provider::brokle::types::common,
+            "brokle:host/log": crate::bindings::provider::brokle::host::log,
+            "brokle:host/config": crate::bindings::provider::brokle::host::config,
+            "brokle:guardrail/facts.document": crate::body::Body,
+        },
+        additional_derives: [PartialEq],
+    });
+}
+
 pub use provider::brokle::types::common;

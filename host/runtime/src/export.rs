@@ -100,7 +100,8 @@ signature!(
     SelfTest, None, "self-test", () -> Result<(), Problem>
 );
 
-/// Asks what the plugin can do, and has it prove that it works here.
+/// Asks what the plugin can do, and has it prove that it works here. Gives the description, and the check of
+/// configurations for later.
 ///
 /// # Errors
 /// It lacks an export of the life cycle, or failed its own test.
@@ -109,16 +110,16 @@ pub(crate) async fn describe_and_test(
     component: &Component,
     instance: &Instance,
     manifest: &Manifest,
-) -> Result<Vec<u8>, LoadError> {
+) -> Result<(Vec<u8>, Export<CheckConfig>), LoadError> {
     let world = |error| world_error(manifest, &error);
     let failed = |detail: String| LoadError::SelfTest { plugin: manifest.label(), detail };
     let describe = Export::<Describe>::check(component, instance, &mut session.store).map_err(world)?;
-    Export::<CheckConfig>::check(component, instance, &mut session.store).map_err(world)?;
+    let check_config = Export::check(component, instance, &mut session.store).map_err(world)?;
     let test = Export::<SelfTest>::check(component, instance, &mut session.store).map_err(world)?;
     let described = guarded!(session, "describe", describe.call(instance, &mut session.store, ()));
     let (described,) = described.map_err(|error| failed(error.to_string()))?;
     let tested = guarded!(session, "self-test", test.call(instance, &mut session.store, ()));
     let (tested,) = tested.map_err(|error| failed(error.to_string()))?;
     tested.map_err(|problem| failed(problem.message))?;
-    Ok(described)
+    Ok((described, check_config))
 }

@@ -32,6 +32,14 @@ pub struct Inspection {
     pub(crate) digest: [u8; 32],
 }
 
+impl Inspection {
+    /// SHA-256 of the file.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+}
+
 /// Reads a component's sections, and checks all that can be checked without compiling it.
 ///
 /// # Errors
@@ -101,6 +109,7 @@ fn check_imports(manifest: &Manifest, imports: &[String]) -> Result<(), LoadErro
     offered.push(match manifest.kind {
         Kind::Provider => "brokle:provider/exchange",
         Kind::RoutingPolicy => "brokle:routing/facts",
+        Kind::Guardrail => "brokle:guardrail/facts",
     });
     let on_offer = |import: &str| {
         if wasi::is_stubbed(import) {

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use wasmtime::component::{Component, HasSelf, Instance, InstancePre};
 
+use crate::bindings::common::ConfigProblem;
 use crate::bindings::routing::RoutingPolicy;
 use crate::engine::Runtime;
 use crate::error::{Fault, LoadError, PluginError};
-use crate::export::{Export, describe_and_test, signature};
+use crate::export::{CheckConfig, Export, describe_and_test, signature};
 use crate::facts::{Candidate, Plan, Refusal, Request};
 use crate::instance::{CallContext, Session, Spent, State, guarded};
 use crate::load::{Inspection, compile, inspect, linker, world_error};
@@ -22,6 +23,7 @@ pub struct PolicyPlugin {
     runtime: Runtime,
     pre: InstancePre<State>,
     decide: Export<Decide>,
+    check_config: Export<CheckConfig>,
 }
 
 signature!(
@@ -54,8 +56,22 @@ impl PolicyPlugin {
         let pre = link.and_then(|()| linker.instantiate_pre(&component));
         let pre = pre.map_err(|error| world_error(manifest, &error))?;
         let label: Arc<str> = manifest.label().into();
-        let decide = probe(runtime, &label, &component, &pre, manifest).await?;
-        Ok(Self { label, runtime: runtime.clone(), pre, decide, inspection })
+        let (decide, check_config) = probe(runtime, &label, &component, &pre, manifest).await?;
+        Ok(Self { label, runtime: runtime.clone(), pre, decide, check_config, inspection })
+    }
+
+    /// What a fresh instance says of a configuration that its schema has accepted: nothing when it is good, else what
+    /// is wrong, each with a pointer to the key.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub async fn check_config(&self, config: &[u8]) -> Result<Vec<ConfigProblem>, PluginError> {
+        let context = CallContext { config: config.into(), ..CallContext::default() };
+        let (mut session, instance) = self.open(context).await?;
+        let check = &self.check_config;
+        let (checked,) =
+            guarded!(session, "check-config", check.call(&instance, &mut session.store, (config,)))?;
+        Ok(checked.err().unwrap_or_default())
     }
 
     /// What it says of itself.
@@ -104,15 +120,15 @@ async fn probe(
     component: &Component,
     pre: &InstancePre<State>,
     manifest: &Manifest,
-) -> Result<Export<Decide>, LoadError> {
+) -> Result<(Export<Decide>, Export<CheckConfig>), LoadError> {
     let mut session = Session::open(runtime, label, runtime.config.policy, CallContext::default())
         .map_err(|error| LoadError::SelfTest { plugin: label.to_string(), detail: error.to_string() })?;
     let instance = pre.instantiate_async(&mut session.store).await;
     let instance = instance.map_err(|error| world_error(manifest, &error))?;
     let decide = Export::check(component, &instance, &mut session.store)
         .map_err(|error| world_error(manifest, &error))?;
-    describe_and_test(&mut session, component, &instance, manifest).await?;
-    Ok(decide)
+    let (_, check_config) = describe_and_test(&mut session, component, &instance, manifest).await?;
+    Ok((decide, check_config))
 }
 
 impl crate::bindings::routing::brokle::routing::facts::Host for State {}

@@ -6,13 +6,13 @@ use std::time::Instant;
 use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Resource, ResourceAny};
 use wasmtime::{Result as Wasm, Store};
 
-use crate::bindings::common::Problem;
+use crate::bindings::common::{ConfigProblem, Problem};
 use crate::bindings::provider::Provider;
 use crate::body::Body;
 use crate::engine::Runtime;
 use crate::error::{Fault, LoadError, PluginError};
 use crate::exchange::{Call, Ending, ErrorOutcome, Frame, Output, Preparation, ResponseHead};
-use crate::export::{Export, describe_and_test, signature};
+use crate::export::{CheckConfig, Export, describe_and_test, signature};
 use crate::instance::{CallContext, Session, Spent, State, guarded};
 use crate::load::{Inspection, compile, inspect, linker, world_error};
 use crate::manifest::{Kind, Manifest, ProviderManifest};
@@ -36,8 +36,9 @@ signature!(NewDecoder, ADAPTER, "[constructor]decoder", (&'a Call, &'a ResponseH
 signature!(Push, ADAPTER, "[method]decoder.push", (ResourceAny, &'a [Frame]) -> Result<Vec<Output>, Problem>);
 signature!(Finish, ADAPTER, "[method]decoder.finish", (ResourceAny,) -> Result<Ending, Problem>);
 
-/// What a provider exports beside its life cycle.
+/// What a provider exports.
 struct Adapter {
+    check_config: Export<CheckConfig>,
     prepare: Export<Prepare>,
     map_error: Export<MapError>,
     new_decoder: Export<NewDecoder>,
@@ -48,6 +49,7 @@ struct Adapter {
 impl Adapter {
     fn check(component: &Component, instance: &Instance, store: &mut Store<State>) -> Wasm<Self> {
         Ok(Self {
+            check_config: Export::check(component, instance, store)?,
             prepare: Export::check(component, instance, store)?,
             map_error: Export::check(component, instance, store)?,
             new_decoder: Export::check(component, instance, store)?,
@@ -83,6 +85,20 @@ impl ProviderPlugin {
         let (adapter, description) = probe(runtime, &label, &component, &pre, manifest).await?;
         let adapter = Arc::new(adapter);
         Ok(Self { label, runtime: runtime.clone(), pre, adapter, description, inspection })
+    }
+
+    /// What a fresh instance says of a configuration that its schema has accepted: nothing when it is good, else what
+    /// is wrong, each with a pointer to the key.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub async fn check_config(&self, config: &[u8]) -> Result<Vec<ConfigProblem>, PluginError> {
+        let context = CallContext { config: config.into(), ..CallContext::default() };
+        let mut instance = self.open(context).await?;
+        let (session, check) = (&mut instance.session, &self.adapter.check_config);
+        let (checked,) =
+            guarded!(session, "check-config", check.call(&instance.instance, &mut session.store, (config,)))?;
+        Ok(checked.err().unwrap_or_default())
     }
 
     /// What it says of itself.
@@ -143,7 +159,7 @@ async fn probe(
     let instance = instance.map_err(|error| world_error(manifest, &error))?;
     let adapter = Adapter::check(component, &instance, &mut session.store)
         .map_err(|error| world_error(manifest, &error))?;
-    let described = describe_and_test(&mut session, component, &instance, manifest).await?;
+    let (described, _) = describe_and_test(&mut session, component, &instance, manifest).await?;
     let description = serde_json::from_slice(&described)
         .map_err(|error| failed(format!("its description isn't JSON: {error}")))?;
     Ok((adapter, description))

@@ -16,3 +16,4 @@ mod failures;
 mod harness;
 mod passing;
 mod plugins;
+mod swaps;
