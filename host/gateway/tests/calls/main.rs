@@ -15,4 +15,5 @@ mod egress;
 mod failures;
 mod harness;
 mod passing;
+mod plugin_egress;
 mod plugins;
