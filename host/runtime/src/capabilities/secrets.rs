@@ -66,8 +66,20 @@ pub trait SecretSource: Send + Sync + fmt::Debug {
 
 /// Secrets in environment variables, `env:BROKLE_PLUGIN_…`. Others aren't given out: whoever may grant a plugin its
 /// secrets could otherwise have the server's own keys sent to an upstream of their choice.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct EnvironmentSecrets;
+#[derive(Clone, Copy)]
+pub struct EnvironmentSecrets(fn(&str) -> Option<String>);
+
+impl Default for EnvironmentSecrets {
+    fn default() -> Self {
+        Self(|name| std::env::var(name).ok())
+    }
+}
+
+impl fmt::Debug for EnvironmentSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EnvironmentSecrets")
+    }
+}
 
 impl EnvironmentSecrets {
     /// What the names begin with.
@@ -84,7 +96,7 @@ impl SecretSource for EnvironmentSecrets {
                 format!("only environment variables that begin with {} are for plugins", Self::PREFIX);
             return Err(SecretError::Refused(message));
         }
-        let value = std::env::var(reference.name()).ok().filter(|value| !value.is_empty());
+        let value = (self.0)(reference.name()).filter(|value| !value.is_empty());
         value.map(|value| SecretValue::new(value.into_bytes())).ok_or(SecretError::Missing)
     }
 }
@@ -129,5 +141,26 @@ impl Host for State {
 impl HostSecret for State {
     fn drop(&mut self, _: Resource<Handle>) -> wasmtime::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plugins_variables_are_given_out() {
+        let source = EnvironmentSecrets(|name| match name {
+            "BROKLE_PLUGIN_TOKEN" => Some("t0ken".into()),
+            "BROKLE_ENCRYPTION_KEY" => Some("the server's own".into()),
+            "BROKLE_PLUGIN_EMPTY" => Some(String::new()),
+            _ => None,
+        });
+        let resolve = |text: &str| source.resolve(&SecretReference::try_from(text.to_owned()).unwrap());
+        assert_eq!(resolve("env:BROKLE_PLUGIN_TOKEN").unwrap().expose(), b"t0ken");
+        assert!(matches!(resolve("env:BROKLE_ENCRYPTION_KEY"), Err(SecretError::Refused(_))));
+        assert_eq!(resolve("env:BROKLE_PLUGIN_EMPTY").unwrap_err(), SecretError::Missing);
+        assert_eq!(resolve("vault:x").unwrap_err(), SecretError::UnknownScheme("vault".into()));
+        assert_eq!(format!("{:?}", resolve("env:BROKLE_PLUGIN_TOKEN").unwrap()), "SecretValue(…)");
     }
 }
