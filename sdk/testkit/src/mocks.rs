@@ -176,7 +176,7 @@ impl ScriptedHttp {
 }
 
 impl HttpTransport for ScriptedHttp {
-    fn send(
+    fn fetch(
         &self,
         outbound: Outbound,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, TransportError>> + Send + '_>> {

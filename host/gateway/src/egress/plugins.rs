@@ -17,7 +17,7 @@ use super::address::Refused;
 use super::{Egress, Segments, bare};
 
 impl HttpTransport for Egress {
-    fn send(
+    fn fetch(
         &self,
         outbound: Outbound,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, TransportError>> + Send + '_>> {

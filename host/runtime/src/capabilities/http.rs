@@ -62,7 +62,7 @@ const RESERVED: [&str; 16] = [
 pub trait HttpTransport: Send + Sync + Debug {
     /// Sends a request and reads its response. Follows no redirect; gives up on a body that is larger than the limit
     /// without reading on. Dropping the future cancels the request.
-    fn send(
+    fn fetch(
         &self,
         outbound: Outbound,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, TransportError>> + Send + '_>>;
@@ -312,7 +312,7 @@ async fn send(
     let Prepared { outbound, timeout, secrets } = prepared;
     let _permit = plugin.permits.take(tenant).ok_or(Error::Busy)?;
     let most = outbound.max_response_bytes;
-    let response = tokio::time::timeout(timeout, plugin.services.http.send(outbound)).await;
+    let response = tokio::time::timeout(timeout, plugin.services.http.fetch(outbound)).await;
     let response = response.map_err(|_| Error::Timeout)?.map_err(|error| match error {
         TransportError::TooLarge => Error::ResponseTooLarge(most as u64),
         other => Error::Unreachable(other.to_string()),

@@ -101,7 +101,7 @@ async fn permits_are_counted_by_plugin_and_tenant() {
         tokio::join!(fixture.tell_for(&granted, first, get), fixture.tell_for(&granted, second, get))
     };
     let others = async {
-        while fixture.host.http.sent().len() < 1 {
+        while fixture.host.http.sent().is_empty() {
             tokio::task::yield_now().await;
         }
         // The tenant has one, whatever the plugin has.

@@ -154,3 +154,26 @@ async fn a_tenant_that_isnt_there_keeps_nothing(fixture: Fixture) {
     let mixed = scope(Tenant { organization: ours.organization, ..theirs }, "a");
     assert!(matches!(store.set(&mixed, write("k", "v"), at(0)).await, Err(KvError::Unavailable(_))));
 }
+
+/// PostgreSQL's second lock: a statement that names no tenant sees nothing.
+#[tokio::test]
+async fn a_statement_without_its_tenant_sees_nothing() {
+    let Some(fixture) = Fixture::postgres().await else { return };
+    let database = fixture.migrated().await;
+    let scope = scope(add_tenant(database, "acme").await, "a");
+    database.plugin_kv().set(&scope, write("k", "v"), at(0)).await.unwrap();
+    for connected in [&fixture.app, &fixture.owner] {
+        let Database::Postgres(pool) = connected else { panic!("not PostgreSQL") };
+        for table in ["SELECT count(*) FROM plugin_kv", "SELECT count(*) FROM plugin_kv_scopes"] {
+            let mut transaction = pool.begin().await.unwrap();
+            let bare: i64 = sqlx::query_scalar(table).fetch_one(&mut *transaction).await.unwrap();
+            sqlx::query("SELECT set_config('brokle.organization_id', $1, true)")
+                .bind(scope.tenant.organization.to_string())
+                .execute(&mut *transaction)
+                .await
+                .unwrap();
+            let named: i64 = sqlx::query_scalar(table).fetch_one(&mut *transaction).await.unwrap();
+            assert_eq!((bare, named), (0, 1), "{table}");
+        }
+    }
+}
