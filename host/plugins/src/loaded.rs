@@ -73,13 +73,13 @@ impl Loaded {
         let capabilities = granted.cloned();
         match &self.component {
             Component::Provider(plugin) => {
-                view.add_provider(Active { plugin: plugin.clone(), context, capabilities, embedded })
+                view.add_provider(Active { plugin: plugin.clone(), context, capabilities, embedded });
             }
             Component::Policy(plugin) => {
-                view.add_policy(Active { plugin: plugin.clone(), context, capabilities, embedded })
+                view.add_policy(Active { plugin: plugin.clone(), context, capabilities, embedded });
             }
             Component::Guardrail(plugin) => {
-                view.add_guardrail(Active { plugin: plugin.clone(), context, capabilities, embedded })
+                view.add_guardrail(Active { plugin: plugin.clone(), context, capabilities, embedded });
             }
         }
     }
