@@ -150,7 +150,8 @@ impl Route {
         let view = plugins.of(principal.tenant);
         let connections = gateway.parts.connections.of(principal.tenant, view).await;
         let candidates = routing::candidates(&connections, &gateway.parts.books.catalogue, &request.model)?;
-        let ordered = routing::order(gateway, view, call.meter, &request, candidates).await?;
+        let ordered =
+            routing::order(gateway, view, principal.tenant, call.meter, &request, candidates).await?;
         Ok(call.with((request, ordered)).1)
     }
 }

@@ -32,6 +32,7 @@ use brokle_core::clock::Clock;
 use brokle_core::ids::PluginEventId;
 use brokle_core::random::Random;
 use brokle_runtime::Runtime;
+use brokle_runtime::capabilities::{PluginCapabilities, Services};
 use brokle_storage::sql::Database;
 use brokle_storage::sql::plugins::{Event, EventFilter, ScopeKey, ScopeSetting, Version};
 use chrono::{DateTime, Utc};
@@ -102,6 +103,8 @@ pub struct Parts {
     pub gate: Arc<dyn Gate>,
     /// Who counts.
     pub watch: Arc<dyn Watch>,
+    /// What stands behind capabilities; none: grants are checked, and give nothing.
+    pub services: Option<Services>,
 }
 
 /// How often a version was taken out, and until when it stays out.
@@ -124,6 +127,8 @@ struct Inner {
     scopes: Vec<ScopeSetting>,
     grants: HashMap<String, Value>,
     loaded: HashMap<String, Loaded>,
+    /// What loaded versions were granted.
+    capabilities: HashMap<String, Arc<PluginCapabilities>>,
     trips: HashMap<String, Trip>,
     troubles: HashMap<String, Trouble>,
     /// Bytes of the embedded set, by hash.
@@ -162,6 +167,7 @@ impl Catalogue {
             scopes: Vec::new(),
             grants: HashMap::new(),
             loaded: HashMap::new(),
+            capabilities: HashMap::new(),
             trips: HashMap::new(),
             troubles: HashMap::new(),
             embedded: HashMap::new(),

@@ -135,6 +135,7 @@ async fn plugins(
         random: Arc::new(SystemRandom),
         gate: Arc::new(gate),
         watch: Arc::new(Unwatched),
+        services: None,
     };
     let catalogue = brokle_plugins::Catalogue::open(parts, Settings::default()).unwrap();
     catalogue.start(Vec::new()).await.unwrap();

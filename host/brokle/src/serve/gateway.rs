@@ -69,6 +69,8 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     let mut cache_key = [0; 32];
     with.random.fill(&mut cache_key);
     let runtime = Runtime::start(sandbox(config), &config.storage.data_dir, cache_key)?;
+    let egress =
+        Egress::new(config.gateway.allow_private_upstreams, Duration::from_millis(config.gateway.connect_ms));
     let catalogue = plugins::start(
         config,
         plugins::Ingredients {
@@ -77,6 +79,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             clock: Arc::clone(&with.clock),
             random: Arc::clone(&with.random),
             metrics: Arc::clone(&metrics),
+            egress: egress.clone(),
         },
     )
     .await?;
@@ -88,8 +91,6 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         );
     }
 
-    let egress =
-        Egress::new(config.gateway.allow_private_upstreams, Duration::from_millis(config.gateway.connect_ms));
     let fixed = fixed(config, snapshot.instance())?;
     for template in &fixed {
         let (connection, provider) = (&template.new.name, &template.provider);

@@ -7,8 +7,13 @@ use std::time::{Duration, Instant};
 use brokle_api::app::{PluginHealth, PluginStatus, Plugins};
 use brokle_core::clock::Clock;
 use brokle_core::random::Random;
+use brokle_gateway::egress::Egress;
 use brokle_plugins::catalogue::Parts;
 use brokle_plugins::{Catalogue, Entry, State, Trusted, Watch};
+use brokle_runtime::capabilities::Services;
+use brokle_runtime::capabilities::clock::SystemMonotonic;
+use brokle_runtime::capabilities::secrets::EnvironmentSecrets;
+use brokle_runtime::capabilities::telemetry::NoSpans;
 use brokle_runtime::license::Licenses;
 use brokle_runtime::trust::{Anchor, TrustStore};
 use brokle_runtime::{Builtin, Runtime, inspect};
@@ -28,6 +33,7 @@ pub(super) struct Ingredients {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) egress: Egress,
 }
 
 /// Opens the catalogue and brings everything into service that was when the server stopped, and the built-in set.
@@ -36,6 +42,15 @@ pub(super) async fn start(config: &Config, with: Ingredients) -> Result<Arc<Cata
     let (begun, count) = (Instant::now(), builtins.len());
     let data_dir = config.storage.data_dir.clone();
     let trusted = trust(config, &builtins, &with)?;
+    let services = Services {
+        kv: Arc::new(with.database.plugin_kv()),
+        http: Arc::new(with.egress.clone()),
+        secrets: Arc::new(EnvironmentSecrets::default()),
+        spans: Arc::new(NoSpans),
+        clock: Arc::clone(&with.clock),
+        monotonic: Arc::new(SystemMonotonic::default()),
+        random: Arc::clone(&with.random),
+    };
     let parts = Parts {
         runtime: with.runtime,
         database: with.database,
@@ -44,6 +59,7 @@ pub(super) async fn start(config: &Config, with: Ingredients) -> Result<Arc<Cata
         random: with.random,
         gate: Arc::new(trusted),
         watch: Arc::new(Counting(with.metrics)),
+        services: Some(services),
     };
     let catalogue = Catalogue::open(parts, config.plugins.settings())?;
     {

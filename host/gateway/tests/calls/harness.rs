@@ -17,7 +17,7 @@ use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::keys::NewKey;
 use brokle_identity::{AuthError, KeyService, Secret};
 use brokle_plugins::{Active, Snapshot, Snapshots, View};
-use brokle_runtime::{CallContext, PolicyPlugin, ProviderPlugin, Runtime, RuntimeConfig};
+use brokle_runtime::{PolicyPlugin, ProviderPlugin, Runtime, RuntimeConfig};
 use brokle_storage::observations::{AnalyticsStore, SqliteObservations};
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
@@ -94,7 +94,7 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
     let runtime = Runtime::start(RuntimeConfig::default(), folder.path(), [1; 32]).unwrap();
     let mut view = View::new();
     let policy = Arc::new(PolicyPlugin::load(&runtime, &component("policy_priority")).await.unwrap());
-    view.add_policy(Active { plugin: policy, context: CallContext::default(), embedded: true });
+    view.add_policy(Active::plain(policy));
     let egress = Egress::new(false, Duration::from_secs(2));
     let mut fixed = Vec::new();
     for to in connections {
@@ -109,7 +109,7 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
             ..NewConnection::default()
         };
         let provider = plugin.manifest().name.clone();
-        view.add_provider(Active { plugin, context: CallContext::default(), embedded: true });
+        view.add_provider(Active::plain(plugin));
         fixed.push(Template { provider, new, trusted: !distrust });
     }
     let store: Arc<dyn AnalyticsStore> =

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use brokle_plugins::{Active, Snapshot, View};
-use brokle_runtime::{CallContext, PolicyPlugin, ProviderPlugin};
+use brokle_runtime::{PolicyPlugin, ProviderPlugin};
 use brokle_test_upstream::{Fault, Upstream, content as expected};
 
 use crate::harness::{World, component, content, openai, world};
@@ -26,9 +26,8 @@ fn release(name: &str, version: &str) -> Vec<u8> {
 
 fn snapshot(provider: &Arc<ProviderPlugin>, policy: &Arc<PolicyPlugin>) -> Snapshot {
     let mut view = View::new();
-    let context = CallContext::default();
-    view.add_provider(Active { plugin: provider.clone(), context: context.clone(), embedded: true });
-    view.add_policy(Active { plugin: policy.clone(), context, embedded: true });
+    view.add_provider(Active::plain(provider.clone()));
+    view.add_policy(Active::plain(policy.clone()));
     Snapshot::new(view)
 }
 

@@ -260,6 +260,7 @@ impl Catalogue {
                 Health::new(&version.plugin_id, &version.sha256, budget, clock, watch, self.tell.clone());
             health.begin(state_of(version) == State::Degraded);
             inner.loaded.insert(version.sha256.clone(), Loaded { component, health: health.into() });
+            self.grant(inner);
         }
     }
 

@@ -118,7 +118,8 @@ impl Inner {
             let serves = self.versions.get(&sha256).is_some_and(|version| state_of(version).serves());
             if let (true, Some(loaded)) = (serves, self.loaded.get(&sha256)) {
                 let embedded = self.embedded.contains_key(&sha256);
-                loaded.show(&mut view, bytes_of(effective.config.as_ref()), embedded);
+                let granted = self.capabilities.get(&sha256);
+                loaded.show(&mut view, bytes_of(effective.config.as_ref()), embedded, granted);
             }
         }
         view

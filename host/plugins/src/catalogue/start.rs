@@ -68,6 +68,7 @@ impl Catalogue {
         }
         let kept = inner.versions.keys().cloned().collect::<std::collections::BTreeSet<_>>();
         inner.loaded.retain(|sha256, _| kept.contains(sha256));
+        self.grant(&mut inner);
         self.publish(&inner);
         Ok(())
     }

@@ -59,6 +59,7 @@ impl World {
             random: Arc::new(SystemRandom),
             gate: Arc::new(gate),
             watch: Arc::new(Unwatched),
+            services: None,
         };
         let catalogue = Catalogue::open(parts, settings).unwrap();
         catalogue.start(embedded).await.unwrap();
