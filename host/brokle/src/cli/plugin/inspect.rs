@@ -111,3 +111,19 @@ fn lines(shown: &Shown<'_>) -> Result<Vec<String>, serde_json::Error> {
     lines.extend(shown.remark.iter().map(|remark| format!("  remark: {remark}")));
     Ok(lines)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::remark;
+
+    #[test]
+    fn a_large_stack_is_remarked_on() {
+        assert!(
+            remark(Some(1 << 20))
+                .is_some_and(|text| text.contains("1024 KiB") && text.contains("-zstack-size"))
+        );
+        for fine in [None, Some(64 << 10), Some(128 << 10)] {
+            assert_eq!(remark(fine), None);
+        }
+    }
+}
