@@ -177,9 +177,9 @@ impl Common {
 
     fn done(&self, what: &str) -> Outcome {
         if self.json {
-            output::json(&serde_json::json!({ "done": what }))?
+            output::json(&serde_json::json!({ "done": what }))?;
         } else {
-            output::lines([what])?
+            output::lines([what])?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -208,7 +208,8 @@ fn show(common: &Common) -> Outcome {
     let mut lines = Vec::new();
     match &shown.root {
         None => {
-            lines.push("No root of trust: this binary has none, and BROKLE_TRUST_ROOT names none.".to_owned())
+            lines
+                .push("No root of trust: this binary has none, and BROKLE_TRUST_ROOT names none.".to_owned());
         }
         Some(root) => {
             lines.push(format!("Root {}, until {}", root.version, root.expires.date_naive()));

@@ -11,9 +11,9 @@ use brokle_gateway::account::Books;
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::{Gateway, Parts, Timeouts};
+use brokle_identity::Secret;
 use brokle_identity::connections::ConnectionService;
 use brokle_identity::seal::MasterKey;
-use brokle_identity::{KeyService, Secret};
 use brokle_plugins::{Catalogue, View};
 use brokle_runtime::{Limits, Runtime, RuntimeConfig};
 use brokle_storage::observations::{AnalyticsStore, SqliteObservations};
@@ -33,7 +33,6 @@ pub(super) struct Ingredients {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
     pub(super) database: Database,
-    pub(super) keys: Arc<KeyService>,
     pub(super) master_key: Arc<MasterKey>,
     pub(super) catalogue: Arc<Models>,
 }

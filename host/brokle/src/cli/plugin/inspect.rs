@@ -43,7 +43,7 @@ struct Shown<'a> {
 #[derive(Serialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
 enum Signature {
-    Accepted(Verdict),
+    Accepted(Box<Verdict>),
     Refused(Refusal),
 }
 
@@ -59,15 +59,15 @@ pub(super) fn run(command: &Inspect) -> Outcome {
     let store = read_only_store(&command.config, None)?;
     let (envelope, now) = (file.envelope.as_deref(), SystemClock.now());
     let signature = match store.verify(&file.component, envelope, &inspection, &Rules::default(), now) {
-        Ok(verdict) => Signature::Accepted(verdict),
+        Ok(verdict) => Signature::Accepted(verdict.into()),
         Err(refusal) => Signature::Refused(refusal),
     };
     let stack_size = guest_stack(&file.component);
     let shown = Shown { inspection: &inspection, stack_size, remark: remark(stack_size), signature };
     if command.json {
-        output::json(&shown)?
+        output::json(&shown)?;
     } else {
-        output::lines(lines(&shown)?)?
+        output::lines(lines(&shown)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -110,4 +110,20 @@ fn lines(shown: &Shown<'_>) -> Result<Vec<String>, serde_json::Error> {
     }
     lines.extend(shown.remark.iter().map(|remark| format!("  remark: {remark}")));
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::remark;
+
+    #[test]
+    fn a_large_stack_is_remarked_on() {
+        assert!(
+            remark(Some(1 << 20))
+                .is_some_and(|text| text.contains("1024 KiB") && text.contains("-zstack-size"))
+        );
+        for fine in [None, Some(64 << 10), Some(128 << 10)] {
+            assert_eq!(remark(fine), None);
+        }
+    }
 }

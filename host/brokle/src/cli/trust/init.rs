@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use brokle_core::clock::{Clock, SystemClock};
 use brokle_core::random::SystemRandom;
 use brokle_runtime::trust::{KeyId, Role, Root, RootKey, SecretKey, files};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use clap::Args;
 
 use super::Outcome;
@@ -44,7 +44,8 @@ pub(super) fn root_key(
 
 pub(super) fn run(command: &Init) -> Outcome {
     files::private_folder(&command.out)?;
-    let now = SystemClock.now();
+    // Whole seconds, as a license's dates are: one that is issued at once must not be older than its key.
+    let now = SystemClock.now().trunc_subsecs(0);
     let mut keys = BTreeMap::new();
     let mut roots = Vec::new();
     let roles =

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use brokle_core::clock::{Clock, SystemClock};
 use brokle_runtime::trust::dsse::{Envelope, MAX_ENVELOPE};
 use brokle_runtime::trust::{KeyId, Prefix, Role, Root, SecretKey, files};
-use chrono::TimeDelta;
+use chrono::{SubsecRound, TimeDelta};
 use clap::Args;
 
 use super::Outcome;
@@ -69,7 +69,8 @@ fn parse_threshold(text: &str) -> Result<(Role, usize), String> {
 pub(super) fn run(command: &Rotate) -> Outcome {
     let envelope = Envelope::parse(&files::read_named(&command.root, MAX_ENVELOPE)?)?;
     let mut root: Root = serde_json::from_slice(&envelope.payload)?;
-    let now = SystemClock.now();
+    // Whole seconds, as a license's dates are: one that is issued at once must not be older than its key.
+    let now = SystemClock.now().trunc_subsecs(0);
     root.version += 1;
     root.issued_at = now;
     root.expires = now + TimeDelta::days(command.days);

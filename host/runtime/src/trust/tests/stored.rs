@@ -51,7 +51,7 @@ fn roots_follow_one_by_one() {
         3,
         |root| {
             change(root);
-            root.expires = day(50)
+            root.expires = day(50);
         },
         &[c, &d],
     );
@@ -84,7 +84,8 @@ fn contradictory_roots_are_none() {
     let vendor = Vendor::new();
     let [a, b, _] = &vendor.roots;
     let id = a.public().id();
-    let changes: [(&str, fn(&mut Root, KeyId)); 9] = [
+    type Change = fn(&mut Root, KeyId);
+    let changes: [(&str, Change); 9] = [
         ("version", |root, _| root.version = 0),
         ("expires", |root, _| root.expires = root.issued_at),
         ("wrong id", |root, id| {
