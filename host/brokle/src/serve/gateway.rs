@@ -78,6 +78,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             clock: Arc::clone(&with.clock),
             random: Arc::clone(&with.random),
             metrics: Arc::clone(&metrics),
+            recorder: Arc::clone(&recorder),
             egress: egress.clone(),
         },
     )
