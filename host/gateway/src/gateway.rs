@@ -17,6 +17,7 @@ use crate::account::{Books, Meter};
 use crate::answer::{self, AnswerBody, Told};
 use crate::connections::Directory;
 use crate::egress::Egress;
+use crate::guardrails::Guardrails;
 use crate::limits::RateLimits;
 use crate::models::{self, ModelObject};
 use crate::operation::Operation;
@@ -59,6 +60,8 @@ pub struct Parts {
     pub connections: Directory,
     /// Orders candidates.
     pub policy: PolicyPlugin,
+    /// What may go to a model, and what may come back.
+    pub guardrails: Guardrails,
     /// The client for everything outside.
     pub egress: Egress,
     /// How long a provider may take.

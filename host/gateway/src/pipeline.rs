@@ -8,8 +8,9 @@ use brokle_identity::{AuthError, Principal};
 
 use crate::account::Meter;
 use crate::answer::Told;
-use crate::attempts::{Attempts, Served};
+use crate::attempts::Served;
 use crate::gateway::{Gateway, Incoming};
+use crate::guardrails::{Ask, GuardRequest};
 use crate::limits::DEFAULT_PER_MINUTE;
 use crate::refusal::{Fault, Refusal};
 use crate::request::Request;
@@ -40,10 +41,12 @@ pub(crate) async fn run(gateway: &Gateway, call: Stage<'_, ()>) -> Result<Served
         Limits,
         // Is the request well formed, and what does it want?
         Read,
+        // May it go to a model, and with which words?
+        GuardRequest,
         // Who can serve it, and in which order are they asked?
         Route,
-        // Ask them, until one answers.
-        Attempts,
+        // Ask them, until one answers with what may reach the caller.
+        Ask,
     }
 }
 
@@ -65,6 +68,9 @@ impl Identify {
             return Err(Refusal::client(403, "insufficient_scope", message));
         }
         call.meter.open(&principal, &call.incoming);
+        if gateway.parts.guardrails.withhold(&principal) {
+            call.meter.withhold_input();
+        }
         Ok(call.with(principal).1)
     }
 }

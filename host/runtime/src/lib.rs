@@ -24,9 +24,10 @@ mod load;
 mod manifest;
 mod policy;
 mod provider;
+pub mod schema;
 mod wasi;
 
-pub use bindings::common::{Header, Problem, ProblemKind, UsageEntry};
+pub use bindings::common::{ConfigProblem, Header, Problem, ProblemKind, UsageEntry};
 pub use bindings::guardrail::brokle::guardrail::facts as guarding;
 pub use bindings::provider::brokle::provider::exchange;
 pub use bindings::routing::brokle::routing::facts;

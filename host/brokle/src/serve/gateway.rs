@@ -96,6 +96,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         },
         connections,
         policy,
+        guardrails: Default::default(),
         egress,
         timeouts: Timeouts {
             first_byte: Duration::from_millis(config.gateway.first_byte_ms),

@@ -121,6 +121,7 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
         },
         connections: Directory::new(fixed, Vec::new(), None, egress.clone()),
         policy,
+        guardrails: Default::default(),
         egress,
         timeouts,
     });

@@ -1,0 +1,162 @@
+//! The guardrails of one call.
+
+use std::sync::Arc;
+
+use brokle_runtime::guarding::{self, Text, Verdict};
+use brokle_runtime::{Body, CallContext, GuardrailInstance};
+use bytes::Bytes;
+
+use super::Guardrail;
+use super::rulings::{Failed, Note, edited};
+use crate::account::Meter;
+use crate::gateway::Gateway;
+use crate::refusal::Refusal;
+use crate::request::Request;
+
+/// What a guardrail may want to be told again at the answer: 64 KiB.
+const STATE: usize = 64 << 10;
+
+/// The guardrails that rule on a call, in order.
+#[derive(Debug, Clone)]
+pub(crate) struct Chain {
+    pub(crate) links: Vec<Link>,
+    pub(crate) request_id: String,
+}
+
+/// One of them, with what it left at the request.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    pub(crate) guardrail: Arc<Guardrail>,
+    pub(crate) state: Vec<u8>,
+}
+
+/// What a ruling comes to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It goes on: the new texts, where there are any.
+    Pass(Vec<Option<String>>),
+    /// The model is to be asked again.
+    Retry(String),
+}
+
+impl Chain {
+    pub(crate) fn new(guardrails: impl Iterator<Item = Arc<Guardrail>>) -> Self {
+        let links = guardrails.map(|guardrail| Link { guardrail, state: Vec::new() }).collect();
+        Self { links, request_id: String::new() }
+    }
+
+    /// Whether any of them rules on answers.
+    pub(crate) fn rules_on_answers(&self) -> bool {
+        self.links.iter().any(|link| link.guardrail.on_response)
+    }
+
+    /// The call, as a guardrail is told.
+    pub(crate) fn facts(&self, request: &Request, retries: u32) -> guarding::Call {
+        guarding::Call {
+            operation: request.operation.name().into(),
+            model: request.model.clone(),
+            streaming: request.streaming,
+            request_id: self.request_id.clone(),
+            retries,
+            state: Vec::new(),
+            attributes: Vec::new(),
+        }
+    }
+}
+
+impl Link {
+    /// A fresh instance.
+    pub(crate) async fn open(&self) -> Result<GuardrailInstance, Failed> {
+        let context = CallContext { config: self.guardrail.config.clone() };
+        Ok(self.guardrail.plugin.open(context).await?)
+    }
+
+    /// Asks about a request, or about a whole answer. What comes back counts: in shadow mode and after a failure that
+    /// the operator lets pass, it is that nothing changes.
+    ///
+    /// # Errors
+    /// The call doesn't go on.
+    pub(crate) async fn ask(
+        &mut self,
+        gateway: &Gateway,
+        meter: &mut Meter,
+        stage: &'static str,
+        facts: &guarding::Call,
+        document: &Bytes,
+        texts: &[Text],
+    ) -> Result<Outcome, Refusal> {
+        let guardrail = Arc::clone(&self.guardrail);
+        let random = &*gateway.parts.random;
+        let mut note = Note::begin(meter, &guardrail, stage, random);
+        let mut spent = std::time::Duration::ZERO;
+        let asked = self.ruling(stage, facts, document, texts, &mut spent).await;
+        let result = match asked.and_then(|ruling| self.outcome(stage, ruling, texts, &mut note)) {
+            Ok(outcome) => outcome,
+            Err(failed) => match note.fails(meter, &guardrail, &failed) {
+                Some(refusal) => Err(refusal),
+                None => Ok(Outcome::Pass(Vec::new())),
+            },
+        };
+        let export = if stage == "request" { "on-request" } else { "on-response" };
+        note.end(meter, &guardrail, spent, export, random);
+        match result {
+            _ if !guardrail.enforces() => Ok(Outcome::Pass(Vec::new())),
+            result => result,
+        }
+    }
+
+    async fn ruling(
+        &self,
+        stage: &str,
+        facts: &guarding::Call,
+        document: &Bytes,
+        texts: &[Text],
+        spent: &mut std::time::Duration,
+    ) -> Result<guarding::Ruling, Failed> {
+        let mut instance = self.open().await?;
+        let call = guarding::Call { state: self.state.clone(), ..facts.clone() };
+        let body = Body::json(document.clone());
+        let ruling = match stage {
+            "request" => instance.on_request(&call, body, texts).await,
+            _ => instance.on_response(&call, body, texts).await,
+        };
+        *spent = instance.spent().time;
+        Ok(ruling??)
+    }
+
+    /// Holds a ruling against what was shown. Inner error: it blocks.
+    fn outcome(
+        &mut self,
+        stage: &str,
+        ruling: guarding::Ruling,
+        texts: &[Text],
+        note: &mut Note,
+    ) -> Result<Result<Outcome, Refusal>, Failed> {
+        note.annotate(ruling.annotations);
+        if stage == "request" {
+            if ruling.state.len() > STATE {
+                return Err(Failed::ruling(format!(
+                    "{} bytes of state; {STATE} are the most",
+                    ruling.state.len()
+                )));
+            }
+            self.state = ruling.state;
+        }
+        Ok(match ruling.verdict {
+            Verdict::Allow => Ok(Outcome::Pass(Vec::new())),
+            Verdict::Change(edits) => {
+                let values: Vec<&str> = texts.iter().map(|text| text.value.as_str()).collect();
+                let ends: Vec<usize> = values.iter().map(|value| value.len()).collect();
+                let changed = edited(&values, &ends, &edits)?;
+                note.changes(edits.len());
+                Ok(Outcome::Pass(changed))
+            }
+            Verdict::Block(refusal) => Err(note.blocks(&self.guardrail, &refusal)),
+            Verdict::Retry(instruction) if stage == "response" => {
+                note.retries();
+                Ok(Outcome::Retry(instruction))
+            }
+            Verdict::Retry(_) => return Err(Failed::ruling("only a whole answer can be asked for again")),
+        })
+    }
+}
