@@ -12,7 +12,7 @@ use brokle_core::usage::Usage;
 use brokle_runtime::exchange::{
     BodyPlan, Call, ErrorOutcome, Output, Preparation, ResponseHead, ResponsePlan, UpstreamRequest,
 };
-use brokle_runtime::{Body, CallContext, Header, PluginError, ProviderInstance};
+use brokle_runtime::{Body, Header, PluginError, ProviderInstance};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, request};
@@ -189,7 +189,7 @@ impl Attempt<'_> {
                 format!("Provider '{}' doesn't offer this operation.", self.candidate.connection.provider);
             return Err(Refusal::client(400, "unsupported", message));
         }
-        let opened = plugin.open(CallContext::default()).await;
+        let opened = plugin.open(self.candidate.connection.context.clone()).await;
         let mut instance = opened.map_err(|error| self.plugin_failed(error))?;
         let prepared = instance.prepare(&call, Body::json(self.request.body.clone())).await;
         let export = "prepare";

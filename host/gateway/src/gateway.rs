@@ -8,7 +8,7 @@ use brokle_core::ids::RequestId;
 use brokle_core::random::Random;
 use brokle_core::tenancy::Tenant;
 use brokle_identity::KeyService;
-use brokle_runtime::PolicyPlugin;
+use brokle_plugins::Snapshots;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, Response};
@@ -58,8 +58,10 @@ pub struct Parts {
     pub books: Books,
     /// Ways to providers.
     pub connections: Directory,
-    /// Orders candidates.
-    pub policy: PolicyPlugin,
+    /// Which components serve.
+    pub plugins: Arc<Snapshots>,
+    /// The short name of the routing policy that orders candidates.
+    pub policy: String,
     /// What may go to a model, and what may come back.
     pub guardrails: Guardrails,
     /// The client for everything outside.
@@ -114,7 +116,9 @@ impl Gateway {
         let now = self.parts.clock.now();
         let incoming =
             Incoming { operation, key, headers, body, request_id, now, random: &*self.parts.random };
-        let call = Stage { incoming, meter: &mut meter, told: &mut told, known: () };
+        // Loaded once: whatever is swapped meanwhile, this call ends on what it began with.
+        let plugins = self.parts.plugins.load();
+        let call = Stage { incoming, meter: &mut meter, told: &mut told, plugins, known: () };
         let served = match tokio::time::timeout(self.parts.timeouts.total, pipeline::run(self, call)).await {
             Ok(served) => served,
             Err(_) => Err(crate::Refusal::upstream(
@@ -137,7 +141,9 @@ impl Gateway {
 
     /// The models that a tenant can ask for.
     pub async fn models(&self, tenant: Tenant) -> Vec<ModelObject> {
-        models::list(&self.parts.connections.of(tenant).await, &self.parts.books.catalogue)
+        let plugins = self.parts.plugins.load();
+        let connections = self.parts.connections.of(tenant, plugins.of(tenant)).await;
+        models::list(&connections, &self.parts.books.catalogue)
     }
 
     /// Looks for changed connections; for the server to call each second.

@@ -15,7 +15,7 @@
 //! - `block`: 400 `content_policy_violation` with `category` and `guardrail` beside the code; in a stream the same as an error event,
 //!   then `[DONE]`. Tokens that were used are paid for and accounted.
 //! - In **shadow** mode a ruling is noted on the trace and changes nothing.
-//! - A guardrail that traps, is too slow, can't rule, or rules nonsense has failed. With `on_failure = "closed"` the
+//! - A guardrail whose component doesn't serve, that traps, is too slow, can't rule, or rules nonsense has failed. With `on_failure = "closed"` the
 //!   call is refused (502 `guardrail_failed`); with `"open"` it goes on as if the guardrail weren't there. What can't
 //!   be shown to a guardrail (an answer that is compressed, binary, or larger than 16 MiB) is such a failure.
 //!
@@ -38,7 +38,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use brokle_identity::Principal;
-use brokle_runtime::GuardrailPlugin;
+use brokle_plugins::View;
 
 pub(crate) use answer::Ask;
 pub(crate) use call::Chain;
@@ -75,8 +75,10 @@ pub enum OnFailure {
 #[derive(Debug)]
 pub struct Guardrail {
     pub(crate) name: Arc<str>,
-    pub(crate) plugin: Arc<GuardrailPlugin>,
-    pub(crate) config: Arc<[u8]>,
+    /// The component's short name or id. Which version serves is looked up for each call.
+    pub(crate) plugin: String,
+    /// None: the component's own, of the caller's scope.
+    pub(crate) config: Option<Arc<[u8]>>,
     pub(crate) mode: Mode,
     pub(crate) on_failure: OnFailure,
     pub(crate) on_request: bool,
@@ -110,10 +112,11 @@ impl Guardrails {
     }
 
     /// Those that rule on this caller's calls; none when there are none, which is found out without an allocation.
-    pub(crate) fn of(&self, principal: &Principal) -> Option<Chain> {
+    pub(crate) fn of(&self, principal: &Principal, view: &View) -> Option<Chain> {
         let list = self.0.load();
         let holds = |guardrail: &&Arc<Guardrail>| guardrail.scope.holds(principal);
-        list.iter().any(|guardrail| holds(&guardrail)).then(|| Chain::new(list.iter().filter(holds).cloned()))
+        let any = list.iter().any(|guardrail| holds(&guardrail));
+        any.then(|| Chain::new(list.iter().filter(holds).cloned(), view))
     }
 
     /// Whether a request of this caller's may be changed or refused, so that its text must not be stored yet.

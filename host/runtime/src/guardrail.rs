@@ -98,7 +98,7 @@ impl GuardrailPlugin {
     /// # Errors
     /// The plugin failed.
     pub async fn check_config(&self, config: &[u8]) -> Result<Vec<ConfigProblem>, PluginError> {
-        let context = CallContext { config: config.into() };
+        let context = CallContext { config: config.into(), ..CallContext::default() };
         let mut instance = self.open(context).await?;
         let session = &mut instance.session;
         let (bindings, config) = (&instance.bindings, config.to_vec());

@@ -13,12 +13,15 @@ use crate::body::Body;
 use crate::engine::Runtime;
 use crate::error::{Fault, PluginError};
 use crate::limits::{Growth, Limits};
+use crate::observer::Observer;
 
 /// What an instance is told beside its arguments.
 #[derive(Debug, Clone, Default)]
 pub struct CallContext {
     /// The plugin's configuration, a JSON object; empty means `{}`.
     pub config: Arc<[u8]>,
+    /// Who hears what each export came to.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// What a plugin cost in one request.
@@ -46,6 +49,7 @@ pub(crate) struct Session {
     pub(crate) label: Arc<str>,
     pub(crate) limits: Limits,
     pub(crate) spent: Spent,
+    observer: Option<Arc<dyn Observer>>,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -88,7 +92,8 @@ impl Session {
             }
             Ok(UpdateDeadline::Yield(1))
         });
-        let mut session = Self { store, label: label.clone(), limits, spent: Spent::default(), _slot: slot };
+        let (label, observer) = (label.clone(), context.observer);
+        let mut session = Self { store, label, limits, spent: Spent::default(), observer, _slot: slot };
         session.begin();
         Ok(session)
     }
@@ -113,10 +118,14 @@ impl Session {
         started: Instant,
         outcome: Result<wasmtime::Result<R>, tokio::time::error::Elapsed>,
     ) -> Result<R, PluginError> {
+        let time = started.elapsed();
         self.spent.calls += 1;
-        self.spent.time += started.elapsed();
+        self.spent.time += time;
         let fault = match outcome {
-            Ok(Ok(value)) => return Ok(value),
+            Ok(Ok(value)) => {
+                self.tell(export, time, None);
+                return Ok(value);
+            }
             Ok(Err(error)) => {
                 let fault = self.fault_of(&error);
                 // Its chain holds the guest's frames, with names.
@@ -129,7 +138,14 @@ impl Session {
                 fault
             }
         };
+        self.tell(export, time, Some(&fault));
         Err(PluginError { plugin: self.label.clone(), export, fault })
+    }
+
+    fn tell(&self, export: &'static str, time: Duration, fault: Option<&Fault>) {
+        if let Some(observer) = &self.observer {
+            observer.called(export, time, self.store.data().growth.peak, fault);
+        }
     }
 
     fn fault_of(&self, error: &wasmtime::Error) -> Fault {

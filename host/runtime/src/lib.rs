@@ -8,23 +8,29 @@
 //! - A fresh instance for each request, in a store of its own that is dropped after any error
 //!   ([`instance`]). No instance ever serves two requests.
 //! - Memory, time, host-call bytes, handles, stack and log lines are bounded ([`limits`]).
+//! - What runs is signed by somebody whom this host believes ([`trust`]), and paid components ask the license ([`license`]).
 //! - WASI is there in name only ([`wasi`]): no files, sockets, clocks, environment or randomness.
 
 mod bindings;
 mod body;
 mod builtin;
 mod cache;
+pub mod capabilities;
 mod engine;
 mod error;
 mod framing;
+pub mod grants;
 mod guardrail;
 mod instance;
+pub mod license;
 mod limits;
 mod load;
 mod manifest;
+mod observer;
 mod policy;
 mod provider;
-pub mod schema;
+mod stack;
+pub mod trust;
 mod wasi;
 
 pub use bindings::common::{ConfigProblem, Header, Problem, ProblemKind, UsageEntry};
@@ -33,6 +39,7 @@ pub use bindings::provider::brokle::provider::exchange;
 pub use bindings::routing::brokle::routing::facts;
 pub use body::Body;
 pub use builtin::Builtin;
+pub use capabilities::Capabilities;
 pub use engine::{Runtime, RuntimeConfig};
 pub use error::{Fault, LoadError, PluginError};
 pub use framing::{FrameTooLarge, Framer, MAX_EVENT, MAX_WHOLE};
@@ -41,5 +48,7 @@ pub use instance::{CallContext, Spent};
 pub use limits::Limits;
 pub use load::{Inspection, inspect};
 pub use manifest::{Kind, Manifest, ProviderManifest};
+pub use observer::Observer;
 pub use policy::PolicyPlugin;
 pub use provider::{ProviderInstance, ProviderPlugin};
+pub use stack::guest_stack;

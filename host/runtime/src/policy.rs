@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use wasmtime::component::HasSelf;
 
+use crate::bindings::common::ConfigProblem;
 use crate::bindings::routing::{RoutingPolicy, RoutingPolicyPre};
 use crate::engine::Runtime;
 use crate::error::{Fault, LoadError, PluginError};
@@ -58,6 +59,20 @@ impl PolicyPlugin {
             Ok(()) => Ok(()),
             Err(problem) => Err(failed(problem.message)),
         }
+    }
+
+    /// What a fresh instance says of a configuration that its schema has accepted: nothing when it is good, else what
+    /// is wrong, each with a pointer to the key.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub async fn check_config(&self, config: &[u8]) -> Result<Vec<ConfigProblem>, PluginError> {
+        let context = CallContext { config: config.into(), ..CallContext::default() };
+        let (mut session, bindings) = self.open(context).await?;
+        let config = config.to_vec();
+        let checked =
+            guarded!(session, "check-config", bindings.call_check_config(&mut session.store, &config))?;
+        Ok(checked.err().unwrap_or_default())
     }
 
     /// What it says of itself.

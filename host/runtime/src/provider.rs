@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use wasmtime::component::{HasSelf, ResourceAny};
 
-use crate::bindings::common::Problem;
+use crate::bindings::common::{ConfigProblem, Problem};
 use crate::bindings::provider::{Provider, ProviderPre};
 use crate::body::Body;
 use crate::engine::Runtime;
@@ -69,6 +69,21 @@ impl ProviderPlugin {
             Ok(()) => Ok(description),
             Err(problem) => Err(failed(problem.message)),
         }
+    }
+
+    /// What a fresh instance says of a configuration that its schema has accepted: nothing when it is good, else what
+    /// is wrong, each with a pointer to the key.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub async fn check_config(&self, config: &[u8]) -> Result<Vec<ConfigProblem>, PluginError> {
+        let context = CallContext { config: config.into(), ..CallContext::default() };
+        let mut instance = self.open(context).await?;
+        let (session, bindings) = (&mut instance.session, &instance.bindings);
+        let config = config.to_vec();
+        let checked =
+            guarded!(session, "check-config", bindings.call_check_config(&mut session.store, &config))?;
+        Ok(checked.err().unwrap_or_default())
     }
 
     /// What it says of itself.

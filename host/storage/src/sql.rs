@@ -26,6 +26,7 @@ pub mod environments;
 mod error;
 pub mod migrate;
 pub mod organizations;
+pub mod plugins;
 pub mod projects;
 pub mod revisions;
 

@@ -40,7 +40,7 @@ impl Ask {
         let Some(chain) = call.known.0.guards.clone().filter(|chain| chain.rules_on_answers()) else {
             return Attempts::run(gateway, call).await;
         };
-        let Stage { incoming, meter, told, known: (mut request, candidates) } = call;
+        let Stage { incoming, meter, told, plugins, known: (mut request, candidates) } = call;
         // A compressed answer can't be shown to anybody.
         let mut headers = incoming.headers.clone();
         headers.remove(ACCEPT_ENCODING);
@@ -50,7 +50,8 @@ impl Ask {
         loop {
             let incoming = Incoming { headers: &headers, ..incoming.clone() };
             let known = (request.clone(), candidates.clone());
-            let again = Stage { incoming, meter: &mut *meter, told: &mut *told, known };
+            let again =
+                Stage { incoming, meter: &mut *meter, told: &mut *told, plugins: plugins.clone(), known };
             let served = Attempts::run(gateway, again).await;
             meter.note(|observation| add(&mut observation.usage, &before));
             let (headers, body) = match served? {
@@ -120,11 +121,11 @@ fn add(usage: &mut Option<Usage>, before: &Usage) {
 impl Chain {
     /// There is an answer that can't be shown: those that enforce and fail closed refuse the call.
     fn unreadable(&self, gateway: &Gateway, meter: &mut Meter, what: &str) -> Result<(), Refusal> {
-        for link in self.links.iter().filter(|link| link.guardrail.on_response) {
+        for link in self.links.iter().filter(|link| link.on_response()) {
             let random = &*gateway.parts.random;
-            let mut note = Note::begin(meter, &link.guardrail, "response", random);
-            let refusal = note.fails(meter, &link.guardrail, &Failed::unreadable(what));
-            note.end(meter, &link.guardrail, std::time::Duration::ZERO, "on-response", random);
+            let mut note = Note::begin(meter, link, "response", random);
+            let refusal = note.fails(meter, link, &Failed::unreadable(what));
+            note.end(meter, link, std::time::Duration::ZERO, "on-response", random);
             refusal.map_or(Ok(()), Err)?;
         }
         Ok(())
@@ -150,7 +151,7 @@ impl Chain {
             }
         };
         let facts = self.facts(request, retries);
-        for link in self.links.iter_mut().filter(|link| link.guardrail.on_response) {
+        for link in self.links.iter_mut().filter(|link| link.on_response()) {
             match link.ask(gateway, meter, "response", &facts, &request.body, &found).await? {
                 Outcome::Pass(changed) => {
                     let mut changes = Vec::new();

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use brokle_plugins::{Active, View};
 use brokle_runtime::guarding::{self, Text, Verdict};
-use brokle_runtime::{Body, CallContext, GuardrailInstance};
+use brokle_runtime::{Body, CallContext, GuardrailInstance, GuardrailPlugin};
 use bytes::Bytes;
 
 use super::Guardrail;
@@ -27,6 +28,8 @@ pub(crate) struct Chain {
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     pub(crate) guardrail: Arc<Guardrail>,
+    /// What served when the call began; none if nothing did.
+    active: Option<Active<GuardrailPlugin>>,
     pub(crate) state: Vec<u8>,
 }
 
@@ -40,14 +43,18 @@ pub(crate) enum Outcome {
 }
 
 impl Chain {
-    pub(crate) fn new(guardrails: impl Iterator<Item = Arc<Guardrail>>) -> Self {
-        let links = guardrails.map(|guardrail| Link { guardrail, state: Vec::new() }).collect();
-        Self { links, request_id: String::new() }
+    pub(crate) fn new(guardrails: impl Iterator<Item = Arc<Guardrail>>, view: &View) -> Self {
+        let link = |guardrail: Arc<Guardrail>| Link {
+            active: view.guardrail(&guardrail.plugin).cloned(),
+            guardrail,
+            state: Vec::new(),
+        };
+        Self { links: guardrails.map(link).collect(), request_id: String::new() }
     }
 
     /// Whether any of them rules on answers.
     pub(crate) fn rules_on_answers(&self) -> bool {
-        self.links.iter().any(|link| link.guardrail.on_response)
+        self.links.iter().any(Link::on_response)
     }
 
     /// The call, as a guardrail is told.
@@ -65,10 +72,33 @@ impl Chain {
 }
 
 impl Link {
+    /// Whether it rules on requests: the operator wants it, and the component has rules. One that isn't there might.
+    pub(crate) fn on_request(&self) -> bool {
+        let has_rules = self.active.as_ref().is_none_or(|active| active.plugin.rules_on("request"));
+        self.guardrail.on_request && has_rules
+    }
+
+    /// Whether it rules on answers.
+    pub(crate) fn on_response(&self) -> bool {
+        let has_rules = self.active.as_ref().is_none_or(|active| active.plugin.rules_on("response"));
+        self.guardrail.on_response && has_rules
+    }
+
+    /// The component's id and version; its configured name when it isn't there.
+    pub(crate) fn label(&self) -> &str {
+        self.active.as_ref().map_or(&self.guardrail.plugin, |active| active.plugin.label())
+    }
+
     /// A fresh instance.
     pub(crate) async fn open(&self) -> Result<GuardrailInstance, Failed> {
-        let context = CallContext { config: self.guardrail.config.clone() };
-        Ok(self.guardrail.plugin.open(context).await?)
+        let Some(active) = &self.active else {
+            return Err(Failed::missing(&self.guardrail.plugin));
+        };
+        let context = match &self.guardrail.config {
+            Some(config) => CallContext { config: config.clone(), ..active.context.clone() },
+            None => active.context.clone(),
+        };
+        Ok(active.plugin.open(context).await?)
     }
 
     /// Asks about a request, or about a whole answer. What comes back counts: in shadow mode and after a failure that
@@ -85,22 +115,21 @@ impl Link {
         document: &Bytes,
         texts: &[Text],
     ) -> Result<Outcome, Refusal> {
-        let guardrail = Arc::clone(&self.guardrail);
         let random = &*gateway.parts.random;
-        let mut note = Note::begin(meter, &guardrail, stage, random);
+        let mut note = Note::begin(meter, self, stage, random);
         let mut spent = std::time::Duration::ZERO;
         let asked = self.ruling(stage, facts, document, texts, &mut spent).await;
         let result = match asked.and_then(|ruling| self.outcome(stage, ruling, texts, &mut note)) {
             Ok(outcome) => outcome,
-            Err(failed) => match note.fails(meter, &guardrail, &failed) {
+            Err(failed) => match note.fails(meter, self, &failed) {
                 Some(refusal) => Err(refusal),
                 None => Ok(Outcome::Pass(Vec::new())),
             },
         };
         let export = if stage == "request" { "on-request" } else { "on-response" };
-        note.end(meter, &guardrail, spent, export, random);
+        note.end(meter, self, spent, export, random);
         match result {
-            _ if !guardrail.enforces() => Ok(Outcome::Pass(Vec::new())),
+            _ if !self.guardrail.enforces() => Ok(Outcome::Pass(Vec::new())),
             result => result,
         }
     }
@@ -151,7 +180,7 @@ impl Link {
                 note.changes(edits.len());
                 Ok(Outcome::Pass(changed))
             }
-            Verdict::Block(refusal) => Err(note.blocks(&self.guardrail, &refusal)),
+            Verdict::Block(refusal) => Err(note.blocks(self, &refusal)),
             Verdict::Retry(instruction) if stage == "response" => {
                 note.retries();
                 Ok(Outcome::Retry(instruction))

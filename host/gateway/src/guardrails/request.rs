@@ -19,10 +19,14 @@ type Call<'a> = Stage<'a, (Arc<Principal>, Request)>;
 
 impl GuardRequest {
     pub(crate) async fn run<'a>(gateway: &Gateway, mut call: Call<'a>) -> Result<Call<'a>, Refusal> {
-        let Some(mut chain) = gateway.parts.guardrails.of(&call.known.0) else { return Ok(call) };
+        let Some(mut chain) =
+            gateway.parts.guardrails.of(&call.known.0, call.plugins.of(call.known.0.tenant))
+        else {
+            return Ok(call);
+        };
         let request = &mut call.known.1;
         chain.request_id = call.incoming.request_id.to_string();
-        if chain.links.iter().any(|link| link.guardrail.on_request) {
+        if chain.links.iter().any(|link| link.on_request()) {
             // The end user's name is a text like others: it may be an address.
             let mut user = None;
             call.meter.withhold_input();
@@ -33,7 +37,7 @@ impl GuardRequest {
                 Refusal { code: "invalid_json".into(), ..Refusal::invalid("", message) }
             })?;
             let facts = chain.facts(request, 0);
-            for link in chain.links.iter_mut().filter(|link| link.guardrail.on_request) {
+            for link in chain.links.iter_mut().filter(|link| link.on_request()) {
                 let asked = link.ask(gateway, call.meter, "request", &facts, &request.body, &found);
                 let Outcome::Pass(changed) = asked.await? else { continue };
                 let mut changes = Vec::new();

@@ -11,7 +11,7 @@ use brokle_runtime::{Fault as PluginFault, PluginError};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::Guardrail;
+use super::call::Link;
 use crate::account::Meter;
 use crate::refusal::{Fault, Refusal};
 
@@ -36,6 +36,12 @@ impl Failed {
     /// It ruled nonsense.
     pub(crate) fn ruling(detail: impl Into<String>) -> Self {
         Self { class: "bad_ruling".into(), detail: detail.into(), busy: false, trapped: false }
+    }
+
+    /// Its component doesn't serve.
+    pub(crate) fn missing(plugin: &str) -> Self {
+        let detail = format!("no component '{plugin}' serves here");
+        Self { class: "missing".into(), detail, busy: false, trapped: false }
     }
 
     /// There is something that can't be shown to it.
@@ -138,13 +144,8 @@ pub(crate) struct Note {
 
 impl Note {
     /// The guardrail is asked.
-    pub(crate) fn begin(
-        meter: &Meter,
-        guardrail: &Guardrail,
-        stage: &'static str,
-        random: &dyn Random,
-    ) -> Self {
-        let step = meter.step(Kind::Guardrail, guardrail.name.to_string().into(), random);
+    pub(crate) fn begin(meter: &Meter, link: &Link, stage: &'static str, random: &dyn Random) -> Self {
+        let step = meter.step(Kind::Guardrail, link.guardrail.name.to_string().into(), random);
         Self { step, stage, verdict: "allow", category: None, edits: 0, annotations: Vec::new() }
     }
 
@@ -162,7 +163,7 @@ impl Note {
     }
 
     /// It blocks. What the caller is told, if that counts.
-    pub(crate) fn blocks(&mut self, guardrail: &Guardrail, refusal: &guarding::Refusal) -> Refusal {
+    pub(crate) fn blocks(&mut self, link: &Link, refusal: &guarding::Refusal) -> Refusal {
         self.verdict = "block";
         let category: String = refusal.category.chars().take(64).collect();
         let reason: String = refusal.reason.chars().take(REASON).collect();
@@ -170,7 +171,7 @@ impl Note {
         let told = Refusal::client(400, "content_policy_violation", reason);
         let body = serde_json::json!({"error": {
             "message": told.message, "type": told.kind(), "param": null, "code": told.code,
-            "category": category, "guardrail": &*guardrail.name,
+            "category": category, "guardrail": &*link.guardrail.name,
         }});
         Refusal { body: Some(body.to_string().into()), ..told }
     }
@@ -193,29 +194,29 @@ impl Note {
     }
 
     /// It failed: what that means for the call.
-    pub(crate) fn fails(&mut self, meter: &Meter, guardrail: &Guardrail, failed: &Failed) -> Option<Refusal> {
+    pub(crate) fn fails(&mut self, meter: &Meter, link: &Link, failed: &Failed) -> Option<Refusal> {
         self.verdict = "failed";
         self.step.status = Status::Error;
         self.step.error_class = Some(failed.class.clone());
         self.step.error_message = Some(failed.detail.chars().take(REASON).collect::<String>().into());
         if failed.trapped {
-            meter.trap(guardrail.plugin.label());
+            meter.trap(link.label());
         }
-        tracing::warn!(guardrail = %guardrail.name, plugin = %guardrail.plugin.label(), class = %failed.class, "guardrail failed: {}", failed.detail);
-        let counts = guardrail.enforces() && guardrail.on_failure == super::OnFailure::Closed;
-        counts.then(|| failed.refusal(&guardrail.name))
+        tracing::warn!(guardrail = %link.guardrail.name, plugin = link.label(), class = %failed.class, "guardrail failed: {}", failed.detail);
+        let counts = link.guardrail.enforces() && link.guardrail.on_failure == super::OnFailure::Closed;
+        counts.then(|| failed.refusal(&link.guardrail.name))
     }
 
     /// It is done; its plugin took this long.
     pub(crate) fn end(
         mut self,
         meter: &mut Meter,
-        guardrail: &Guardrail,
+        link: &Link,
         spent: Duration,
         export: &'static str,
         random: &dyn Random,
     ) {
-        let mode = if guardrail.enforces() { "enforce" } else { "shadow" };
+        let mode = if link.guardrail.enforces() { "enforce" } else { "shadow" };
         let attributes = &mut self.step.attributes;
         let mut put = |name: &str, value: Value| attributes.insert(format!("brokle.guardrail.{name}"), value);
         for annotation in self.annotations {
@@ -234,7 +235,7 @@ impl Note {
         }
         let span = self.step.span_id;
         meter.end_step(self.step, None);
-        meter.plugin(guardrail.plugin.label(), export, Some(span), spent, random);
+        meter.plugin(link.label(), export, Some(span), spent, random);
     }
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use brokle_core::ids::{ApiKeyId, OrganizationId, ProjectId};
 use brokle_identity::Principal;
-use brokle_runtime::{ConfigProblem, GuardrailPlugin, schema};
+use brokle_plugins::{Active, View, configuration};
+use brokle_runtime::GuardrailPlugin;
+use serde_json::Value;
 
 use super::{Guardrail, HOLD_BACK, Mode, OnFailure};
 
@@ -37,14 +39,16 @@ impl Scope {
 pub struct NewGuardrail {
     /// What traces and errors call it; unique.
     pub name: String,
+    /// The component's short name or id.
+    pub plugin: String,
     /// Whether its rulings count.
     pub mode: Mode,
     /// What becomes of a call when it fails.
     pub on_failure: OnFailure,
     /// `request`, `response`; none: all that the plugin has rules for.
     pub stages: Vec<String>,
-    /// The plugin's configuration, a JSON object.
-    pub config: serde_json::Value,
+    /// The component's configuration, a JSON object; none: what it is configured with in the caller's scope.
+    pub config: Option<Value>,
     /// Whose calls.
     pub scope: Scope,
     /// The most that is held back of each text of a stream, in bytes; none: [`HOLD_BACK`].
@@ -72,7 +76,14 @@ impl Guardrail {
     ///
     /// # Errors
     /// Each thing that is wrong, with its place.
-    pub async fn new(plugin: Arc<GuardrailPlugin>, new: NewGuardrail) -> Result<Self, ConfigFault> {
+    pub async fn new(view: &View, new: NewGuardrail) -> Result<Self, ConfigFault> {
+        let Some(active) = view.guardrail(&new.plugin) else {
+            let mut known: Vec<&str> = view.guardrails().map(|a| a.plugin.manifest().name.as_str()).collect();
+            known.sort_unstable();
+            let message = format!("there is no guardrail '{}'; there are {}", new.plugin, known.join(", "));
+            return Err(ConfigFault::at("/plugin", message));
+        };
+        let plugin = &active.plugin;
         let hold_back = new.hold_back.unwrap_or(HOLD_BACK);
         if hold_back > MAX_HOLD_BACK {
             return Err(ConfigFault::at("/hold_back_bytes", format!("{MAX_HOLD_BACK} is the most")));
@@ -86,42 +97,41 @@ impl Guardrail {
                 return Err(ConfigFault::at(&pointer, format!("{} has no rules for it", plugin.label())));
             }
         }
-        let problems = match (&plugin.manifest().config, new.config.as_object()) {
-            (_, None) => {
-                vec![ConfigProblem { pointer: String::new(), message: "an object is expected".into() }]
-            }
-            (Some(schema), Some(_)) => schema::check(schema, &new.config),
-            (None, Some(members)) if members.is_empty() => Vec::new(),
-            (None, Some(_)) => {
-                let message = format!("{} takes no configuration", plugin.label());
-                vec![ConfigProblem { pointer: String::new(), message }]
-            }
+        let own = match &new.config {
+            Some(config) => Some(configured(active, config).await?),
+            None => None,
         };
-        let config: Arc<[u8]> = new.config.to_string().into_bytes().into();
-        let problems = match problems.is_empty() {
-            true => match plugin.check_config(&config).await {
-                Ok(problems) => problems,
-                Err(error) => return Err(ConfigFault::at("/plugin", error.to_string())),
-            },
-            false => problems,
-        };
-        if !problems.is_empty() {
-            let place = |problem: ConfigProblem| (format!("/config{}", problem.pointer), problem.message);
-            return Err(ConfigFault { problems: problems.into_iter().map(place).collect() });
-        }
-        let on = |stage: &str| {
-            plugin.rules_on(stage) && (new.stages.is_empty() || new.stages.iter().any(|named| named == stage))
-        };
+        let on = |stage: &str| new.stages.is_empty() || new.stages.iter().any(|named| named == stage);
         Ok(Self {
             name: new.name.into(),
             on_request: on("request"),
             on_response: on("response"),
-            config,
+            plugin: new.plugin,
+            config: own,
             mode: new.mode,
             on_failure: new.on_failure,
             scope: new.scope,
             hold_back,
-            plugin,
         })
+    }
+}
+
+/// A configuration that schema and component accept, as the component is told it.
+async fn configured(active: &Active<GuardrailPlugin>, config: &Value) -> Result<Arc<[u8]>, ConfigFault> {
+    let plugin = &active.plugin;
+    let place = |pointer: &str, message: String| (format!("/config{pointer}"), message);
+    let problems = configuration::check(plugin.manifest().config.as_ref(), config);
+    if !problems.is_empty() {
+        let problems = problems.into_iter().map(|one| place(&one.pointer, one.message)).collect();
+        return Err(ConfigFault { problems });
+    }
+    let config: Arc<[u8]> = config.to_string().into_bytes().into();
+    match plugin.check_config(&config).await {
+        Ok(problems) if problems.is_empty() => Ok(config),
+        Ok(problems) => {
+            let problems = problems.into_iter().map(|one| place(&one.pointer, one.message)).collect();
+            Err(ConfigFault { problems })
+        }
+        Err(error) => Err(ConfigFault::at("/plugin", error.to_string())),
     }
 }

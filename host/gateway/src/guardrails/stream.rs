@@ -96,13 +96,13 @@ impl StreamGuard {
     ) -> Result<Self, Refusal> {
         let random = Arc::clone(&gateway.parts.random);
         let mut links = Vec::new();
-        for link in chain.links.iter().filter(|link| link.guardrail.on_response) {
-            let mut note = Note::begin(meter, &link.guardrail, "response", &*random);
+        for link in chain.links.iter().filter(|link| link.on_response()) {
+            let mut note = Note::begin(meter, link, "response", &*random);
             let instance = match link.open().await {
                 Ok(instance) => Some(instance),
                 Err(failed) => {
-                    if let Some(refusal) = note.fails(meter, &link.guardrail, &failed) {
-                        note.end(meter, &link.guardrail, Duration::ZERO, "on-chunk", &*random);
+                    if let Some(refusal) = note.fails(meter, link, &failed) {
+                        note.end(meter, link, Duration::ZERO, "on-chunk", &*random);
                         return Err(refusal);
                     }
                     None
@@ -172,7 +172,7 @@ impl StreamGuard {
     fn note_end(&mut self, meter: &mut Meter) {
         for link in &mut self.links {
             if let Some(note) = link.note.take() {
-                note.end(meter, &link.link.guardrail, link.spent, "on-chunk", &*self.random);
+                note.end(meter, &link.link, link.spent, "on-chunk", &*self.random);
             }
         }
     }
@@ -276,8 +276,7 @@ impl StreamGuard {
                     continue;
                 }
                 Err(Stop::Fails(failed)) => {
-                    let refusal =
-                        link.note.as_mut().and_then(|note| note.fails(meter, &link.link.guardrail, &failed));
+                    let refusal = link.note.as_mut().and_then(|note| note.fails(meter, &link.link, &failed));
                     if let Some(refusal) = refusal {
                         return Err(refusal);
                     }
@@ -428,7 +427,7 @@ impl StreamLink {
                     edits = wanted;
                 }
                 Verdict::Block(refusal) => {
-                    return Err(Stop::Blocks(Box::new(note.blocks(&self.link.guardrail, &refusal))));
+                    return Err(Stop::Blocks(Box::new(note.blocks(&self.link, &refusal))));
                 }
                 Verdict::Retry(_) => return Err(Failed::ruling("a stream can't be asked for again").into()),
             }

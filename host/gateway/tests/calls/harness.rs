@@ -10,13 +10,14 @@ use brokle_core::ids::RequestId;
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::{Capture, Tenant};
 use brokle_gateway::account::Books;
-use brokle_gateway::connections::{Connection, Directory, NewConnection};
+use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::{AnswerBody, Gateway, Operation, Parts, Timeouts};
 use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::keys::NewKey;
 use brokle_identity::{KeyService, Secret};
-use brokle_runtime::{PolicyPlugin, ProviderPlugin, Runtime, RuntimeConfig};
+use brokle_plugins::{Active, Snapshot, Snapshots, View};
+use brokle_runtime::{CallContext, PolicyPlugin, ProviderPlugin, Runtime, RuntimeConfig};
 use brokle_storage::observations::{AnalyticsStore, SqliteObservations};
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
@@ -30,6 +31,7 @@ use serde_json::Value;
 /// A whole gateway.
 pub struct World {
     pub gateway: Arc<Gateway>,
+    pub plugins: Arc<Snapshots>,
     pub keys: Arc<KeyService>,
     pub tenant: Tenant,
     pub key: String,
@@ -89,7 +91,9 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
     let keys = Arc::new(KeyService::new(database.clone(), clock.clone(), random.clone()));
 
     let runtime = Runtime::start(RuntimeConfig::default(), folder.path(), [1; 32]).unwrap();
-    let policy = PolicyPlugin::load(&runtime, &component("policy_priority")).await.unwrap();
+    let mut view = View::new();
+    let policy = Arc::new(PolicyPlugin::load(&runtime, &component("policy_priority")).await.unwrap());
+    view.add_policy(Active { plugin: policy, context: CallContext::default() });
     let egress = Egress::new(false, Duration::from_secs(2));
     let mut fixed = Vec::new();
     for to in connections {
@@ -103,13 +107,16 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
             models: to.models,
             ..NewConnection::default()
         };
-        fixed.push(Connection::new(plugin, new, &egress, !distrust).unwrap());
+        let provider = plugin.manifest().name.clone();
+        view.add_provider(Active { plugin, context: CallContext::default() });
+        fixed.push(Template { provider, new, trusted: !distrust });
     }
     let store: Arc<dyn AnalyticsStore> =
         Arc::new(SqliteObservations::open(folder.path().join("telemetry")).unwrap());
     let options = Options::new(folder.path().join("telemetry"));
     let recorder = Arc::new(Recorder::start(&options, store.clone(), clock.clone()).unwrap());
     let metrics = Arc::new(Metrics::new());
+    let plugins = Arc::new(Snapshots::new(Snapshot::new(view)));
     let gateway = Gateway::new(Parts {
         clock,
         random,
@@ -119,13 +126,14 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
             metrics: metrics.clone(),
             catalogue: Arc::new(Catalogue::builtin().unwrap()),
         },
-        connections: Directory::new(fixed, Vec::new(), None, egress.clone()),
-        policy,
+        connections: Directory::new(fixed, None, egress.clone()),
+        plugins: plugins.clone(),
+        policy: "priority".into(),
         guardrails: Default::default(),
         egress,
         timeouts,
     });
-    World { gateway, keys, tenant, key, recorder, store, metrics, runtime, _folder: folder }
+    World { gateway, plugins, keys, tenant, key, recorder, store, metrics, runtime, _folder: folder }
 }
 
 fn chrono_now() -> chrono::DateTime<chrono::Utc> {
