@@ -236,12 +236,13 @@ async fn the_scope_says_whose_calls() {
     let scoped =
         NewGuardrail { scope: Scope { keys: vec![key], ..Scope::default() }, ..guardrail("regex", config) };
     guard(&world, vec![scoped]).await;
+    let headers = http::HeaderMap::new();
     let mut statuses = Vec::new();
     for key in [&world.key, &other] {
         let call = world.gateway.serve(
             Operation::ChatCompletions,
             Some(key),
-            &http::HeaderMap::new(),
+            &headers,
             chat("zephyr", "").into(),
             crate::harness::request_id(),
         );
