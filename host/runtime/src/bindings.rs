@@ -49,4 +49,22 @@ pub mod guardrail {
     });
 }
 
+/// What a manifest asks for, linked interface by interface. Only what waits is asynchronous.
+pub mod capabilities {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types", "../../wit/host"],
+        world: "brokle:host/capabilities",
+        imports: {
+            "brokle:host/http": async | trappable,
+            "brokle:host/kv": async | trappable,
+            default: trappable,
+        },
+        with: {
+            "brokle:host/secrets.secret": crate::capabilities::secrets::Handle,
+            "brokle:host/telemetry.span": crate::capabilities::telemetry::OpenSpan,
+        },
+        additional_derives: [PartialEq],
+    });
+}
+
 pub use provider::brokle::types::common;

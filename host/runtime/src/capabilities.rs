@@ -22,13 +22,24 @@
 //! | `telemetry.max_series` | 200 a plugin | 2,000 |
 //! | `telemetry.max_spans` | 32 an instance | 256 |
 
+pub mod clock;
+mod crypto;
 pub mod host_pattern;
+pub mod http;
+pub mod kv;
+mod prepare;
+mod random;
+mod redact;
+pub mod secrets;
+pub mod telemetry;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use host_pattern::HostPattern;
+pub use prepare::{CallCapabilities, Denials, PluginCapabilities, Services};
+pub(crate) use prepare::{Instance, link};
 
 use crate::manifest::Kind;
 
@@ -232,6 +243,16 @@ impl Capabilities {
         asked.into_iter().filter_map(|(name, asked)| asked.then_some(name)).collect()
     }
 
+    /// The interfaces that a component which asks for this may import: those asked for, and `secrets` beside `crypto`,
+    /// whose keys are handles of it.
+    pub(crate) fn imports(&self) -> Vec<&'static str> {
+        let mut imports = self.interfaces();
+        if self.crypto.is_some() && self.secrets.is_empty() {
+            imports.push("secrets");
+        }
+        imports
+    }
+
     /// Checks what the types can't say: names, ceilings, and what the role may have.
     ///
     /// # Errors
@@ -304,6 +325,11 @@ fn check_telemetry(telemetry: &TelemetryRequest) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A guest's text with its plugin's secrets, and what looks like a credential, masked.
+pub(crate) fn masked(text: &str, plugin: Option<&PluginCapabilities>) -> String {
+    plugin.map_or_else(|| redact::text(text, &[]), |plugin| plugin.redact(text))
 }
 
 /// Names that plugins give to things: lower case, so that they fit metrics, logs and JSON pointers as they are.

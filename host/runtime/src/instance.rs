@@ -10,6 +10,7 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 use crate::bindings::common;
 use crate::bindings::provider::brokle::{host, provider::exchange};
 use crate::body::Body;
+use crate::capabilities::{self, CallCapabilities, Instance, PluginCapabilities};
 use crate::engine::Runtime;
 use crate::error::{Fault, PluginError};
 use crate::limits::{Growth, Limits};
@@ -22,6 +23,8 @@ pub struct CallContext {
     pub config: Arc<[u8]>,
     /// Who hears what each export came to.
     pub observer: Option<Arc<dyn Observer>>,
+    /// What it was granted, and for whom it is called; none, as for providers: nothing.
+    pub capabilities: Option<CallCapabilities>,
 }
 
 /// What a plugin cost in one request.
@@ -37,6 +40,7 @@ pub struct Spent {
 pub(crate) struct State {
     pub(crate) growth: Growth,
     pub(crate) log: LogSink,
+    pub(crate) capabilities: Option<Box<Instance>>,
     config: Arc<[u8]>,
     pub(crate) body: Option<Body>,
     ticks_left: u32,
@@ -65,6 +69,7 @@ impl Session {
         limits: Limits,
         context: CallContext,
     ) -> Result<Self, PluginError> {
+        let limits = context.capabilities.as_ref().map_or(limits, |granted| granted.plugin.limits(limits));
         let slot = runtime.slots.clone().try_acquire_owned().map_err(|_| PluginError {
             plugin: label.clone(),
             export: "instantiate",
@@ -72,7 +77,13 @@ impl Session {
         })?;
         let state = State {
             growth: Growth::new(&limits),
-            log: LogSink { label: label.clone(), lines: limits.log_lines, bytes: limits.log_bytes },
+            log: LogSink {
+                label: label.clone(),
+                lines: limits.log_lines,
+                bytes: limits.log_bytes,
+                plugin: context.capabilities.as_ref().map(|granted| granted.plugin.clone()),
+            },
+            capabilities: context.capabilities.map(Into::into),
             config: context.config,
             body: None,
             ticks_left: 0,
@@ -191,11 +202,14 @@ pub(crate) struct LogSink {
     label: Arc<str>,
     lines: u32,
     bytes: usize,
+    /// Whose secrets are masked, and whose rate is kept.
+    plugin: Option<Arc<PluginCapabilities>>,
 }
 
 impl LogSink {
     fn admit(&mut self, bytes: usize) -> bool {
-        if self.lines == 0 || self.bytes < bytes {
+        let fast = self.plugin.as_ref().is_some_and(|plugin| !plugin.admit_line());
+        if self.lines == 0 || self.bytes < bytes || fast {
             return false;
         }
         self.lines -= 1;
@@ -203,11 +217,16 @@ impl LogSink {
         true
     }
 
+    /// A guest's text as it may be logged: credentials masked, control characters escaped.
+    fn clean(&self, text: &str) -> String {
+        capabilities::masked(text, self.plugin.as_deref()).escape_debug().to_string()
+    }
+
     /// A line on standard output or error: a panic's message, most often.
     pub(crate) fn output(&mut self, text: &str) {
         let text = text.trim_end();
         if !text.is_empty() && self.admit(text.len()) {
-            tracing::warn!(plugin = %self.label, "plugin output: {}", text.escape_debug());
+            tracing::warn!(plugin = %self.label, "plugin output: {}", self.clean(text));
         }
     }
 
@@ -217,9 +236,9 @@ impl LogSink {
         if !self.admit(size) {
             return;
         }
-        let mut text = message.escape_debug().to_string();
+        let mut text = self.clean(message);
         for field in fields {
-            text.push_str(&format!(" {}={}", field.name.escape_debug(), field.value.escape_debug()));
+            text.push_str(&format!(" {}={}", self.clean(&field.name), self.clean(&field.value)));
         }
         let plugin = &self.label;
         match level {

@@ -27,6 +27,7 @@ mod error;
 pub mod migrate;
 pub mod organizations;
 pub mod plugins;
+pub mod plugin_kv;
 pub mod projects;
 pub mod revisions;
 

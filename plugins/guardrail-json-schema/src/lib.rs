@@ -16,6 +16,24 @@ use jsonschema::{PatternOptions, Validator};
 use serde::Deserialize;
 use serde_json::Value;
 
+/// The validator's hash tables want a seed. An instance lives for one answer, so the standard library's will do.
+#[cfg(target_arch = "wasm32")]
+#[expect(unsafe_code, reason = "getrandom's name for a source of one's own, called with a buffer of this length")]
+#[unsafe(no_mangle)]
+unsafe extern "Rust" fn __getrandom_v03_custom(to: *mut u8, length: usize) -> Result<(), getrandom::Error> {
+    use std::hash::{BuildHasher, RandomState};
+    // SAFETY: the caller gives a buffer of this length to be written.
+    let buffer = unsafe {
+        std::ptr::write_bytes(to, 0, length);
+        std::slice::from_raw_parts_mut(to, length)
+    };
+    let source = RandomState::new();
+    for (index, byte) in buffer.iter_mut().enumerate() {
+        *byte = source.hash_one(index).to_le_bytes()[0];
+    }
+    Ok(())
+}
+
 /// What the model is told of at most.
 const MOST: usize = 8;
 /// What a stream's answer may have at most: 4 MiB.

@@ -45,4 +45,12 @@ pub mod guardrail {
     });
 }
 
+pub mod capabilities {
+    wit_bindgen::generate!({
+        path: ["../../wit/types", "../../wit/host"],
+        world: "brokle:host/capabilities",
+        generate_all,
+    });
+}
+
 pub use provider::brokle::types::common;

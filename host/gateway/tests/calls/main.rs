@@ -16,4 +16,5 @@ mod failures;
 mod guardrails;
 mod harness;
 mod passing;
+mod plugin_egress;
 mod plugins;

@@ -21,8 +21,8 @@ fn manifest() -> Capabilities {
     .unwrap()
 }
 
-fn grant(value: serde_json::Value) -> Grants {
-    Grants::from_value(&value).unwrap()
+fn grant(value: &serde_json::Value) -> Grants {
+    Grants::from_value(value).unwrap()
 }
 
 fn pointers(problems: &[GrantProblem]) -> Vec<&str> {
@@ -41,7 +41,7 @@ fn nothing_granted_is_nothing_given() {
 
 #[test]
 fn the_effective_grant_is_the_smaller_of_both() {
-    let grants = grant(json!({
+    let grants = grant(&json!({
         "kv": { "max_keys": 1000, "max_value_bytes": 10 },
         "http": { "upstreams": { "checker": { "hosts": ["a.example.com:8443", "b.example.com"], "timeout_ms": 5 } } },
         "secrets": { "token": "env:TOKEN" },
@@ -50,7 +50,7 @@ fn the_effective_grant_is_the_smaller_of_both() {
     // A port of its own is another origin.
     let problems = effective(&manifest(), &grants).unwrap_err();
     assert_eq!(pointers(&problems), ["/http/upstreams/checker/hosts"]);
-    let grants = grant(json!({
+    let grants = grant(&json!({
         "kv": { "max_keys": 1000, "max_value_bytes": 10 },
         "http": { "upstreams": { "checker": { "hosts": ["b.example.com"], "timeout_ms": 5 } }, "max_in_flight": 2 },
         "secrets": { "token": "env:TOKEN" },
@@ -73,7 +73,7 @@ fn the_effective_grant_is_the_smaller_of_both() {
 
 #[test]
 fn a_grant_that_does_nothing_is_an_error_with_its_place() {
-    let unused = grant(json!({
+    let unused = grant(&json!({
         "random": {},
         "secrets": { "other": "env:OTHER" },
         "http": { "upstreams": {
@@ -98,7 +98,7 @@ fn a_grant_that_does_nothing_is_an_error_with_its_place() {
 
 #[test]
 fn hosts_that_are_left_open_must_be_named() {
-    let grants = grant(json!({ "http": { "upstreams": { "checker": {}, "list": {} } } }));
+    let grants = grant(&json!({ "http": { "upstreams": { "checker": {}, "list": {} } } }));
     let problems = effective(&manifest(), &grants).unwrap_err();
     assert_eq!(pointers(&problems), ["/http/upstreams/checker/hosts"]);
     assert!(problems[0].message.contains("*.example.com"), "{}", problems[0]);
@@ -147,7 +147,7 @@ fn a_grant_is_written_as_it_is_read() {
         "random": {},
         "limits": { "cpu_ms": 500 },
     });
-    assert_eq!(serde_json::to_value(grant(value.clone())).unwrap(), value);
+    assert_eq!(serde_json::to_value(grant(&value)).unwrap(), value);
 }
 
 #[test]

@@ -16,6 +16,8 @@ mod migrate;
 #[cfg(test)]
 mod observations;
 #[cfg(test)]
+mod plugin_kv;
+#[cfg(test)]
 mod row_level_security;
 #[cfg(test)]
 mod tenants;
