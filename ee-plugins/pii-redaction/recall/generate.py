@@ -34,12 +34,15 @@ def main(out):
     fake = PresidioSentenceFaker("en_US", lower_case_ratio=0.05, random_seed=SEED)
     for sample in fake.generate_new_fake_sentences(num_samples=COUNT):
         spans = [
-            {"type": NAMES[span.entity_type], "text": span.entity_value}
+            {
+                "type": NAMES[span.entity_type],
+                "start": len(sample.full_text[: span.start_position].encode()),
+                "end": len(sample.full_text[: span.end_position].encode()),
+            }
             for span in sample.spans
             if span.entity_type in NAMES
         ]
-        others = [span.entity_value for span in sample.spans if span.entity_type not in NAMES]
-        out.write(json.dumps({"text": sample.full_text, "spans": spans, "others": others}, ensure_ascii=False) + "\n")
+        out.write(json.dumps({"text": sample.full_text, "spans": spans}, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ const CONTEXT: usize = 48;
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
+#[expect(missing_docs, reason = "named as they are")]
 pub enum Entity {
     Email,
     Phone,
@@ -132,7 +133,8 @@ struct Best<'a> {
 
 impl Best<'_> {
     fn offer(&mut self, candidate: Option<Candidate>) {
-        let Some(candidate) = candidate.filter(|one| one.range.start >= self.from && self.wanted.takes(one)) else {
+        let Some(candidate) = candidate.filter(|one| one.range.start >= self.from && self.wanted.takes(one))
+        else {
             return;
         };
         let better = self.found.as_ref().is_none_or(|found| {
@@ -231,7 +233,11 @@ fn word(bytes: &[u8], at: usize) -> (usize, Traits) {
     if length >= 20 || rest.starts_with(b"-----BEGIN") || rest.starts_with(b"www.") {
         bits |= LONG;
     }
-    if dates::begins_like_month(rest) {
+    let bare = match rest {
+        [b'(' | b'"' | b'\'', rest @ ..] => rest,
+        rest => rest,
+    };
+    if dates::begins_like_month(bare) {
         bits |= MONTH;
     }
     (at + length, Traits(bits))
@@ -318,9 +324,11 @@ pub fn undecided(text: &str) -> usize {
     };
     let part = |word: &[u8]| {
         word.iter().any(u8::is_ascii_digit)
-            || dates::begins_like_month(word)
+            || dates::begins_like_month(word.trim_ascii_start().strip_prefix(b"(").unwrap_or(word))
             || word.eq_ignore_ascii_case(b"of")
-            || (word.len() <= 4 && word.iter().all(u8::is_ascii_alphabetic) && word.iter().all(u8::is_ascii_uppercase))
+            || (word.len() <= 4
+                && word.iter().all(u8::is_ascii_alphabetic)
+                && word.iter().all(u8::is_ascii_uppercase))
             || word.starts_with(b"-----")
             || word.ends_with(b"-----")
             || matches!(word, b"-" | b"(" | b"+")

@@ -6,7 +6,11 @@
 mod config;
 mod health;
 mod key;
+mod keys;
+mod license;
 mod migrate;
+mod plugin;
+mod trust;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -44,6 +48,15 @@ enum Command {
     /// Make, list and revoke API keys.
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Sign components, and see whether and why one would run.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
+    /// See and change whom this host believes.
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
+    /// See, check and install a license.
+    #[command(subcommand)]
+    License(license::LicenseCommand),
     /// Check a configuration, or describe what one may hold.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -71,6 +84,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Migrate(command) => migrate::run(&command),
         Command::Key(command) => key::run(command),
+        Command::Plugin(command) => plugin::run(command),
+        Command::Trust(command) => trust::run(&command),
+        Command::License(command) => license::run(&command),
         Command::Config(command) => config::run(&command),
         Command::Openapi => {
             output::json(&brokle_api::router::openapi()).map_err(Into::into).map(|()| ExitCode::SUCCESS)

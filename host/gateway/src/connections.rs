@@ -93,7 +93,7 @@ impl Connection {
         trusted: bool,
     ) -> Result<Self, String> {
         let fault = |what: String| format!("connection '{}': {what}", new.name);
-        let Active { plugin, context } = provider.clone();
+        let Active { plugin, context, .. } = provider.clone();
         let manifest = plugin.connection();
         if let Some(problem) = check_options(plugin.manifest().options.as_ref(), &new.options).first() {
             return Err(fault(format!("options{}: {}", problem.pointer, problem.message)));

@@ -7,7 +7,7 @@ use brokle_core::clock::Clock;
 use brokle_core::ids::RequestId;
 use brokle_core::random::Random;
 use brokle_core::tenancy::Tenant;
-use brokle_identity::KeyService;
+use brokle_identity::{AuthError, Principal};
 use brokle_plugins::Snapshots;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -52,8 +52,6 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Chance.
     pub random: Arc<dyn Random>,
-    /// Who calls.
-    pub keys: Arc<KeyService>,
     /// What accounts are written to.
     pub books: Books,
     /// Ways to providers.
@@ -82,8 +80,8 @@ pub struct Gateway {
 pub struct Incoming<'a> {
     /// What is asked for.
     pub operation: Operation,
-    /// The presented key.
-    pub key: Option<&'a str>,
+    /// Whose key it came with, or why that is nobody's.
+    pub caller: Result<Arc<Principal>, AuthError>,
     /// The caller's headers.
     pub headers: &'a HeaderMap,
     /// The whole body.
@@ -106,7 +104,7 @@ impl Gateway {
     pub async fn serve(
         self: &Arc<Self>,
         operation: Operation,
-        key: Option<&str>,
+        caller: Result<Arc<Principal>, AuthError>,
         headers: &HeaderMap,
         body: Bytes,
         request_id: RequestId,
@@ -115,11 +113,13 @@ impl Gateway {
         let mut told = Told::default();
         let now = self.parts.clock.now();
         let incoming =
-            Incoming { operation, key, headers, body, request_id, now, random: &*self.parts.random };
+            Incoming { operation, caller, headers, body, request_id, now, random: &*self.parts.random };
         // Loaded once: whatever is swapped meanwhile, this call ends on what it began with.
         let plugins = self.parts.plugins.load();
         let call = Stage { incoming, meter: &mut meter, told: &mut told, plugins, known: () };
-        let served = match tokio::time::timeout(self.parts.timeouts.total, pipeline::run(self, call)).await {
+        // In a box: it is some 20 KB, and each layer around it that is moved would move it too.
+        let run = Box::pin(pipeline::run(self, call));
+        let served = match tokio::time::timeout(self.parts.timeouts.total, run).await {
             Ok(served) => served,
             Err(_) => Err(crate::Refusal::upstream(
                 504,

@@ -116,7 +116,7 @@ impl Guardrails {
         let list = self.0.load();
         let holds = |guardrail: &&Arc<Guardrail>| guardrail.scope.holds(principal);
         let any = list.iter().any(|guardrail| holds(&guardrail));
-        any.then(|| Chain::new(list.iter().filter(holds).cloned(), view))
+        any.then(|| Chain::new(list.iter().filter(holds).cloned(), principal.tenant, view))
     }
 
     /// Whether a request of this caller's may be changed or refused, so that its text must not be stored yet.

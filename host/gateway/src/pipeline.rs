@@ -64,8 +64,7 @@ struct Identify;
 
 impl Identify {
     async fn run<'a>(gateway: &Gateway, call: Stage<'a, ()>) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
-        let key = call.incoming.key.ok_or_else(|| denied(AuthError::Missing))?;
-        let principal = gateway.parts.keys.authenticate(key).await.map_err(denied)?;
+        let principal = call.incoming.caller.clone().map_err(denied)?;
         if !principal.scopes.allows(brokle_identity::Scope::Gateway) {
             let message = "This API key may not call models: it lacks the scope 'gateway'.";
             return Err(Refusal::client(403, "insufficient_scope", message));
@@ -157,7 +156,8 @@ impl Route {
         let view = plugins.of(principal.tenant);
         let connections = gateway.parts.connections.of(principal.tenant, view).await;
         let candidates = routing::candidates(&connections, &gateway.parts.books.catalogue, &request.model)?;
-        let ordered = routing::order(gateway, view, call.meter, &request, candidates).await?;
+        let ordered =
+            routing::order(gateway, view, principal.tenant, call.meter, &request, candidates).await?;
         Ok(call.with((request, ordered)).1)
     }
 }

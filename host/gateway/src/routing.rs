@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use brokle_core::catalogue::Catalogue;
 use brokle_core::observation::Kind;
+use brokle_core::tenancy::Tenant;
 use brokle_plugins::View;
 use brokle_runtime::facts;
 
@@ -74,6 +75,7 @@ fn unknown(connections: &[Arc<Connection>], catalogue: &Catalogue, model: &str) 
 pub(crate) async fn order(
     gateway: &Gateway,
     view: &View,
+    tenant: Tenant,
     meter: &mut Meter,
     request: &Request,
     candidates: Vec<Candidate>,
@@ -100,7 +102,7 @@ pub(crate) async fn order(
     };
     let told: Vec<facts::Candidate> =
         candidates.iter().map(|candidate| describe(gateway, candidate)).collect();
-    let reason = match policy.decide(active.context.clone(), &asked, &told).await {
+    let reason = match policy.decide(active.context_for(tenant, None), &asked, &told).await {
         Ok((Ok(plan), spent)) => {
             meter.plugin(policy.label(), "decide", None, spent.time, &*gateway.parts.random);
             if plan.order.is_empty() {

@@ -32,6 +32,7 @@ use brokle_core::clock::Clock;
 use brokle_core::ids::PluginEventId;
 use brokle_core::random::Random;
 use brokle_runtime::Runtime;
+use brokle_runtime::capabilities::{PluginCapabilities, Services};
 use brokle_storage::sql::Database;
 use brokle_storage::sql::plugins::{Event, EventFilter, ScopeKey, ScopeSetting, Version};
 use chrono::{DateTime, Utc};
@@ -41,7 +42,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 pub use self::entry::{Entry, ScopeEntry, VersionEntry};
 pub use self::error::CatalogueError;
-pub use self::install::{Offer, Start};
+pub use self::install::{Offer, Start, Terms};
 use crate::files::Files;
 use crate::gate::Gate;
 use crate::health::{Budget, Tripped};
@@ -49,6 +50,7 @@ use crate::loaded::Loaded;
 use crate::lock::Lock;
 use crate::snapshot::Snapshots;
 use crate::sources::folder::Folder;
+use crate::sources::oci::Login;
 use crate::state::State;
 use crate::watch::Watch;
 
@@ -80,6 +82,8 @@ pub struct Settings {
     pub dev: bool,
     /// When a version has failed too often.
     pub budget: Budget,
+    /// Who we are to registries, by host (and port); to others nobody.
+    pub logins: BTreeMap<String, Login>,
 }
 
 /// What a catalogue is made with.
@@ -99,6 +103,8 @@ pub struct Parts {
     pub gate: Arc<dyn Gate>,
     /// Who counts.
     pub watch: Arc<dyn Watch>,
+    /// What stands behind capabilities; none: grants are checked, and give nothing.
+    pub services: Option<Services>,
 }
 
 /// How often a version was taken out, and until when it stays out.
@@ -121,6 +127,8 @@ struct Inner {
     scopes: Vec<ScopeSetting>,
     grants: HashMap<String, Value>,
     loaded: HashMap<String, Loaded>,
+    /// What loaded versions were granted.
+    capabilities: HashMap<String, Arc<PluginCapabilities>>,
     trips: HashMap<String, Trip>,
     troubles: HashMap<String, Trouble>,
     /// Bytes of the embedded set, by hash.
@@ -139,6 +147,7 @@ pub struct Catalogue {
     snapshots: Arc<Snapshots>,
     shown: ArcSwap<Vec<Entry>>,
     revision: AtomicI64,
+    last_event: parking_lot::Mutex<u128>,
     tell: UnboundedSender<Tripped>,
     told: Mutex<UnboundedReceiver<Tripped>>,
 }
@@ -158,6 +167,7 @@ impl Catalogue {
             scopes: Vec::new(),
             grants: HashMap::new(),
             loaded: HashMap::new(),
+            capabilities: HashMap::new(),
             trips: HashMap::new(),
             troubles: HashMap::new(),
             embedded: HashMap::new(),
@@ -172,6 +182,7 @@ impl Catalogue {
             snapshots: Arc::default(),
             shown: ArcSwap::default(),
             revision: AtomicI64::new(-1),
+            last_event: parking_lot::Mutex::new(0),
             tell,
             told: Mutex::new(told),
         }))
@@ -212,7 +223,7 @@ impl Catalogue {
     /// An event about a component, to be completed.
     fn event(&self, event: &str, plugin_id: &str, scope: ScopeKey, actor: &Actor) -> Event {
         Event {
-            id: PluginEventId::generate(&*self.parts.clock, &*self.parts.random),
+            id: self.event_id(),
             at: self.parts.clock.now(),
             plugin_id: plugin_id.to_owned(),
             version: None,
@@ -224,6 +235,14 @@ impl Catalogue {
             reason: None,
             actor: actor.0.clone(),
         }
+    }
+
+    /// Ids of one server's events are in the order of the events, also within a millisecond.
+    fn event_id(&self) -> PluginEventId {
+        let mut last = self.last_event.lock();
+        let fresh = PluginEventId::generate(&*self.parts.clock, &*self.parts.random).as_u128();
+        *last = fresh.max(last.saturating_add(1));
+        PluginEventId::from_u128(*last)
     }
 
     /// An event about a version.

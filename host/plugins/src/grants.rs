@@ -1,12 +1,14 @@
-//! Whether operators have decided what a component may have of what it asks for.
+//! What operators decided that a component may have of what it asks for.
 //!
 //! The form of grants, and their intersection with the manifest, are [`brokle_runtime`]'s. A component that asks for a
-//! capability that its grants don't mention at all waits (`installed`, code [`WAITING`]); one that got less than it
-//! asked for runs, and is told `denied` where it goes beyond. The server's own set asks nobody: its manifests are part
-//! of the server.
+//! capability that its grants don't mention at all waits (`installed`, code [`WAITING`]), also one of the server's own; one
+//! that got less than it asked for runs, and is told `denied` where it goes beyond.
+
+use std::sync::Arc;
 
 use brokle_runtime::Manifest;
-use brokle_runtime::grants::{EffectiveGrants, GrantProblem, Grants, effective};
+use brokle_runtime::capabilities::{PluginCapabilities, Services};
+use brokle_runtime::grants::{GrantProblem, Grants, effective};
 use serde_json::Value;
 
 use crate::configuration::Problem;
@@ -22,16 +24,20 @@ pub fn outstanding(manifest: &Manifest, grants: Option<&Value>) -> Vec<&'static 
     asked.into_iter().filter(|name| !given(name)).collect()
 }
 
-/// What a component may have, or what is wrong with its grants.
+/// What a component's instances share: its grants, with the secrets that they refer to. None without services.
 ///
 /// # Errors
 /// Each problem, with its key.
-pub fn check(manifest: &Manifest, grants: &Value) -> Result<EffectiveGrants, Vec<Problem>> {
-    let told = |found: Vec<GrantProblem>| {
-        found.into_iter().map(|problem| Problem::new(problem.pointer, problem.message)).collect::<Vec<_>>()
-    };
+pub fn configure(
+    manifest: &Manifest,
+    grants: &Value,
+    services: Option<&Services>,
+) -> Result<Option<Arc<PluginCapabilities>>, Vec<Problem>> {
     let grants = Grants::from_value(grants).map_err(told)?;
-    effective(&manifest.capabilities, &grants).map_err(told)
+    match services {
+        Some(services) => PluginCapabilities::configure(manifest, &grants, services).map(Some).map_err(told),
+        None => effective(&manifest.capabilities, &grants).map(|_| None).map_err(told),
+    }
 }
 
 /// Are these grants well formed, whatever the component?
@@ -39,6 +45,9 @@ pub fn check(manifest: &Manifest, grants: &Value) -> Result<EffectiveGrants, Vec
 /// # Errors
 /// Each problem, with its key.
 pub fn check_form(grants: &Value) -> Result<(), Vec<Problem>> {
-    let told = |problem: GrantProblem| Problem::new(problem.pointer, problem.message);
-    Grants::from_value(grants).map(drop).map_err(|found| found.into_iter().map(told).collect())
+    Grants::from_value(grants).map(drop).map_err(told)
+}
+
+fn told(found: Vec<GrantProblem>) -> Vec<Problem> {
+    found.into_iter().map(|problem| Problem::new(problem.pointer, problem.message)).collect()
 }

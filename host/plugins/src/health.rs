@@ -10,7 +10,7 @@
 //! back-off doubles up to [`Budget::max_backoff`]. A window without a failure ends the probation.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use brokle_core::clock::Clock;
@@ -78,10 +78,13 @@ pub struct Health {
     id: Arc<str>,
     sha256: Arc<str>,
     budget: Budget,
+    begun: DateTime<Utc>,
     clock: Arc<dyn Clock>,
     watch: Arc<dyn Watch>,
     /// Since the window began, or since the start.
     calls: AtomicU64,
+    /// The most memory that an instance has had.
+    peak: AtomicUsize,
     window: Mutex<Option<Window>>,
     probation: AtomicBool,
     tripped: AtomicBool,
@@ -101,9 +104,11 @@ impl Health {
             id: id.into(),
             sha256: sha256.into(),
             budget,
+            begun: clock.now(),
             clock,
             watch,
             calls: AtomicU64::new(0),
+            peak: AtomicUsize::new(0),
             window: Mutex::new(None),
             probation: AtomicBool::new(false),
             tripped: AtomicBool::new(false),
@@ -124,10 +129,16 @@ impl Health {
         let too_much = {
             let mut window = self.window.lock();
             let long = TimeDelta::from_std(self.budget.window).unwrap_or(TimeDelta::MAX);
-            let current = window.get_or_insert(Window { begun: now, traps: 0 });
+            let current = window.get_or_insert(Window { begun: self.begun, traps: 0 });
             if now - current.begun > long {
+                // What a window had on average goes with the new one: a burst of bad requests weighs little on a
+                // component that is busy serving good ones.
+                let elapsed = now - current.begun;
+                let calls = u128::from(self.calls.load(Ordering::Relaxed));
+                let share = |part: TimeDelta| u128::try_from(part.num_milliseconds()).unwrap_or(1).max(1);
+                let carried = calls * share(long) / share(elapsed);
+                self.calls.store(u64::try_from(carried).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
                 *current = Window { begun: now, traps: 0 };
-                self.calls.store(1, Ordering::Relaxed);
             }
             current.traps += 1;
             let share = u64::from(current.traps) * 100
@@ -144,9 +155,13 @@ impl Health {
 }
 
 impl Observer for Health {
-    fn called(&self, export: &'static str, time: Duration, memory: usize, fault: Option<&Fault>) {
+    fn called(&self, export: &'static str, _: Duration, memory: usize, fault: Option<&Fault>) {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        self.watch.called(&self.id, export, time, memory, fault);
+        if memory > self.peak.load(Ordering::Relaxed)
+            && memory > self.peak.fetch_max(memory, Ordering::Relaxed)
+        {
+            self.watch.grew(&self.id, memory);
+        }
         if let Some(fault) = fault.filter(|fault| **fault != Fault::Busy) {
             self.failed(export, fault);
         }

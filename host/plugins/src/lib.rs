@@ -24,9 +24,9 @@ pub mod state;
 pub mod watch;
 
 pub use brokle_storage::sql::plugins::ScopeKey;
-pub use catalogue::{Actor, Catalogue, CatalogueError, Entry, Offer, Settings, Start};
+pub use catalogue::{Actor, Catalogue, CatalogueError, Entry, Offer, Settings, Start, Terms};
 pub use files::{MAX_COMPONENT, MAX_ENVELOPE};
-pub use gate::{Admission, Candidate, Gate, PinnedOnly, Refusal, Source};
+pub use gate::{Admission, Candidate, Gate, PinnedOnly, Refusal, Source, Trusted};
 pub use snapshot::{Active, Snapshot, Snapshots, View};
 pub use state::State;
 pub use watch::{Unwatched, Watch};

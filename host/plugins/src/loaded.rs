@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use brokle_runtime::capabilities::PluginCapabilities;
 use brokle_runtime::{
     CallContext, ConfigProblem, GuardrailPlugin, Inspection, Kind, LoadError, PluginError, PolicyPlugin,
     ProviderPlugin, Runtime, inspect,
@@ -61,12 +62,25 @@ impl Component {
 
 impl Loaded {
     /// Puts it into a scope's view, with the scope's configuration.
-    pub(crate) fn show(&self, view: &mut View, config: Arc<[u8]>) {
-        let context = CallContext { config, observer: Some(self.health.clone()) };
+    pub(crate) fn show(
+        &self,
+        view: &mut View,
+        config: Arc<[u8]>,
+        embedded: bool,
+        granted: Option<&Arc<PluginCapabilities>>,
+    ) {
+        let context = CallContext { config, observer: Some(self.health.clone()), capabilities: None };
+        let capabilities = granted.cloned();
         match &self.component {
-            Component::Provider(plugin) => view.add_provider(Active { plugin: plugin.clone(), context }),
-            Component::Policy(plugin) => view.add_policy(Active { plugin: plugin.clone(), context }),
-            Component::Guardrail(plugin) => view.add_guardrail(Active { plugin: plugin.clone(), context }),
+            Component::Provider(plugin) => {
+                view.add_provider(Active { plugin: plugin.clone(), context, capabilities, embedded });
+            }
+            Component::Policy(plugin) => {
+                view.add_policy(Active { plugin: plugin.clone(), context, capabilities, embedded });
+            }
+            Component::Guardrail(plugin) => {
+                view.add_guardrail(Active { plugin: plugin.clone(), context, capabilities, embedded });
+            }
         }
     }
 }

@@ -10,9 +10,9 @@
 //! ```
 //!
 //! An installation writes its line. A line binds: another file of the same id and version is refused with
-//! `PLUGIN_HASH_MISMATCH`. A line also pins: whoever writes one by hand, or takes the file over from another machine,
-//! vouches for that hash, so an unsigned component that has its hash there is let in. Files of the embedded set have no
-//! lines.
+//! `PLUGIN_HASH_MISMATCH`. A line with `pinned = true` also vouches: an operator said so at the installation, or wrote it by
+//! hand, so an unsigned component of that hash is let in. Files of the embedded set have no lines, nor have unsigned ones
+//! that only development let in.
 
 use std::io;
 use std::path::PathBuf;
@@ -51,6 +51,9 @@ pub struct Line {
     pub sha256: String,
     /// Where it came from.
     pub source: String,
+    /// An operator vouches for the hash.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
 }
 
 impl Lock {
@@ -76,10 +79,10 @@ impl Lock {
         line.map(|line| line.sha256.as_str())
     }
 
-    /// Does any line name this hash?
+    /// Does an operator vouch for this hash?
     #[must_use]
     pub fn pins(&self, sha256: &str) -> bool {
-        self.content.plugins.iter().any(|line| line.sha256 == sha256)
+        self.content.plugins.iter().any(|line| line.pinned && line.sha256 == sha256)
     }
 
     /// Writes a version's line, in the place of the one that it has.
@@ -132,6 +135,7 @@ mod tests {
             version: version.into(),
             sha256: sha256.into(),
             source: "upload".into(),
+            pinned: sha256 != "cc",
         };
         lock.set(line("1.0.0", "aa")).unwrap();
         lock.set(line("1.1.0", "bb")).unwrap();
@@ -139,7 +143,7 @@ mod tests {
         let mut again = Lock::open(path.clone()).unwrap();
         assert_eq!(again.sha256_of("acme.x", "1.0.0"), Some("cc"));
         assert_eq!(again.sha256_of("acme.y", "1.0.0"), None);
-        assert!(again.pins("bb") && !again.pins("aa"));
+        assert!(again.pins("bb") && !again.pins("aa") && !again.pins("cc"));
         again.remove("acme.x", "1.1.0").unwrap();
         assert!(!Lock::open(path.clone()).unwrap().pins("bb"));
 

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use brokle_core::ids::{OrganizationId, ProjectId};
 use brokle_core::tenancy::Tenant;
+use brokle_runtime::capabilities::PluginCapabilities;
+use brokle_runtime::capabilities::telemetry::TraceParent;
 use brokle_runtime::{CallContext, GuardrailPlugin, PolicyPlugin, ProviderPlugin};
 
 /// A version that serves in a scope, with what its instances are told there.
@@ -23,11 +25,35 @@ pub struct Active<P> {
     pub plugin: Arc<P>,
     /// Its configuration in this scope, and who watches it.
     pub context: CallContext,
+    /// What operators granted it; none: nothing.
+    pub capabilities: Option<Arc<PluginCapabilities>>,
+    /// Is it one of the server's own?
+    pub embedded: bool,
+}
+
+impl<P> Active<P> {
+    /// A component with nothing set: for tests.
+    #[must_use]
+    pub fn plain(plugin: Arc<P>) -> Self {
+        Self { plugin, context: CallContext::default(), capabilities: None, embedded: true }
+    }
+
+    /// What an instance is told in a call of this tenant, at its place in the trace.
+    #[must_use]
+    pub fn context_for(&self, tenant: Tenant, trace: Option<TraceParent>) -> CallContext {
+        let capabilities = self.capabilities.as_ref().map(|granted| granted.prepare(tenant, trace));
+        CallContext { capabilities, ..self.context.clone() }
+    }
 }
 
 impl<P> Clone for Active<P> {
     fn clone(&self) -> Self {
-        Self { plugin: Arc::clone(&self.plugin), context: self.context.clone() }
+        Self {
+            plugin: Arc::clone(&self.plugin),
+            context: self.context.clone(),
+            capabilities: self.capabilities.clone(),
+            embedded: self.embedded,
+        }
     }
 }
 

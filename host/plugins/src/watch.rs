@@ -1,14 +1,12 @@
-//! Who counts what happens: the server's metrics, without this crate knowing them.
+//! Who counts what happens: the server's metrics, without this crate knowing them. Calls and their time are counted by
+//! whoever makes them.
 
 use std::fmt::Debug;
-use std::time::Duration;
-
-use brokle_runtime::Fault;
 
 /// Counts what happens to components. Called on hot paths: it must not wait.
 pub trait Watch: Send + Sync + Debug {
-    /// An export of the component with this id came back or failed; its instance has had `memory` bytes at most.
-    fn called(&self, id: &str, export: &'static str, time: Duration, memory: usize, fault: Option<&Fault>);
+    /// An instance of this component has had more memory than any before, in bytes.
+    fn grew(&self, id: &str, memory: usize);
     /// A component was refused, with this code.
     fn refused(&self, code: &str);
     /// Another set of versions serves from now on.
@@ -20,7 +18,7 @@ pub trait Watch: Send + Sync + Debug {
 pub struct Unwatched;
 
 impl Watch for Unwatched {
-    fn called(&self, _: &str, _: &'static str, _: Duration, _: usize, _: Option<&Fault>) {}
+    fn grew(&self, _: &str, _: usize) {}
     fn refused(&self, _: &str) {}
     fn swapped(&self) {}
 }

@@ -18,6 +18,7 @@ mod cache;
 pub mod capabilities;
 mod engine;
 mod error;
+mod export;
 mod framing;
 pub mod grants;
 mod guardrail;

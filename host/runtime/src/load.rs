@@ -33,6 +33,14 @@ pub struct Inspection {
     pub(crate) digest: [u8; 32],
 }
 
+impl Inspection {
+    /// SHA-256 of the file.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+}
+
 /// Reads a component's sections, and checks all that can be checked without compiling it.
 ///
 /// # Errors

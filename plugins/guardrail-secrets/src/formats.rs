@@ -157,10 +157,10 @@ pub(crate) fn first(text: &str, from: usize, ignore: &[String]) -> Option<Findin
     None
 }
 
-type Secret = (usize, Format, Option<fn(u8) -> bool>);
+pub(crate) type Secret = (usize, Format, Option<fn(u8) -> bool>);
 
 /// The secret that begins here.
-fn secret(rest: &[u8]) -> Option<Secret> {
+pub(crate) fn secret(rest: &[u8]) -> Option<Secret> {
     match rest.first()? {
         b'-' => private_key(rest),
         b'e' if rest.starts_with(b"eyJ") => jwt(rest),

@@ -57,7 +57,7 @@
 //! # Size and speed
 //!
 //! Every request gets a fresh instance, so a component should be small and quick to start: link
-//! it with a small stack (`-C link-arg=-zstack-size=131072`), build it optimized with `lto` and
+//! it with a small stack (`-C link-arg=-zstack-size=65536`), build it optimized with `lto` and
 //! `panic = "abort"`, and keep the function names (`strip = "debuginfo"`, not `true`), which make
 //! the frames of a trap readable. The template in `sdk/templates` has all of it.
 

@@ -4,18 +4,63 @@
 pub(super) const BONUS: f32 = 0.35;
 
 pub(super) const PHONE: &[&str] = &[
-    "phone", "telephone", "tel", "mobile", "cell", "call", "fax", "dial", "ring", "reach", "contact", "whatsapp", "sms",
-    "text", "answering", "desk", "office", "hotline", "number", "registered", "direct", "handy", "téléphone",
+    "phone",
+    "telephone",
+    "tel",
+    "mobile",
+    "cell",
+    "call",
+    "fax",
+    "dial",
+    "ring",
+    "reach",
+    "contact",
+    "whatsapp",
+    "sms",
+    "text",
+    "answering",
+    "desk",
+    "office",
+    "hotline",
+    "number",
+    "registered",
+    "direct",
+    "handy",
+    "téléphone",
 ];
 pub(super) const SSN: &[&str] = &["ssn", "social", "security", "ss#", "socials"];
-pub(super) const CARD: &[&str] = &["card", "credit", "debit", "visa", "mastercard", "amex", "maestro", "cc", "pan", "charge"];
+pub(super) const CARD: &[&str] =
+    &["card", "credit", "debit", "visa", "mastercard", "amex", "maestro", "cc", "pan", "charge"];
 pub(super) const PASSPORT: &[&str] = &["passport", "passports", "passeport", "reisepass", "pasaporte"];
-pub(super) const LICENSE: &[&str] = &["driver", "drivers", "driver's", "driving", "licence", "license", "dl", "dl#"];
+pub(super) const LICENSE: &[&str] =
+    &["driver", "drivers", "driver's", "driving", "licence", "license", "dl", "dl#"];
 pub(super) const MEDICAL: &[&str] = &["mrn", "medical", "patient", "chart", "record"];
 pub(super) const NATIONAL: &[&str] = &[
-    "nhs", "nino", "insurance", "aadhaar", "aadhar", "uidai", "pesel", "cpf", "dni", "nie", "nif", "bsn", "burgerservicenummer",
-    "sin", "steuer", "steueridentifikationsnummer", "personnummer", "codice", "fiscale", "identity", "national", "id", "tax",
-    "itin", "sécurité",
+    "nhs",
+    "nino",
+    "insurance",
+    "aadhaar",
+    "aadhar",
+    "uidai",
+    "pesel",
+    "cpf",
+    "dni",
+    "nie",
+    "nif",
+    "bsn",
+    "burgerservicenummer",
+    "sin",
+    "steuer",
+    "steueridentifikationsnummer",
+    "personnummer",
+    "codice",
+    "fiscale",
+    "identity",
+    "national",
+    "id",
+    "tax",
+    "itin",
+    "sécurité",
 ];
 pub(super) const BIRTH: &[&str] = &["born", "birth", "dob", "birthday", "birthdate", "date"];
 
@@ -33,7 +78,10 @@ pub(super) fn before(bytes: &[u8], at: usize, words: &[&str]) -> bool {
     // The first word may be cut; the same bytes are cut in a stream.
     while let Some(end) = near.iter().rposition(inside) {
         let word_end = end + 1;
-        let begin = near.get(..word_end).and_then(|n| n.iter().rposition(|byte| !inside(byte))).map_or(0, |at| at + 1);
+        let begin = near
+            .get(..word_end)
+            .and_then(|n| n.iter().rposition(|byte| !inside(byte)))
+            .map_or(0, |at| at + 1);
         let word = near.get(begin..word_end).unwrap_or_default();
         // `\nPhone` written out.
         let bare = match begin.checked_sub(1).and_then(|at| near.get(at)) {

@@ -19,7 +19,8 @@ const MONTHS: [(&str, usize); 12] = [
 ];
 
 /// Words before a year.
-const YEAR: &[&str] = &["in", "since", "during", "until", "till", "year", "from", "of", "before", "after", "born", "circa"];
+const YEAR: &[&str] =
+    &["in", "since", "during", "until", "till", "year", "from", "of", "before", "after", "born", "circa"];
 
 /// Whether a word begins like a month's name. The cheap test for every word of a text.
 pub(super) fn begins_like_month(word: &[u8]) -> bool {
@@ -64,7 +65,8 @@ fn year(bytes: &[u8], place: usize) -> Option<usize> {
     let comma = usize::from(rest.first() == Some(&b','));
     let gap = comma + spaces(at(rest, comma));
     let (length, value) = number(at(rest, gap), 4);
-    (gap > 0 && length == 4 && (1800..2200).contains(&value) && ends(bytes, place + gap + 4)).then_some(place + gap + 4)
+    (gap > 0 && length == 4 && (1800..2200).contains(&value) && ends(bytes, place + gap + 4))
+        .then_some(place + gap + 4)
 }
 
 /// `5`, `05`, `5th`: where it ends.
@@ -82,10 +84,12 @@ fn day(bytes: &[u8], place: usize) -> Option<usize> {
 
 /// `January 5, 2024`, `Jan 5th`, `January 2024`.
 pub(super) fn month_first(bytes: &[u8], place: usize) -> Option<Candidate> {
-    let start = place + at(bytes, place).iter().take(2).take_while(|byte| matches!(byte, b'(' | b'"')).count();
+    let start =
+        place + at(bytes, place).iter().take(2).take_while(|byte| matches!(byte, b'(' | b'"')).count();
     let rest = at(bytes, start);
     // `may` and `march` are verbs.
-    let length = month(rest).filter(|_| rest.first().is_some_and(u8::is_ascii_uppercase) && begins(bytes, start))?;
+    let length =
+        month(rest).filter(|_| rest.first().is_some_and(u8::is_ascii_uppercase) && begins(bytes, start))?;
     if let Some(end) = year(bytes, start + length) {
         return Some(Candidate::new(start..end, Entity::Date, 0.8));
     }
@@ -108,7 +112,9 @@ pub(super) fn day_first(bytes: &[u8], place: usize) -> Option<Candidate> {
     if dashed {
         let rest = at(bytes, end);
         let (digits, _) = number(at(rest, 1), 4);
-        let whole = matches!(rest.first(), Some(b'-' | b'/')) && matches!(digits, 2 | 4) && ends(bytes, end + 1 + digits);
+        let whole = matches!(rest.first(), Some(b'-' | b'/'))
+            && matches!(digits, 2 | 4)
+            && ends(bytes, end + 1 + digits);
         return whole.then(|| Candidate::new(place..end + 1 + digits, Entity::Date, 0.9));
     }
     let with_year = year(bytes, end);
@@ -130,8 +136,14 @@ pub(super) fn numeric(bytes: &[u8], place: usize) -> Option<Candidate> {
     let (third_length, third) = number(at(rest, third_at), 4);
     let end = place + third_at + third_length;
     let short = |length: usize| matches!(length, 1 | 2);
-    let months = |a: u32, b: u32| ((1..=12).contains(&a) && (1..=31).contains(&b)) || ((1..=12).contains(&b) && (1..=31).contains(&a));
-    let iso = first_length == 4 && (1800..2200).contains(&first) && short(second_length) && short(third_length) && months(second, third);
+    let months = |a: u32, b: u32| {
+        ((1..=12).contains(&a) && (1..=31).contains(&b)) || ((1..=12).contains(&b) && (1..=31).contains(&a))
+    };
+    let iso = first_length == 4
+        && (1800..2200).contains(&first)
+        && short(second_length)
+        && short(third_length)
+        && months(second, third);
     let year_last = short(first_length) && short(second_length) && months(first, second);
     let long_year = year_last && third_length == 4 && (1800..2200).contains(&third);
     let short_year = year_last && third_length == 2 && separator == b'/';
@@ -190,7 +202,8 @@ pub(super) fn year_alone(bytes: &[u8], place: usize) -> Option<Candidate> {
     if length != 4 || !(1900..2100).contains(&value) || !ends(bytes, place + 4) {
         return None;
     }
-    let joined = matches!(bytes.get(place + 4), Some(b'-' | b'.' | b'/' | b':' | b',')) && bytes.get(place + 5).is_some_and(u8::is_ascii_digit);
+    let joined = matches!(bytes.get(place + 4), Some(b'-' | b'.' | b'/' | b':' | b','))
+        && bytes.get(place + 5).is_some_and(u8::is_ascii_digit);
     let before = bytes.get(..place)?.trim_ascii_end();
     let word = before.iter().rev().take(7).take_while(|byte| byte.is_ascii_alphabetic()).count();
     let word = before.get(before.len() - word..)?;

@@ -100,7 +100,9 @@ fn pesel(digits: &[u8]) -> bool {
     let Some(&[tens, ones, day_tens, day_ones]) = digits.get(2..6) else { return false };
     let month = (u32::from(tens) * 10 + u32::from(ones)) % 20;
     let day = u32::from(day_tens) * 10 + u32::from(day_ones);
-    (1..=12).contains(&month) && (1..=31).contains(&day) && digits.get(10).is_some_and(|&last| u32::from(last) == check)
+    (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && digits.get(10).is_some_and(|&last| u32::from(last) == check)
 }
 
 fn mod_11_10(digits: &[u8]) -> bool {
@@ -174,7 +176,11 @@ pub(super) fn labelled(bytes: &[u8], range: Range<usize>, offer: &mut impl FnMut
 /// groups of four. The length of what is written.
 fn iban(rest: &[u8]) -> Option<usize> {
     let head = rest.first_chunk::<4>()?;
-    if !(head[0].is_ascii_alphabetic() && head[1].is_ascii_alphabetic() && head[2].is_ascii_digit() && head[3].is_ascii_digit()) {
+    if !(head[0].is_ascii_alphabetic()
+        && head[1].is_ascii_alphabetic()
+        && head[2].is_ascii_digit()
+        && head[3].is_ascii_digit())
+    {
         return None;
     }
     let country = [head[0].to_ascii_uppercase(), head[1].to_ascii_uppercase()];
@@ -215,13 +221,66 @@ fn fold(remainder: u32, byte: u8) -> u32 {
 
 /// Countries of the IBAN registry, with the length of theirs.
 const LENGTHS: [(&str, usize); 60] = [
-    ("AD", 24), ("AE", 23), ("AL", 28), ("AT", 20), ("AZ", 28), ("BA", 20), ("BE", 16), ("BG", 22), ("BH", 22),
-    ("BR", 29), ("CH", 21), ("CR", 22), ("CY", 28), ("CZ", 24), ("DE", 22), ("DK", 18), ("DO", 28), ("EE", 20),
-    ("EG", 29), ("ES", 24), ("FI", 18), ("FR", 27), ("GB", 22), ("GE", 22), ("GI", 23), ("GR", 27), ("HR", 21),
-    ("HU", 28), ("IE", 22), ("IL", 23), ("IS", 26), ("IT", 27), ("JO", 30), ("KW", 30), ("KZ", 20), ("LB", 28),
-    ("LI", 21), ("LT", 20), ("LU", 20), ("LV", 21), ("MC", 27), ("MD", 24), ("ME", 22), ("MK", 19), ("MT", 31),
-    ("NL", 18), ("NO", 15), ("PK", 24), ("PL", 28), ("PS", 29), ("PT", 25), ("QA", 29), ("RO", 24), ("RS", 22),
-    ("SA", 24), ("SE", 24), ("SI", 19), ("SK", 24), ("TR", 26), ("UA", 29),
+    ("AD", 24),
+    ("AE", 23),
+    ("AL", 28),
+    ("AT", 20),
+    ("AZ", 28),
+    ("BA", 20),
+    ("BE", 16),
+    ("BG", 22),
+    ("BH", 22),
+    ("BR", 29),
+    ("CH", 21),
+    ("CR", 22),
+    ("CY", 28),
+    ("CZ", 24),
+    ("DE", 22),
+    ("DK", 18),
+    ("DO", 28),
+    ("EE", 20),
+    ("EG", 29),
+    ("ES", 24),
+    ("FI", 18),
+    ("FR", 27),
+    ("GB", 22),
+    ("GE", 22),
+    ("GI", 23),
+    ("GR", 27),
+    ("HR", 21),
+    ("HU", 28),
+    ("IE", 22),
+    ("IL", 23),
+    ("IS", 26),
+    ("IT", 27),
+    ("JO", 30),
+    ("KW", 30),
+    ("KZ", 20),
+    ("LB", 28),
+    ("LI", 21),
+    ("LT", 20),
+    ("LU", 20),
+    ("LV", 21),
+    ("MC", 27),
+    ("MD", 24),
+    ("ME", 22),
+    ("MK", 19),
+    ("MT", 31),
+    ("NL", 18),
+    ("NO", 15),
+    ("PK", 24),
+    ("PL", 28),
+    ("PS", 29),
+    ("PT", 25),
+    ("QA", 29),
+    ("RO", 24),
+    ("RS", 22),
+    ("SA", 24),
+    ("SE", 24),
+    ("SI", 19),
+    ("SK", 24),
+    ("TR", 26),
+    ("UA", 29),
 ];
 
 /// United Kingdom, national insurance number: two letters, six digits, A to D; in pairs too.
@@ -237,7 +296,10 @@ fn nino(rest: &[u8]) -> Option<usize> {
         false => text.to_vec(),
     };
     let &[a, b, ref digits @ .., last] = plain.as_slice() else { return None };
-    let letters = a.is_ascii_uppercase() && b.is_ascii_uppercase() && !b"DFIQUV".contains(&a) && !b"DFIOQUV".contains(&b);
+    let letters = a.is_ascii_uppercase()
+        && b.is_ascii_uppercase()
+        && !b"DFIQUV".contains(&a)
+        && !b"DFIOQUV".contains(&b);
     let unused = matches!(&[a, b], b"BG" | b"GB" | b"KN" | b"NK" | b"NT" | b"TN" | b"ZZ");
     let whole = letters && !unused && digits.iter().all(u8::is_ascii_digit) && matches!(last, b'A'..=b'D');
     whole.then_some(length)

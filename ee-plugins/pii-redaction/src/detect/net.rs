@@ -6,7 +6,9 @@ use std::ops::Range;
 use super::{Candidate, Entity, begins, ends};
 
 fn local(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'%' | b'+' | b'-' | b'\'' | b'&' | b'=' | b'~') || byte >= 0x80
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'.' | b'_' | b'%' | b'+' | b'-' | b'\'' | b'&' | b'=' | b'~')
+        || byte >= 0x80
 }
 
 /// Addresses (RFC 5321, without quoted local parts): 64 bytes, an `@`, a name with a top-level domain.
@@ -16,20 +18,31 @@ pub(super) fn emails(bytes: &[u8], word: Range<usize>, mut offer: impl FnMut(Can
         let length = head.iter().rev().take(64).take_while(|&&byte| local(byte)).count();
         let mut start = at - length;
         // Quotes and dots around an address aren't part of it, nor is a written-out line end.
-        while bytes.get(start).is_some_and(|byte| matches!(byte, b'.' | b'\'' | b'=' | b'-' | b'&')) && start < at {
+        while bytes.get(start).is_some_and(|byte| matches!(byte, b'.' | b'\'' | b'=' | b'-' | b'&'))
+            && start < at
+        {
             start += 1;
         }
-        if start > 0 && bytes.get(start - 1) == Some(&b'\\') && matches!(bytes.get(start), Some(b'n' | b'r' | b't')) {
+        if start > 0
+            && bytes.get(start - 1) == Some(&b'\\')
+            && matches!(bytes.get(start), Some(b'n' | b'r' | b't'))
+        {
             start += 1;
         }
         let tail = bytes.get(at + 1..).unwrap_or_default();
-        let mut length = tail.iter().take(100).take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')).count();
+        let mut length = tail
+            .iter()
+            .take(100)
+            .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+            .count();
         while length > 0 && matches!(tail.get(length - 1), Some(b'.' | b'-')) {
             length -= 1;
         }
         let domain = tail.get(..length).unwrap_or_default();
         let top = domain.rsplit(|&byte| byte == b'.').next().unwrap_or_default();
-        let named = domain.contains(&b'.') && !domain.starts_with(b".") && !domain.windows(2).any(|pair| pair == b"..");
+        let named = domain.contains(&b'.')
+            && !domain.starts_with(b".")
+            && !domain.windows(2).any(|pair| pair == b"..");
         // A character's second byte begins no text.
         let whole = bytes.get(start).is_some_and(|byte| *byte & 0xC0 != 0x80);
         if start < at && named && whole && top.len() >= 2 && top.iter().all(u8::is_ascii_alphabetic) {
@@ -48,16 +61,23 @@ pub(super) fn urls(bytes: &[u8], word: Range<usize>, mut offer: impl FnMut(Candi
         [b"http://", b"https://", b"ftp://", b"ftps://", b"sftp://", b"ws://", b"wss://", b"www."];
     for at in word.clone() {
         let Some(rest) = bytes.get(at..word.end) else { return };
-        if !matches!(rest.first(), Some(b'h' | b'H' | b'f' | b'F' | b's' | b'S' | b'w' | b'W')) || !begins(bytes, at) {
+        if !matches!(rest.first(), Some(b'h' | b'H' | b'f' | b'F' | b's' | b'S' | b'w' | b'W'))
+            || !begins(bytes, at)
+        {
             continue;
         }
-        let scheme = SCHEMES.iter().find(|scheme| {
-            rest.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme))
-        });
+        let scheme = SCHEMES
+            .iter()
+            .find(|scheme| rest.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme)));
         let Some(scheme) = scheme else { continue };
         let all = rest.iter().take_while(|&&byte| url(byte)).count();
         let mut length = all;
-        while length > 0 && matches!(rest.get(length - 1), Some(b'.' | b',' | b';' | b':' | b'!' | b'?' | b')' | b']' | b'\'')) {
+        while length > 0
+            && matches!(
+                rest.get(length - 1),
+                Some(b'.' | b',' | b';' | b':' | b'!' | b'?' | b')' | b']' | b'\'')
+            )
+        {
             length -= 1;
         }
         let host = rest.get(scheme.len()..length).unwrap_or_default();
@@ -98,13 +118,19 @@ pub(super) fn ip(bytes: &[u8], at: usize, dots: bool, colons: bool) -> Option<Ca
         }
     }
     if colons {
-        let length = rest.iter().take(46).take_while(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')).count();
+        let length = rest
+            .iter()
+            .take(46)
+            .take_while(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
+            .count();
         let mut text = std::str::from_utf8(rest.get(..length)?).ok()?;
         while text.ends_with(['.', ':']) && !text.ends_with("::") {
             text = text.get(..text.len() - 1)?;
         }
-        let digits = text.bytes().filter(u8::is_ascii_hexdigit).count();
-        if digits >= 2 && text.bytes().filter(|&byte| byte == b':').count() >= 2 && ends(bytes, at + text.len()) && text.parse::<Ipv6Addr>().is_ok() {
+        let colons = text.bytes().filter(|&byte| byte == b':').count();
+        // `a::b` is a path in some languages.
+        let digits = text.bytes().any(|byte| byte.is_ascii_digit()) || colons > 2;
+        if digits && colons >= 2 && ends(bytes, at + text.len()) && text.parse::<Ipv6Addr>().is_ok() {
             return Some(Candidate::new(at..at + text.len(), Entity::Ip, 0.9));
         }
     }
@@ -119,6 +145,7 @@ pub(super) fn mac(bytes: &[u8], at: usize) -> Option<Candidate> {
         2 => *byte == separator,
         _ => byte.is_ascii_hexdigit(),
     });
-    let whole = matches!(separator, b':' | b'-') && ends(bytes, at + 17) && bytes.get(at + 17) != Some(&separator);
+    let whole =
+        matches!(separator, b':' | b'-') && ends(bytes, at + 17) && bytes.get(at + 17) != Some(&separator);
     (pairs && whole).then(|| Candidate::new(at..at + 17, Entity::Mac, 0.85))
 }

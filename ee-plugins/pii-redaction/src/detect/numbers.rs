@@ -18,7 +18,8 @@ struct Phrase {
 
 impl Phrase {
     fn read(bytes: &[u8], place: usize) -> Option<Self> {
-        let mut phrase = Self { groups: [(0, 0); GROUPS], count: 0, digits: [0; DIGITS], totals: [0; GROUPS] };
+        let mut phrase =
+            Self { groups: [(0, 0); GROUPS], count: 0, digits: [0; DIGITS], totals: [0; GROUPS] };
         let mut at = place;
         let mut total = 0;
         while phrase.count < GROUPS {
@@ -63,7 +64,11 @@ impl Phrase {
     fn evenly(&self, bytes: &[u8], count: usize, kinds: &[u8]) -> bool {
         let mut between = self.groups.iter().take(count).zip(self.groups.iter().take(count).skip(1));
         let first = self.groups.first().and_then(|group| bytes.get(group.1)).copied();
-        between.all(|(a, b)| b.0 - a.1 == 1 && bytes.get(a.1).copied() == first && first.is_some_and(|kind| kinds.contains(&kind)))
+        between.all(|(a, b)| {
+            b.0 - a.1 == 1
+                && bytes.get(a.1).copied() == first
+                && first.is_some_and(|kind| kinds.contains(&kind))
+        })
     }
 
     /// Whether the number may end behind its first groups: what follows isn't joined to it.
@@ -74,7 +79,10 @@ impl Phrase {
         }
         match self.groups.get(count).filter(|_| count < self.count) {
             Some(next) => bytes.get(end..next.0).is_some_and(|gap| gap.contains(&b' ')),
-            None => !(matches!(bytes.get(end), Some(b'-' | b'/' | b'.')) && bytes.get(end + 1).is_some_and(u8::is_ascii_digit)),
+            None => {
+                !(matches!(bytes.get(end), Some(b'-' | b'/' | b'.'))
+                    && bytes.get(end + 1).is_some_and(u8::is_ascii_digit))
+            }
         }
     }
 }
@@ -109,7 +117,8 @@ pub(super) fn all(bytes: &[u8], place: usize, mut offer: impl FnMut(Candidate)) 
             offer(Candidate::new(range.clone(), Entity::Ssn, confidence));
         }
         let plain = count == 1 || phrase.evenly(bytes, count, b" -./");
-        if let Some(confidence) = ids::digits(phrase.digits(count), &phrase.lengths(count)).filter(|_| plain) {
+        if let Some(confidence) = ids::digits(phrase.digits(count), &phrase.lengths(count)).filter(|_| plain)
+        {
             let confidence = context::with(bytes, place, context::NATIONAL, confidence);
             offer(Candidate::new(range.clone(), Entity::NationalId, confidence));
         }
@@ -137,11 +146,14 @@ fn card(bytes: &[u8], phrase: &Phrase, count: usize) -> Option<f32> {
     let grouped = count == 1
         || (phrase.evenly(bytes, count, b" -")
             && (matches!(lengths.as_slice(), [4, 6, 5] | [4, 6, 4])
-                || lengths.split_last().is_some_and(|(last, rest)| *last <= 7 && rest.iter().all(|&length| length == 4))));
+                || lengths
+                    .split_last()
+                    .is_some_and(|(last, rest)| *last <= 7 && rest.iter().all(|&length| length == 4))));
     if !(12..=19).contains(&digits.len()) || !grouped || !ids::luhn(digits) {
         return None;
     }
-    let head = |count: usize| digits.iter().take(count).fold(0u32, |value, &digit| value * 10 + u32::from(digit));
+    let head =
+        |count: usize| digits.iter().take(count).fold(0u32, |value, &digit| value * 10 + u32::from(digit));
     let issuer = match head(1) {
         4 | 6 => true,
         5 => (50..=58).contains(&head(2)),
@@ -181,20 +193,28 @@ fn phone(bytes: &[u8], place: usize, phrase: &Phrase, count: usize) -> Option<Ca
         return None;
     }
     end = extension;
-    let tight = phrase.groups.iter().take(count).zip(phrase.groups.iter().skip(1).take(count - 1)).all(|(a, b)| {
-        bytes.get(a.1..b.0).is_some_and(|gap| !gap.contains(&b'/') || gap == b"/")
-    });
+    let tight = phrase
+        .groups
+        .iter()
+        .take(count)
+        .zip(phrase.groups.iter().skip(1).take(count - 1))
+        .all(|(a, b)| bytes.get(a.1..b.0).is_some_and(|gap| !gap.contains(&b'/') || gap == b"/"));
     if !tight || !(7..=15).contains(&digits.len()) {
         return None;
     }
     let plus = bytes.get(place) == Some(&b'+');
-    let bracket = bytes.get(place) == Some(&b'(') && phrase.groups.first().is_some_and(|group| bytes.get(group.1) == Some(&b')'));
+    let bracket = count > 1
+        && bytes.get(place) == Some(&b'(')
+        && lengths.first().is_some_and(|&length| length <= 5)
+        && phrase.groups.first().is_some_and(|group| bytes.get(group.1) == Some(&b')'));
     let american = match digits {
         [1, a, _, _, b, ..] if digits.len() == 11 => *a >= 2 && *b >= 2,
         [a, _, _, b, ..] if digits.len() == 10 => *a >= 2 && *b >= 2,
         _ => false,
     };
-    let thousands = lengths.split_first().is_some_and(|(first, rest)| *first <= 3 && !rest.is_empty() && rest.iter().all(|&length| length == 3));
+    let thousands = lengths.split_first().is_some_and(|(first, rest)| {
+        *first <= 3 && !rest.is_empty() && rest.iter().all(|&length| length == 3)
+    });
     let score: f32 = match lengths.as_slice() {
         _ if plus && digits.len() >= 8 => 0.85,
         _ if bytes.get(place) == Some(&b'(') && !bracket => return None,
@@ -214,7 +234,16 @@ fn phone(bytes: &[u8], place: usize, phrase: &Phrase, count: usize) -> Option<Ca
     };
     let named = context::before(bytes, place, context::PHONE);
     let behind = context::after(bytes, end, &["office", "fax", "mobile", "cell", "home", "work", "desk"]);
-    let score = if named || behind { (score + context::BONUS).min(0.99) } else { score };
+    // Another word says that it is another number, of which there are many with a phone's form.
+    let other = !behind
+        && [context::NATIONAL, context::CARD, context::SSN, context::MEDICAL]
+            .iter()
+            .any(|words| context::before(bytes, place, words));
+    let score = match (named || behind, other) {
+        (_, true) => score - 0.3,
+        (true, false) => (score + context::BONUS).min(0.99),
+        (false, false) => score,
+    };
     Some(Candidate::new(place..end, Entity::Phone, score))
 }
 
@@ -223,7 +252,9 @@ fn extension(bytes: &[u8], end: usize) -> usize {
     let rest = bytes.get(end..).unwrap_or_default();
     let gap = rest.iter().take(1).take_while(|&&byte| byte == b' ').count();
     let body = rest.get(gap..).unwrap_or_default();
-    let word = ["ext. ", "ext.", "ext ", "ext", "x"].iter().find(|word| body.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word.as_bytes())));
+    let word = ["ext. ", "ext.", "ext ", "ext", "x"]
+        .iter()
+        .find(|word| body.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word.as_bytes())));
     let Some(word) = word else { return end };
     let digits = body.iter().skip(word.len()).take(7).take_while(|byte| byte.is_ascii_digit()).count();
     let stop = end + gap + word.len() + digits;

@@ -155,14 +155,17 @@ pub(crate) struct Runtime {
     /// The folder that plugins are loaded from, if not the built-in ones are wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) plugins_dir: Option<PathBuf>,
-    /// The licence that unlocks enterprise components. Also `BROKLE_LICENSE_FILE`.
+    /// The root of trust, for a binary that was built without one; one with its own refuses this. Also `BROKLE_TRUST_ROOT`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trust_root: Option<PathBuf>,
+    /// The license that unlocks enterprise components. Also `BROKLE_LICENSE_FILE`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) license_file: Option<PathBuf>,
 }
 
 impl Default for Runtime {
     fn default() -> Self {
-        Self { max_instances: 1_000, memory_mib: 64, plugins_dir: None, license_file: None }
+        Self { max_instances: 1_000, memory_mib: 64, plugins_dir: None, trust_root: None, license_file: None }
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use brokle_core::tenancy::Tenant;
 use brokle_plugins::{Active, View};
+use brokle_runtime::capabilities::telemetry::TraceParent;
 use brokle_runtime::guarding::{self, Text, Verdict};
-use brokle_runtime::{Body, CallContext, GuardrailInstance, GuardrailPlugin};
+use brokle_runtime::{Body, GuardrailInstance, GuardrailPlugin};
 use bytes::Bytes;
 
 use super::Guardrail;
@@ -30,6 +32,7 @@ pub(crate) struct Link {
     pub(crate) guardrail: Arc<Guardrail>,
     /// What served when the call began; none if nothing did.
     active: Option<Active<GuardrailPlugin>>,
+    tenant: Tenant,
     pub(crate) state: Vec<u8>,
 }
 
@@ -43,10 +46,11 @@ pub(crate) enum Outcome {
 }
 
 impl Chain {
-    pub(crate) fn new(guardrails: impl Iterator<Item = Arc<Guardrail>>, view: &View) -> Self {
+    pub(crate) fn new(guardrails: impl Iterator<Item = Arc<Guardrail>>, tenant: Tenant, view: &View) -> Self {
         let link = |guardrail: Arc<Guardrail>| Link {
             active: view.guardrail(&guardrail.plugin).cloned(),
             guardrail,
+            tenant,
             state: Vec::new(),
         };
         Self { links: guardrails.map(link).collect(), request_id: String::new() }
@@ -89,15 +93,15 @@ impl Link {
         self.active.as_ref().map_or(&self.guardrail.plugin, |active| active.plugin.label())
     }
 
-    /// A fresh instance.
-    pub(crate) async fn open(&self) -> Result<GuardrailInstance, Failed> {
+    /// A fresh instance; what it reports belongs to this place in the trace.
+    pub(crate) async fn open(&self, parent: Option<TraceParent>) -> Result<GuardrailInstance, Failed> {
         let Some(active) = &self.active else {
             return Err(Failed::missing(&self.guardrail.plugin));
         };
-        let context = match &self.guardrail.config {
-            Some(config) => CallContext { config: config.clone(), ..active.context.clone() },
-            None => active.context.clone(),
-        };
+        let mut context = active.context_for(self.tenant, parent);
+        if let Some(config) = &self.guardrail.config {
+            context.config = config.clone();
+        }
         Ok(active.plugin.open(context).await?)
     }
 
@@ -118,7 +122,8 @@ impl Link {
         let random = &*gateway.parts.random;
         let mut note = Note::begin(meter, self, stage, random);
         let mut spent = std::time::Duration::ZERO;
-        let asked = self.ruling(stage, facts, document, texts, &mut spent).await;
+        let parent = note.parent(meter);
+        let asked = self.ruling(parent, stage, facts, document, texts, &mut spent).await;
         let result = match asked.and_then(|ruling| self.outcome(stage, ruling, texts, &mut note)) {
             Ok(outcome) => outcome,
             Err(failed) => match note.fails(meter, self, &failed) {
@@ -136,13 +141,14 @@ impl Link {
 
     async fn ruling(
         &self,
+        parent: Option<TraceParent>,
         stage: &str,
         facts: &guarding::Call,
         document: &Bytes,
         texts: &[Text],
         spent: &mut std::time::Duration,
     ) -> Result<guarding::Ruling, Failed> {
-        let mut instance = self.open().await?;
+        let mut instance = self.open(parent).await?;
         let call = guarding::Call { state: self.state.clone(), ..facts.clone() };
         let body = Body::json(document.clone());
         let ruling = match stage {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use brokle_core::json::{Change, Splices};
 use brokle_core::observation::{Kind, Status, Step};
 use brokle_core::random::Random;
+use brokle_runtime::capabilities::telemetry::TraceParent;
 use brokle_runtime::guarding::{self, Annotation, Edit};
 use brokle_runtime::{Fault as PluginFault, PluginError};
 use bytes::Bytes;
@@ -147,6 +148,11 @@ impl Note {
     pub(crate) fn begin(meter: &Meter, link: &Link, stage: &'static str, random: &dyn Random) -> Self {
         let step = meter.step(Kind::Guardrail, link.guardrail.name.to_string().into(), random);
         Self { step, stage, verdict: "allow", category: None, edits: 0, annotations: Vec::new() }
+    }
+
+    /// Where it stands in the trace.
+    pub(crate) fn parent(&self, meter: &Meter) -> Option<TraceParent> {
+        meter.trace_id().map(|trace| TraceParent { trace, span: self.step.span_id })
     }
 
     /// It changes texts.

@@ -98,7 +98,7 @@ impl StreamGuard {
         let mut links = Vec::new();
         for link in chain.links.iter().filter(|link| link.on_response()) {
             let mut note = Note::begin(meter, link, "response", &*random);
-            let instance = match link.open().await {
+            let instance = match link.open(note.parent(meter)).await {
                 Ok(instance) => Some(instance),
                 Err(failed) => {
                     if let Some(refusal) = note.fails(meter, link, &failed) {
@@ -209,7 +209,7 @@ impl StreamGuard {
         let released = self.pass(pieces, false, meter).await?;
         let has_delta = |text: usize| {
             let pointer = self.begun.get(text).map(|begun| begun.pointer.as_str());
-            deltas.iter().any(|delta| Some(delta.pointer.as_str()) == pointer)
+            deltas.iter().any(|delta| !delta.at.is_empty() && Some(delta.pointer.as_str()) == pointer)
         };
         if let Some(own) = self.own_event(&released, |text| !has_delta(text)) {
             meter.shown(&own);
@@ -305,7 +305,7 @@ impl StreamGuard {
     ) -> Result<Bytes, Refusal> {
         let mut given: Vec<usize> = Vec::new();
         let mut changes = Vec::new();
-        for delta in deltas {
+        for delta in deltas.iter().filter(|delta| !delta.at.is_empty()) {
             let text = self.begun.iter().position(|begun| begun.pointer == delta.pointer);
             let piece = released.iter().find(|piece| Some(piece.text) == text);
             // A text that an event has twice is released in the first place.

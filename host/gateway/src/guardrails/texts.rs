@@ -161,7 +161,7 @@ pub(crate) fn of_answer(body: &[u8]) -> Result<Vec<Text>, serde_json::Error> {
 /// One text of a stream's event: where it stands in the event, and where in the whole answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Delta {
-    /// In the event.
+    /// In the event; empty where it begins without a text.
     pub(crate) at: String,
     /// The index of its choice.
     pub(crate) choice: u64,
@@ -193,9 +193,25 @@ pub(crate) fn of_event(event: &Value) -> (Vec<Delta>, Vec<u64>) {
                 let kind = kind(&text.pointer, "assistant");
                 Delta { at: text.pointer, choice: index, pointer, kind, value: text.value }
             }));
+            tool_calls(value, &at, index, &mut deltas);
         }
     }
     (deltas, finished)
+}
+
+/// A tool call begins with its name, before its arguments have any text: they begin there all the same.
+fn tool_calls(delta: &Value, at: &str, index: u64, deltas: &mut Vec<Delta>) {
+    let calls = delta.get("tool_calls").and_then(Value::as_array);
+    for (position, call) in calls.into_iter().flatten().enumerate() {
+        let number = call.get("index").and_then(Value::as_u64).unwrap_or(position as u64);
+        let pointer = format!("/choices/{index}/message/tool_calls/{number}/function/arguments");
+        if !deltas.iter().any(|delta| delta.pointer == pointer) && call.pointer("/custom").is_none() {
+            let there = call.pointer("/function/arguments").is_some_and(Value::is_string);
+            let at =
+                if there { format!("{at}/tool_calls/{position}/function/arguments") } else { String::new() };
+            deltas.push(Delta { at, choice: index, pointer, kind: "tool-arguments", value: String::new() });
+        }
+    }
 }
 
 /// A pointer below a delta, in which a tool call is named by its `index` rather than by its position.

@@ -9,7 +9,7 @@ use brokle_test_upstream::Upstream;
 use std::sync::Arc;
 
 use brokle_plugins::{Active, Snapshot, View};
-use brokle_runtime::{CallContext, GuardrailPlugin};
+use brokle_runtime::GuardrailPlugin;
 use serde_json::{Value, json};
 
 use crate::harness::{To, World, component, content, openai, world};
@@ -51,7 +51,7 @@ async fn serve(world: &World, names: &[&str]) {
             format!("guardrail_{}", name.replace('-', "_"))
         };
         let plugin = GuardrailPlugin::load(&world.runtime, &component(&file)).await.unwrap();
-        view.add_guardrail(Active { plugin: Arc::new(plugin), context: CallContext::default() });
+        view.add_guardrail(Active::plain(Arc::new(plugin)));
     }
     world.plugins.store(Snapshot::new(view));
 }
@@ -67,7 +67,7 @@ fn chat(text: &str, more: &str) -> String {
 
 /// The guardrails' steps of a trace.
 fn rulings(trace: &Value) -> Vec<&Value> {
-    trace["steps"].as_array().unwrap().iter().filter(|step| step["kind"] == "guardrail").collect()
+    trace["children"].as_array().unwrap().iter().filter(|step| step["type"] == "guardrail").collect()
 }
 
 fn noted<'a>(step: &'a Value, name: &str) -> &'a Value {
@@ -93,15 +93,18 @@ async fn a_denied_request_is_blocked_accounted_and_not_stored() {
     assert!(upstream.requests().is_empty());
     let trace = world.only_trace().await;
     assert_eq!(
-        (&trace["http_status"], &trace["error_class"]),
+        (&trace["status_code"], &trace["error"]["class"]),
         (&400.into(), &"content_policy_violation".into())
     );
     assert!(trace["input"].is_null() && !trace.to_string().contains("zephyr"), "{trace}");
     let [step] = rulings(&trace)[..] else { panic!("{trace}") };
     assert_eq!((noted(step, "verdict"), noted(step, "category")), (&"block".into(), &"confidential".into()));
-    assert!(trace["steps"].as_array().unwrap().iter().any(|step| {
-        step["kind"] == "plugin" && step["name"] == "brokle.guardrail-regex 0.1.0" && step["duration_us"] != 0
-    }));
+    let plugin = &step["children"][0];
+    assert_eq!(
+        (&plugin["type"], &plugin["name"]),
+        (&"plugin".into(), &"brokle.guardrail-regex 0.1.0".into())
+    );
+    assert!(plugin["duration_ms"].as_f64() > Some(0.0), "{plugin}");
     // What is refused before it was ruled on leaves no text either.
     let broken = world
         .call(Operation::ChatCompletions, r#"{"model":"m","messages":[{"role":"zephyr"}], zephyr"#)
@@ -239,14 +242,9 @@ async fn the_scope_says_whose_calls() {
     let headers = http::HeaderMap::new();
     let mut statuses = Vec::new();
     for key in [&world.key, &other] {
-        let call = world.gateway.serve(
-            Operation::ChatCompletions,
-            Some(key),
-            &headers,
-            chat("zephyr", "").into(),
-            crate::harness::request_id(),
-        );
-        statuses.push(call.await.status().as_u16());
+        let answer =
+            world.serve(Some(key), Operation::ChatCompletions, &headers, chat("zephyr", "").into()).await;
+        statuses.push(answer.status());
     }
     assert_eq!(statuses, [400, 200]);
 }

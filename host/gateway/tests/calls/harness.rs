@@ -16,15 +16,16 @@ use brokle_gateway::guardrails::Guardrails;
 use brokle_gateway::{AnswerBody, Gateway, Operation, Parts, Timeouts};
 use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::keys::NewKey;
-use brokle_identity::{KeyService, Secret};
+use brokle_identity::{AuthError, KeyService, Secret};
 use brokle_plugins::{Active, Snapshot, Snapshots, View};
-use brokle_runtime::{CallContext, PolicyPlugin, ProviderPlugin, Runtime, RuntimeConfig};
+use brokle_runtime::{PolicyPlugin, ProviderPlugin, Runtime, RuntimeConfig};
 use brokle_storage::observations::{AnalyticsStore, SqliteObservations};
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
 use brokle_telemetry::metrics::Metrics;
 use brokle_telemetry::{Options, Recorder};
 use brokle_test_upstream::Upstream;
+use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -97,7 +98,7 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
     let runtime = Runtime::start(RuntimeConfig::default(), compiled, [1; 32]).unwrap();
     let mut view = View::new();
     let policy = Arc::new(PolicyPlugin::load(&runtime, &component("policy_priority")).await.unwrap());
-    view.add_policy(Active { plugin: policy, context: CallContext::default() });
+    view.add_policy(Active::plain(policy));
     let egress = Egress::new(false, Duration::from_secs(2));
     let mut fixed = Vec::new();
     for to in connections {
@@ -112,7 +113,7 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
             ..NewConnection::default()
         };
         let provider = plugin.manifest().name.clone();
-        view.add_provider(Active { plugin, context: CallContext::default() });
+        view.add_provider(Active::plain(plugin));
         fixed.push(Template { provider, new, trusted: !distrust });
     }
     let store: Arc<dyn AnalyticsStore> =
@@ -125,7 +126,6 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
     let gateway = Gateway::new(Parts {
         clock,
         random,
-        keys: keys.clone(),
         books: Books {
             recorder: recorder.clone(),
             metrics: metrics.clone(),
@@ -175,7 +175,22 @@ impl World {
     /// Any call with headers.
     pub async fn call_with(&self, operation: Operation, body: &str, headers: HeaderMap) -> Answer {
         let body = body.to_owned().into();
-        Answer(self.gateway.serve(operation, Some(&self.key), &headers, body, request_id()).await)
+        self.serve(Some(&self.key), operation, &headers, body).await
+    }
+
+    /// Any call with any key, or none.
+    pub async fn serve(
+        &self,
+        key: Option<&str>,
+        operation: Operation,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Answer {
+        let caller = match key {
+            Some(key) => self.keys.authenticate(key).await,
+            None => Err(AuthError::Missing),
+        };
+        Answer(self.gateway.serve(operation, caller, headers, body, request_id()).await)
     }
 
     /// A key of the same tenant with this limit.
@@ -208,7 +223,7 @@ impl World {
     }
 }
 
-pub fn request_id() -> RequestId {
+fn request_id() -> RequestId {
     RequestId::generate(&SystemClock, &SystemRandom)
 }
 

@@ -18,3 +18,4 @@ mod harness;
 mod passing;
 mod plugin_egress;
 mod plugins;
+mod swaps;

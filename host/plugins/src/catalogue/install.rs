@@ -11,6 +11,7 @@ use crate::grants;
 use crate::health::Health;
 use crate::loaded::{Component, Loaded, kind_name};
 use crate::lock::Line;
+use crate::sources::oci;
 use crate::state::State;
 
 /// Refused uploads and pulls that are remembered; the oldest goes first.
@@ -39,7 +40,14 @@ pub struct Offer {
     pub source: Source,
     /// Which file or reference of the source.
     pub reference: String,
-    /// An operator vouches for this hash.
+    /// On what terms.
+    pub terms: Terms,
+}
+
+/// What whoever installs a component says beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// An operator vouches for this hash: it must be the file's, which then needs no signature.
     pub pin: Option<String>,
     /// An operator asks for an older release.
     pub allow_downgrade: bool,
@@ -50,15 +58,7 @@ pub struct Offer {
 impl Offer {
     /// An offer of these bytes, unsigned, unpinned.
     pub fn new(component: Vec<u8>, source: Source, reference: impl Into<String>) -> Self {
-        Self {
-            component,
-            envelope: None,
-            source,
-            reference: reference.into(),
-            pin: None,
-            allow_downgrade: false,
-            start: Start::default(),
-        }
+        Self { component, envelope: None, source, reference: reference.into(), terms: Terms::default() }
     }
 }
 
@@ -99,6 +99,26 @@ impl Catalogue {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Pulls a component from a registry, `oci://registry/name:version`, and installs it: see [`crate::sources::oci`].
+    ///
+    /// # Errors
+    /// [`CatalogueError::Source`] when it can't be had; otherwise as for [`install`](Self::install).
+    pub async fn install_from(
+        &self,
+        reference: &str,
+        terms: Terms,
+        actor: &Actor,
+    ) -> Result<Version, CatalogueError> {
+        if !reference.starts_with("oci://") {
+            return Err(CatalogueError::Source(
+                "a reference such as oci://registry/name:version is expected".into(),
+            ));
+        }
+        let pulled = oci::pull(reference, &self.settings.logins).await?;
+        let offer = Offer::new(pulled.stored.component, Source::Oci, pulled.reference);
+        self.install(Offer { envelope: pulled.stored.envelope, terms, ..offer }, actor).await
     }
 
     /// Everything that is asked of a component before it is in.
@@ -159,7 +179,7 @@ impl Catalogue {
         {
             return Err(mismatch(locked).into());
         }
-        if let Some(pin) = offer.pin.as_deref().filter(|pin| *pin != sha256) {
+        if let Some(pin) = offer.terms.pin.as_deref().filter(|pin| *pin != sha256) {
             return Err(mismatch(pin).into());
         }
         let highest = self.parts.database.plugins().highest_release(id).await?;
@@ -168,9 +188,9 @@ impl Catalogue {
             envelope: offer.envelope.as_deref(),
             inspection,
             source: offer.source,
-            pinned: offer.pin.is_some() || inner.lock.pins(sha256),
+            pinned: offer.terms.pin.is_some() || inner.lock.pins(sha256),
             highest_seq: highest.and_then(|seq| u64::try_from(seq).ok()),
-            allow_downgrade: offer.allow_downgrade,
+            allow_downgrade: offer.terms.allow_downgrade,
         };
         Ok(self.parts.gate.admit(&candidate)?)
     }
@@ -189,12 +209,16 @@ impl Catalogue {
             inner.embedded.insert(sha256.clone(), offer.component.clone());
         } else {
             self.files.put(&sha256, &offer.component, offer.envelope.as_deref())?;
-            inner.lock.set(Line {
-                id: manifest.id.clone(),
-                version: manifest.version.to_string(),
-                sha256: sha256.clone(),
-                source: format!("{}:{}", offer.source.as_str(), offer.reference),
-            })?;
+            let pinned = offer.terms.pin.is_some() || inner.lock.pins(&sha256);
+            if pinned || admission.level != "unsigned" {
+                inner.lock.set(Line {
+                    id: manifest.id.clone(),
+                    version: manifest.version.to_string(),
+                    sha256: sha256.clone(),
+                    source: format!("{}:{}", offer.source.as_str(), offer.reference),
+                    pinned,
+                })?;
+            }
         }
         let now = self.parts.clock.now();
         let known = inner.versions.get(&sha256);
@@ -222,7 +246,7 @@ impl Catalogue {
         inner.versions.insert(sha256.clone(), version.clone());
         inner.troubles.remove(&sha256);
         self.remember(inner, &version, component);
-        if self.should_start(inner, &version, offer.start) {
+        if self.should_start(inner, &version, offer.terms.start) {
             self.start_or_wait(inner, &sha256, actor).await?;
         }
         Ok(inner.versions.get(&sha256).cloned().unwrap_or(version))
@@ -236,6 +260,7 @@ impl Catalogue {
                 Health::new(&version.plugin_id, &version.sha256, budget, clock, watch, self.tell.clone());
             health.begin(state_of(version) == State::Degraded);
             inner.loaded.insert(version.sha256.clone(), Loaded { component, health: health.into() });
+            self.grant(inner);
         }
     }
 

@@ -117,7 +117,9 @@ impl Inner {
             let Some(sha256) = effective.sha256.filter(|_| effective.enabled) else { continue };
             let serves = self.versions.get(&sha256).is_some_and(|version| state_of(version).serves());
             if let (true, Some(loaded)) = (serves, self.loaded.get(&sha256)) {
-                loaded.show(&mut view, bytes_of(effective.config.as_ref()));
+                let embedded = self.embedded.contains_key(&sha256);
+                let granted = self.capabilities.get(&sha256);
+                loaded.show(&mut view, bytes_of(effective.config.as_ref()), embedded, granted);
             }
         }
         view

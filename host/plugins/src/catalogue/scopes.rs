@@ -1,5 +1,7 @@
 //! What operators and tenants say: on, off, which version, which configuration, which grants, back.
 
+use std::collections::HashMap;
+
 use brokle_runtime::Manifest;
 use brokle_storage::sql::plugins::{ScopeKey, ScopeSetting, Version};
 use serde_json::Value;
@@ -92,13 +94,17 @@ impl Catalogue {
     pub async fn set_grants(&self, id: &str, wanted: Value, actor: &Actor) -> Result<(), CatalogueError> {
         let mut inner = self.lock().await;
         let checked = match inner.newest(id).and_then(|version| inner.loaded.get(&version.sha256)) {
-            Some(loaded) => grants::check(&loaded.component.inspection().manifest, &wanted).map(drop),
+            Some(loaded) => {
+                let manifest = &loaded.component.inspection().manifest;
+                grants::configure(manifest, &wanted, self.parts.services.as_ref()).map(drop)
+            }
             None => grants::check_form(&wanted),
         };
         checked.map_err(|problems| CatalogueError::Invalid { code: grants::WAITING, problems })?;
         let event = self.event("granted", id, ScopeKey::default(), actor);
         self.parts.database.plugins().put_grants(id, &wanted, self.parts.clock.now(), &event).await?;
         inner.grants.insert(id.to_owned(), wanted);
+        self.grant(&mut inner);
         let waiting = |version: &&Version| {
             version.plugin_id == id
                 && state_of(version) == State::Installed
@@ -304,7 +310,7 @@ impl Catalogue {
     /// Brings each version's state into line with what scopes want.
     pub(super) async fn settle(&self, inner: &mut Inner, actor: &Actor) -> Result<(), CatalogueError> {
         let wanted = inner.wanted();
-        let moves: Vec<(String, State)> = inner
+        let mut moves: Vec<(String, State)> = inner
             .versions
             .values()
             .filter_map(|version| {
@@ -316,10 +322,38 @@ impl Catalogue {
                 Some((version.sha256.clone(), next))
             })
             .collect();
+        // What stops is told before what starts.
+        moves.sort_by_key(|(_, next)| *next == State::Enabled);
         for (sha256, next) in moves {
             self.move_to(inner, &sha256, next, None, actor).await?;
         }
         Ok(())
+    }
+
+    /// Resolves what loaded versions were granted, anew: grants, or what they refer to, may have changed. A version whose
+    /// grants can't be given gets none of them.
+    pub(super) fn grant(&self, inner: &mut Inner) {
+        let Some(services) = &self.parts.services else { return };
+        let mut capabilities = HashMap::new();
+        for (sha256, loaded) in &inner.loaded {
+            let manifest = &loaded.component.inspection().manifest;
+            let Some(grants) = inner.grants.get(&manifest.id) else { continue };
+            match grants::configure(manifest, grants, Some(services)) {
+                Ok(granted) => capabilities.extend(granted.map(|granted| (sha256.clone(), granted))),
+                Err(problems) => {
+                    let problems: Vec<String> = problems
+                        .iter()
+                        .map(|problem| format!("{}: {}", problem.pointer, problem.message))
+                        .collect();
+                    tracing::error!(
+                        plugin = manifest.label(),
+                        problems = problems.join("; "),
+                        "grants can't be given"
+                    );
+                }
+            }
+        }
+        inner.capabilities = capabilities;
     }
 
     /// Lets everybody see what serves now.
@@ -358,11 +392,8 @@ impl Catalogue {
 }
 
 impl Inner {
-    /// The grants that a version waits for; the server's own set waits for none.
+    /// The grants that a version waits for.
     pub(super) fn outstanding(&self, version: &Version, manifest: &Manifest) -> Vec<&'static str> {
-        if version.source == Source::Embedded.as_str() {
-            return Vec::new();
-        }
         grants::outstanding(manifest, self.grants.get(&version.plugin_id))
     }
 

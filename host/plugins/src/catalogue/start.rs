@@ -15,7 +15,7 @@ use crate::grants;
 use crate::loaded::Component;
 use crate::state::State;
 
-use super::install::{Offer, Start};
+use super::install::{Offer, Start, Terms};
 
 impl Catalogue {
     /// Reads the rows, brings the embedded set in, loads what is enabled, and publishes the first snapshot. A component
@@ -68,6 +68,7 @@ impl Catalogue {
         }
         let kept = inner.versions.keys().cloned().collect::<std::collections::BTreeSet<_>>();
         inner.loaded.retain(|sha256, _| kept.contains(sha256));
+        self.grant(&mut inner);
         self.publish(&inner);
         Ok(())
     }
@@ -117,7 +118,15 @@ impl Catalogue {
         });
         let enabled = setting.as_ref().and_then(|setting| setting.enabled).unwrap_or(true);
         let start = if follows && enabled && !removed { Start::Yes } else { Start::No };
-        match self.install_locked(inner, &sha256, Offer { start, ..offer }, actor).await {
+        match self
+            .install_locked(
+                inner,
+                &sha256,
+                Offer { terms: Terms { start, ..Terms::default() }, ..offer },
+                actor,
+            )
+            .await
+        {
             Ok(_) | Err(CatalogueError::Refused(_)) => {}
             Err(error) => return Err(error),
         }
@@ -194,7 +203,7 @@ impl Catalogue {
         }
     }
 
-    fn stored(&self, inner: &Inner, version: &Version) -> std::io::Result<Offer> {
+    pub(super) fn stored(&self, inner: &Inner, version: &Version) -> std::io::Result<Offer> {
         let source = Source::named(&version.source);
         let Stored { component, envelope } = match inner.embedded.get(&version.sha256) {
             Some(bytes) => Stored { component: bytes.clone(), envelope: None },
@@ -211,7 +220,8 @@ impl Catalogue {
     ) -> Result<Component, CatalogueError> {
         let inspection = inspect(&offer.component).map_err(Refusal::from)?;
         // What was let in once may stay, also when newer releases came after it.
-        let offer = Offer { allow_downgrade: true, ..offer.clone() };
+        let terms = Terms { allow_downgrade: true, ..Terms::default() };
+        let offer = Offer { terms, ..offer.clone() };
         self.admit(inner, sha256, &inspection, &offer).await?;
         match inner.loaded.get(sha256) {
             Some(loaded) => Ok(loaded.component.clone()),

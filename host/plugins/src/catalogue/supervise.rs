@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use brokle_runtime::inspect;
 use brokle_storage::sql::plugins::ScopeSetting;
 use chrono::TimeDelta;
 
-use super::install::{Offer, Start};
+use super::install::{Offer, Terms};
 use super::{Actor, Catalogue, CatalogueError, Inner, Trip, state_of};
 use crate::gate::{Refusal, Source};
 use crate::health::Tripped;
@@ -31,7 +32,9 @@ impl Catalogue {
     /// What is due by the clock: other servers' changes, the folder, back-offs. To be called each second; what fails is
     /// logged, and tried again at the next turn.
     pub async fn tick(&self) {
-        for done in [self.refresh().await, self.look().await, self.end_backoffs().await] {
+        for done in
+            [self.refresh().await, self.ask_again().await, self.look().await, self.end_backoffs().await]
+        {
             if let Err(error) = done {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -127,6 +130,38 @@ impl Catalogue {
         Ok(())
     }
 
+    /// Asks the gate about everything that serves, if it has changed its mind about anybody. What it no longer believes is
+    /// `rejected` at once. A license that ended is no reason: what is loaded goes on, and isn't loaded again.
+    async fn ask_again(&self) -> Result<(), CatalogueError> {
+        if !self.parts.gate.look() {
+            return Ok(());
+        }
+        let mut inner = self.lock().await;
+        let actor = Actor::system("trust");
+        for sha256 in inner.wanted() {
+            let Some(version) = inner.versions.get(&sha256).filter(|version| state_of(version).serves())
+            else {
+                continue;
+            };
+            let Ok(offer) = self.stored(&inner, version) else { continue };
+            let Ok(inspection) = inspect(&offer.component) else { continue };
+            let terms = Terms { allow_downgrade: true, ..Terms::default() };
+            let offer = Offer { terms, ..offer };
+            match self.admit(&inner, &sha256, &inspection, &offer).await {
+                Err(CatalogueError::Refused(refusal)) if !refusal.code.starts_with("LICENSE_") => {
+                    inner.loaded.remove(&sha256);
+                    self.parts.watch.refused(refusal.code);
+                    let why = Some((refusal.code, refusal.detail));
+                    self.move_to(&mut inner, &sha256, State::Rejected, why, &actor).await?;
+                }
+                Ok(_) | Err(CatalogueError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.publish(&inner);
+        Ok(())
+    }
+
     /// Looks into the watched folder, and installs what is new or changed there.
     ///
     /// # Errors
@@ -148,11 +183,7 @@ impl Catalogue {
             let outcome = match read {
                 Ok(stored) => {
                     let offer = Offer::new(stored.component, Source::Folder, name.clone());
-                    self.install_new(
-                        Offer { envelope: stored.envelope, start: Start::IfNewer, ..offer },
-                        &actor,
-                    )
-                    .await
+                    self.install_new(Offer { envelope: stored.envelope, ..offer }, &actor).await
                 }
                 Err(error) => self.unreadable(&name, &error, &actor).await,
             };

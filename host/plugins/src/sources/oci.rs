@@ -10,6 +10,7 @@
 //! bytes. Layers are checked against their digests, and against the caps before and while they are read. HTTPS always,
 //! except for a registry on the loopback interface. A pull takes [`TIMEOUT`] at most.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Once;
 use std::time::Duration;
@@ -43,21 +44,17 @@ pub struct Pulled {
 }
 
 /// Who we are to a registry.
-#[derive(Clone, Default)]
-pub enum Login {
-    /// Nobody.
-    #[default]
-    Anonymous,
-    /// A user and a password or token.
-    Basic(String, String),
+#[derive(Clone)]
+pub struct Login {
+    /// The user.
+    pub user: String,
+    /// The password, or a token.
+    pub password: String,
 }
 
 impl std::fmt::Debug for Login {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(match self {
-            Self::Anonymous => "Anonymous",
-            Self::Basic(..) => "Basic",
-        })
+        formatter.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
     }
 }
 
@@ -65,20 +62,20 @@ impl std::fmt::Debug for Login {
 ///
 /// # Errors
 /// [`CatalogueError::Source`], for people.
-pub async fn pull(reference: &str, login: &Login) -> Result<Pulled, CatalogueError> {
-    match tokio::time::timeout(TIMEOUT, pull_here(reference, login)).await {
+pub async fn pull(reference: &str, logins: &BTreeMap<String, Login>) -> Result<Pulled, CatalogueError> {
+    match tokio::time::timeout(TIMEOUT, pull_here(reference, logins)).await {
         Ok(pulled) => pulled.map_err(|error| CatalogueError::Source(format!("{reference}: {error}"))),
         Err(_) => Err(CatalogueError::Source(format!("{reference}: no end after {} s", TIMEOUT.as_secs()))),
     }
 }
 
-async fn pull_here(reference: &str, login: &Login) -> Result<Pulled, String> {
+async fn pull_here(reference: &str, logins: &BTreeMap<String, Login>) -> Result<Pulled, String> {
     let bare = reference.strip_prefix("oci://").unwrap_or(reference);
     let parsed: Reference = bare.parse().map_err(|_| "registry/name:version is expected".to_owned())?;
     let client = client(&parsed);
-    let auth = match login {
-        Login::Anonymous => RegistryAuth::Anonymous,
-        Login::Basic(user, password) => RegistryAuth::Basic(user.clone(), password.clone()),
+    let auth = match logins.get(parsed.registry()) {
+        Some(Login { user, password }) => RegistryAuth::Basic(user.clone(), password.clone()),
+        None => RegistryAuth::Anonymous,
     };
     let (manifest, digest) =
         client.pull_image_manifest(&parsed, &auth).await.map_err(|error| error.to_string())?;

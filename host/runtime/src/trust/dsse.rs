@@ -95,6 +95,14 @@ impl Envelope {
         Self { payload_type: payload_type.to_owned(), payload, signatures }
     }
 
+    /// Adds a key's signature, in the place of an older one of the same key: for what takes several people.
+    pub fn cosign(&mut self, key: &SecretKey) {
+        let keyid = key.public().id();
+        let signature = key.sign(&self.message());
+        self.signatures.retain(|other| other.keyid != keyid);
+        self.signatures.push(KeySignature { keyid, signature });
+    }
+
     /// What the signatures cover.
     #[must_use]
     pub fn message(&self) -> Vec<u8> {

@@ -89,7 +89,10 @@ pub(crate) fn read_if_there(path: &Path, cap: usize) -> Result<Option<Vec<u8>>, 
 }
 
 /// Makes a folder that only its owner may enter.
-pub(crate) fn private_folder(path: &Path) -> Result<(), TrustError> {
+///
+/// # Errors
+/// When it can't be made.
+pub fn private_folder(path: &Path) -> Result<(), TrustError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(TrustError::io(path))
 }
 

@@ -101,7 +101,8 @@ pub(crate) struct Held {
 /// What this host believes. Cheap to ask from many threads; changes are seen by the next question.
 #[derive(Debug)]
 pub struct TrustStore {
-    folder: PathBuf,
+    /// `None` for a store that keeps nothing.
+    folder: Option<PathBuf>,
     anchor: Anchor,
     host: Version,
     held: ArcSwap<Held>,
@@ -121,7 +122,17 @@ impl TrustStore {
     ) -> Result<Self, TrustError> {
         files::private_folder(&folder.join("roots"))?;
         let held = Held { builtins: Arc::new(builtins.into_iter().collect()), ..Held::default() };
-        let store = Self { folder: folder.to_owned(), anchor, host, held: ArcSwap::from_pointee(held) };
+        let store = Self { folder: Some(folder.to_owned()), anchor, host, held: ArcSwap::from_pointee(held) };
+        store.reload()?;
+        Ok(store)
+    }
+
+    /// A store that has an anchor only, and keeps nothing: for a question on the command line.
+    ///
+    /// # Errors
+    /// When the anchor doesn't verify.
+    pub fn detached(anchor: Anchor, host: Version) -> Result<Self, TrustError> {
+        let store = Self { folder: None, anchor, host, held: ArcSwap::from_pointee(Held::default()) };
         store.reload()?;
         Ok(store)
     }
@@ -139,12 +150,12 @@ impl TrustStore {
             // From the anchor on: a release may bring a newer one than the files have.
             while let Some(last) = chain.last()
                 && let Some(next) = last.version.checked_add(1)
-                && let Some(bytes) = files::read_if_there(&self.root_path(next), MAX_ENVELOPE)?
+                && let Some(bytes) = self.read(&root_name(next), MAX_ENVELOPE)?
             {
                 let next = last.succeed(&bytes)?;
                 chain.push(next);
             }
-            let kept = files::read_if_there(&self.folder.join("revocations.json"), MAX_ENVELOPE)?;
+            let kept = self.read("revocations.json", MAX_ENVELOPE)?;
             for bytes in [revocations, &kept].into_iter().flatten() {
                 let list = read_held_list(bytes, &chain)?;
                 if held.revocations.as_ref().is_none_or(|older| older.version < list.version) {
@@ -201,7 +212,7 @@ impl TrustStore {
         if next.expires <= now {
             return Err(TrustError::Forbidden(format!("root {} ended on {}", next.version, next.expires)));
         }
-        files::write(&self.root_path(next.version), bytes, 0o600)?;
+        self.write(&root_name(next.version), bytes)?;
         self.reload()?;
         Ok(next.version)
     }
@@ -229,7 +240,7 @@ impl TrustStore {
                 });
             }
         }
-        files::write(&self.folder.join("revocations.json"), bytes, 0o600)?;
+        self.write("revocations.json", bytes)?;
         self.reload()?;
         Ok(list.version)
     }
@@ -312,13 +323,26 @@ impl TrustStore {
         self.held.load_full()
     }
 
-    fn root_path(&self, version: u64) -> PathBuf {
-        self.folder.join(format!("roots/{version}.json"))
+    fn path(&self, name: &str) -> Result<PathBuf, TrustError> {
+        let folder = self.folder.as_ref().map(|folder| folder.join(name));
+        folder.ok_or_else(|| TrustError::Forbidden("this store keeps nothing".to_owned()))
+    }
+
+    /// A file of the folder; `None` when it isn't there.
+    fn read(&self, name: &str, cap: usize) -> Result<Option<Vec<u8>>, TrustError> {
+        match &self.folder {
+            Some(folder) => files::read_if_there(&folder.join(name), cap),
+            None => Ok(None),
+        }
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), TrustError> {
+        files::write(&self.path(name)?, bytes, 0o600)
     }
 
     /// Held until it is dropped; other processes wait.
     fn lock(&self) -> Result<File, TrustError> {
-        let path = self.folder.join("lock");
+        let path = self.path("lock")?;
         let lock = File::options().write(true).create(true).truncate(false).open(&path);
         let lock = lock.map_err(TrustError::io(&path))?;
         lock.lock().map_err(TrustError::io(&path))?;
@@ -326,9 +350,7 @@ impl TrustStore {
     }
 
     fn plain<T: DeserializeOwned + Default>(&self, name: &'static str) -> Result<T, TrustError> {
-        let Some(bytes) = files::read_if_there(&self.folder.join(name), MAX_FILE)? else {
-            return Ok(T::default());
-        };
+        let Some(bytes) = self.read(name, MAX_FILE)? else { return Ok(T::default()) };
         serde_json::from_slice(&bytes)
             .map_err(|error| TrustError::Malformed { what: name, detail: error.to_string() })
     }
@@ -336,7 +358,7 @@ impl TrustStore {
     fn write_plain(&self, name: &'static str, value: &impl Serialize) -> Result<(), TrustError> {
         let bytes = serde_json::to_vec_pretty(value)
             .map_err(|error| TrustError::Malformed { what: name, detail: error.to_string() })?;
-        files::write(&self.folder.join(name), &bytes, 0o600)
+        self.write(name, &bytes)
     }
 }
 
@@ -351,6 +373,10 @@ fn read_held_list(bytes: &[u8], chain: &[Root]) -> Result<Revocations, TrustErro
         }
     }
     outcome
+}
+
+fn root_name(version: u64) -> String {
+    format!("roots/{version}.json")
 }
 
 fn no_anchor() -> TrustError {

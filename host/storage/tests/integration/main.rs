@@ -18,6 +18,8 @@ mod observations;
 #[cfg(test)]
 mod plugin_kv;
 #[cfg(test)]
+mod plugins;
+#[cfg(test)]
 mod row_level_security;
 #[cfg(test)]
 mod tenants;

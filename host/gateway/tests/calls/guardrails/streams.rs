@@ -81,7 +81,7 @@ async fn a_denied_stream_ends_with_an_error_and_leaves_no_match() {
     }
     let trace = world.traces().await.remove(0);
     assert_eq!(
-        (&trace["status"], &trace["error_class"]),
+        (&trace["status"], &trace["error"]["class"]),
         (&"error".into(), &"content_policy_violation".into())
     );
     assert_eq!(world.runtime.instances(), 0);
@@ -126,7 +126,7 @@ async fn what_is_held_of_a_text_comes_before_the_tool_call_that_follows_it() {
 
 #[tokio::test]
 async fn a_guardrail_that_fails_in_a_stream_ends_or_releases_it() {
-    let deltas = pieces("well do hold now and do panic then", &[10, 25]);
+    let deltas = pieces("well do hold now and do panic then", &[15, 20]);
     let provider = Scripted::start(vec![stream(&deltas)]).await;
     let world = world(vec![to(&provider)]).await;
     let mut failing = NewGuardrail { config: None, ..guardrail("misruling", json!({})) };
