@@ -119,6 +119,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         connections,
         plugins: snapshots,
         policy: POLICY.to_owned(),
+        guardrails: Default::default(),
         egress,
         timeouts: Timeouts {
             first_byte: Duration::from_millis(config.gateway.first_byte_ms),
