@@ -84,8 +84,7 @@ impl Guardrail {
             return Err(ConfigFault::at("/plugin", message));
         };
         let plugin = &active.plugin;
-        let hold_back = new.hold_back.unwrap_or(HOLD_BACK);
-        if hold_back > MAX_HOLD_BACK {
+        if new.hold_back.is_some_and(|bytes| bytes > MAX_HOLD_BACK) {
             return Err(ConfigFault::at("/hold_back_bytes", format!("{MAX_HOLD_BACK} is the most")));
         }
         for (index, stage) in new.stages.iter().enumerate() {
@@ -101,18 +100,24 @@ impl Guardrail {
             Some(config) => Some(configured(active, config).await?),
             None => None,
         };
+        Ok(Self { config: own, ..Self::unchecked(new) })
+    }
+
+    /// One whose component doesn't serve yet: nothing can be checked but by it. Until it serves, the guardrail fails.
+    pub fn unchecked(new: NewGuardrail) -> Self {
+        let hold_back = new.hold_back.unwrap_or(HOLD_BACK).min(MAX_HOLD_BACK);
         let on = |stage: &str| new.stages.is_empty() || new.stages.iter().any(|named| named == stage);
-        Ok(Self {
+        Self {
             name: new.name.into(),
             on_request: on("request"),
             on_response: on("response"),
             plugin: new.plugin,
-            config: own,
+            config: new.config.map(|config| config.to_string().into_bytes().into()),
             mode: new.mode,
             on_failure: new.on_failure,
             scope: new.scope,
             hold_back,
-        })
+        }
     }
 }
 
