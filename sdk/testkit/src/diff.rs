@@ -36,7 +36,7 @@ fn walk(at: &str, expected: &Value, came: &Value, lines: &mut Vec<String>) {
                 match (expected.get(index), came.get(index)) {
                     (Some(expected), Some(came)) => walk(&format!("{at}/{index}"), expected, came, lines),
                     (Some(expected), None) => {
-                        lines.push(format!("{at}/{index}: expected {expected}, nothing came"))
+                        lines.push(format!("{at}/{index}: expected {expected}, nothing came"));
                     }
                     (None, Some(came)) => lines.push(format!("{at}/{index}: not expected, came {came}")),
                     (None, None) => {}

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::mocks::{MockHost, Reply, answer};
+use crate::diff::diff;
+use crate::mocks::{MockHost, Reply, Sent, answer};
 use crate::{Error, case};
 
 /// `host`: what stands around the plugin.
@@ -49,6 +50,39 @@ struct Exchange {
     /// Instead of an answer.
     #[serde(default)]
     fails: Option<Failing>,
+    #[serde(default)]
+    sends: Sends,
+}
+
+/// What must be in a request; what isn't written isn't looked at.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Sends {
+    headers: BTreeMap<String, String>,
+    body: Option<Value>,
+}
+
+impl Sends {
+    fn differences(&self, call: &str, sent: &Sent) -> Vec<String> {
+        let headers = self.headers.iter().filter_map(|(name, value)| {
+            let came =
+                sent.headers.iter().find(|(sent, _)| sent.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+            let came = came.map_or_else(|| "nothing came".to_owned(), |came| format!("came {came:?}"));
+            (came != format!("came {value:?}"))
+                .then(|| format!("http: {call}: header {name}: expected {value:?}, {came}"))
+        });
+        let mut differences: Vec<String> = headers.collect();
+        if let Some(expected) = &self.body {
+            let text = String::from_utf8_lossy(&sent.body);
+            let came = match expected {
+                Value::String(_) => text.into_owned().into(),
+                _ => serde_json::from_str(&text).unwrap_or_else(|_| text.into_owned().into()),
+            };
+            differences
+                .extend(diff(expected, &came).into_iter().map(|line| format!("http: {call}: body {line}")));
+        }
+        differences
+    }
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -67,6 +101,7 @@ fn ok() -> u16 {
 /// A host with these surroundings, for one playing.
 pub(crate) struct Stage {
     host: MockHost,
+    expected: Vec<Exchange>,
     capabilities: Arc<PluginCapabilities>,
     pub(crate) context: CallContext,
 }
@@ -112,7 +147,7 @@ impl Surroundings {
             observer: Some(observer.clone()),
             capabilities: Some(capabilities.prepare(MockHost::tenant(self.tenant), None)),
         };
-        Ok(Stage { host, capabilities, context })
+        Ok(Stage { host, expected: self.http.clone(), capabilities, context })
     }
 }
 
@@ -123,7 +158,12 @@ impl Stage {
         if !denied.is_empty() {
             outcome.insert("denied".into(), json!(denied));
         }
-        self.host.http.unmet().into_iter().map(|unmet| format!("http: {unmet}")).collect()
+        let unmet = self.host.http.unmet();
+        let sent = self.host.http.sent();
+        // Only where what came is what was expected do the two lists go together.
+        let matched = self.expected.iter().zip(&sent).filter(|_| unmet.is_empty());
+        let inside = matched.flat_map(|(exchange, sent)| exchange.sends.differences(&exchange.call, sent));
+        unmet.iter().map(|unmet| format!("http: {unmet}")).chain(inside).collect()
     }
 }
 

@@ -29,7 +29,7 @@
 //! | member | what |
 //! |---|---|
 //! | `about` | for people |
-//! | `host` | `config`; `grants` as an operator writes them (without: all that the manifest asks for); `secrets` by name; `http`: the requests that must be made, in order (`call: POST https://…`, and `status` and `body`, or `fails: unreachable`, `too-large`, `hangs`); `tenant`, a number |
+//! | `host` | `config`; `grants` as an operator writes them (without: all that the manifest asks for); `secrets` by name; `http`: the requests that must be made, in order (`call: POST https://…`; `sends`: `headers` and `body` that must be in it; `status` and `body` of the answer, or `fails: unreachable`, `too-large`, `hangs`); `tenant`, a number |
 //! | `request`, `candidates` | for policies: the facts, each with a default |
 //! | `stage`, `texts`, `call`, `request` | for guardrails: `request`, `response` or `stream`; the texts (`value`, and where needed `kind`, `role`, `pointer`); facts; the caller's body |
 //! | `expect` for policies | `order`, by connection (`connection/model` where one has several candidates), and `reason`; or `refusal` |
