@@ -1,4 +1,5 @@
 //! Fixtures' stand-ins for the host, under a guest that uses every capability (`tests/guests/capable`).
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 
