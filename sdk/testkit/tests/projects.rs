@@ -70,6 +70,16 @@ fn a_new_routing_policy_builds_and_passes() {
     let report = project.test();
     assert!(report.passed(), "{}", differences(&report));
     assert_eq!(report.fixtures.len(), 3);
+
+    // The guide's fixture is about this very policy.
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/plugins/routing-policy.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let fixture = guide.split("```yaml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    std::fs::write(project.folder.join("fixtures/guide.yaml"), fixture).unwrap();
+    let report = project.test();
+    assert!(report.passed(), "{}", differences(&report));
+    assert_eq!(report.fixtures.len(), 4);
+
     assert!(report.coverage.values().all(|calls| *calls > 0), "{:?}", report.coverage);
 
     project.edit("src/lib.rs", "f64::INFINITY", "0.0");
