@@ -2,6 +2,7 @@
 
 mod build;
 mod client;
+mod dev;
 mod inspect;
 mod keygen;
 mod manage;
@@ -20,6 +21,7 @@ use super::Outcome;
   brokle plugin new --kind guardrail acme            then, in guardrail-acme:
   brokle plugin build
   brokle plugin test
+  brokle plugin dev                                  a server with plugins.dev = true takes each change
   brokle plugin inspect acme_guard.wasm
   brokle plugin keygen --out keys
   brokle plugin sign acme_guard.wasm --key keys/publisher.key.pem
@@ -44,6 +46,8 @@ pub(crate) enum PluginCommand {
     Build(build::Build),
     /// Play a plugin's fixtures in the real sandbox, with no server and no network.
     Test(test::Test),
+    /// Build, test and install a project into a running server whenever it changes.
+    Dev(dev::Dev),
     /// Make a publisher's key pair.
     Keygen(keygen::Keygen),
     /// Sign a component: writes FILE.wasm.dsse.json.
@@ -61,6 +65,7 @@ pub(super) fn run(command: PluginCommand) -> Outcome {
         PluginCommand::New(command) => new::run(&command),
         PluginCommand::Build(command) => build::run(&command),
         PluginCommand::Test(command) => test::run(&command),
+        PluginCommand::Dev(command) => dev::run(&command),
         PluginCommand::Keygen(command) => keygen::run(&command),
         PluginCommand::Sign(command) => sign::run(&command),
         PluginCommand::Verify(command) => verify::run(&command),
