@@ -101,6 +101,8 @@ impl Place {
              [[guardrails]]\nplugin = \"pii-redaction\"\nconfig = { action = \"mask\" }\n",
         )
         .unwrap();
+        let grants = json!({ "crypto": {}, "secrets": { "pii-key": "env:BROKLE_PLUGIN_PII_KEY" } });
+        fs::write(place.path("grants.json"), grants.to_string()).unwrap();
         place.succeed(&["trust", "init", "--out", "keys"]);
         place
     }
@@ -117,6 +119,7 @@ impl Place {
             .env("BROKLE_LISTEN", "127.0.0.1:0")
             .env("BROKLE_BOOTSTRAP_API_KEY", KEY)
             .env("BROKLE_API_KEY", KEY)
+            .env("BROKLE_PLUGIN_PII_KEY", "a key for hashes, of thirty-two bytes")
             .env("OPENAI_API_KEY", "sk-not-a-real-one")
             .env("OPENAI_BASE_URL", format!("http://{}/v1", self.vendor.address));
         command
@@ -272,6 +275,9 @@ fn a_licensed_component_from_its_signature_to_the_end_of_its_license() {
     let server = place.serve();
     let installed = install(&server);
     assert!(installed.status.success(), "{}", stderr(&installed));
+    // It waits for what it asks for, and so does the guardrail.
+    assert_eq!(server.chat().0, 502);
+    place.succeed(&["plugin", "grant", "brokle.pii-redaction", "grants.json", "--url", &server.url()]);
     masks(&place, &server);
 
     // Its end comes while calls go on: redaction does too, also after another start.
