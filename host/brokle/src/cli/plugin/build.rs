@@ -23,9 +23,9 @@ pub(crate) struct Build {
 pub(super) fn run(command: &Build) -> Outcome {
     let built = build(&command.dir, None)?;
     if command.json {
-        output::json(&built)?
+        output::json(&built)?;
     } else {
-        output::lines(lines(&built))?
+        output::lines(lines(&built))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -33,9 +33,9 @@ pub(super) fn run(command: &Test) -> Outcome {
     };
     let report = brokle_testkit::test(&component, command.fixtures.as_ref().unwrap_or(&beside))?;
     if command.json {
-        output::json(&report)?
+        output::json(&report)?;
     } else {
-        output::lines(report.lines())?
+        output::lines(report.lines())?;
     }
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
