@@ -15,7 +15,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 
 GUESTS := $(sort $(notdir $(patsubst %/,%,$(wildcard tests/guests/*/))))
 
-.PHONY: help doctor run build release plugins guests test lint bench docs dist
+.PHONY: help doctor run build release plugins guests test lint bench bench-plugins docs dist
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ lint: ## Check format, lints, licences and sources
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	scripts/deny.sh
+
+bench-plugins: plugins ## Measure what a sandbox costs
+	$(CARGO) bench -p brokle-runtime --bench plugins
 
 bench: release ## Measure the gateway against a bare proxy
 	$(CARGO) build --release -p brokle-bench

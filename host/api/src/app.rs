@@ -37,6 +37,8 @@ pub struct App {
     pub catalogue: Arc<Catalogue>,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
+    /// The catalogue of components; none in a worker.
+    pub plugin_catalogue: Option<Arc<brokle_plugins::Catalogue>>,
     /// Calls to models; none in a worker.
     pub gateway: Option<Arc<Gateway>>,
     /// What is known of past calls; none in a server without telemetry.
@@ -82,8 +84,12 @@ pub struct PluginHealth {
 pub enum PluginStatus {
     /// It serves.
     Active,
-    /// An operator switched it off.
-    Disabled,
+    /// It serves on probation, after it was taken out.
+    Degraded,
+    /// It is there and waits: for grants, or to be switched on.
+    Installed,
+    /// An operator removed it; it can be had again.
+    Available,
     /// It trapped too often and was taken out.
     Quarantined,
     /// It was never let in.
@@ -136,6 +142,7 @@ impl App {
             plugins: Arc::new(Nothing),
             telemetry: Arc::new(Nothing),
             metrics: Arc::default(),
+            plugin_catalogue: None,
             gateway: None,
             observations: None,
             data_directory: PathBuf::from("data"),
@@ -156,6 +163,7 @@ pub struct AppBuilder {
     plugins: Arc<dyn Plugins>,
     telemetry: Arc<dyn Telemetry>,
     metrics: Arc<Metrics>,
+    plugin_catalogue: Option<Arc<brokle_plugins::Catalogue>>,
     gateway: Option<Arc<Gateway>>,
     observations: Option<Arc<dyn AnalyticsStore>>,
     data_directory: PathBuf,
@@ -212,6 +220,13 @@ impl AppBuilder {
         self
     }
 
+    /// The catalogue of components.
+    #[must_use]
+    pub fn plugin_catalogue(mut self, catalogue: Arc<brokle_plugins::Catalogue>) -> Self {
+        self.plugin_catalogue = Some(catalogue);
+        self
+    }
+
     /// The gateway.
     #[must_use]
     pub fn gateway(mut self, gateway: Arc<Gateway>) -> Self {
@@ -254,6 +269,7 @@ impl AppBuilder {
             keys,
             catalogue: self.catalogue,
             metrics: self.metrics,
+            plugin_catalogue: self.plugin_catalogue,
             gateway: self.gateway,
             observations: self.observations,
             lifecycle: self.lifecycle,

@@ -9,4 +9,5 @@ pub mod health;
 pub mod keys;
 pub mod metrics;
 pub mod models;
+pub mod plugins;
 pub mod traces;

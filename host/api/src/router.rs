@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
 use crate::handlers::{
-    chat_completions, completions, docs, embeddings, health, keys, metrics, models, traces,
+    chat_completions, completions, docs, embeddings, health, keys, metrics, models, plugins, traces,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -52,7 +52,16 @@ fn for_machines() -> OpenApiRouter<Arc<App>> {
 
 /// An API key with the scope; JSON, errors as problems.
 fn for_people() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(traces::list)).routes(routes!(traces::get))
+    OpenApiRouter::new()
+        .routes(routes!(traces::list))
+        .routes(routes!(traces::get))
+        .routes(routes!(plugins::list, plugins::install))
+        .routes(routes!(plugins::get, plugins::change, plugins::remove))
+        .routes(routes!(plugins::versions))
+        .routes(routes!(plugins::rollback))
+        .routes(routes!(plugins::grants, plugins::set_grants))
+        .routes(routes!(plugins::config, plugins::set_config))
+        .routes(routes!(plugins::events))
 }
 
 fn for_operators() -> OpenApiRouter<Arc<App>> {
@@ -110,6 +119,7 @@ async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Ap
         (name = "models", description = "Calls to models, in OpenAI's form"),
         (name = "keys", description = "API keys"),
         (name = "traces", description = "What became of calls"),
+        (name = "plugins", description = "Components: what there is, what serves, for whom"),
         (name = "operations", description = "Health, metrics, this description"),
     ),
     paths(models::get),

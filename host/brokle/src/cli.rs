@@ -84,7 +84,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Migrate(command) => migrate::run(&command),
         Command::Key(command) => key::run(command),
-        Command::Plugin(command) => plugin::run(&command),
+        Command::Plugin(command) => plugin::run(command),
         Command::Trust(command) => trust::run(&command),
         Command::License(command) => license::run(&command),
         Command::Config(command) => config::run(&command),

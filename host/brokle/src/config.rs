@@ -9,6 +9,7 @@
 
 mod environment;
 mod gateway;
+mod plugins;
 mod sections;
 mod warnings;
 
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::environment::Secrets;
 pub(crate) use self::gateway::Gateway;
+pub(crate) use self::plugins::Plugins;
 pub(crate) use self::sections::{LogFormat, Logs, Runtime, Server, Storage, Telemetry};
 
 /// The file that is read if no other one is named.
@@ -41,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) gateway: Gateway,
     /// The sandbox.
     pub(crate) runtime: Runtime,
+    /// The catalogue of plugins.
+    pub(crate) plugins: Plugins,
     /// The log.
     pub(crate) logs: Logs,
     /// Models that the built-in catalogue doesn't know, or whose prices differ.
@@ -108,7 +112,8 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         self.server.check()?;
         self.gateway.check()?;
-        self.runtime.check()
+        self.runtime.check()?;
+        self.plugins.check()
     }
 
     /// What an operator should know although nothing is wrong, one sentence each.

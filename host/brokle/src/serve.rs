@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use brokle_api::server::{self, Ended, Stop};
 use brokle_api::{App, Lifecycle, router};
-use brokle_core::catalogue::Catalogue;
+use brokle_core::catalogue::Catalogue as Models;
 use brokle_core::clock::{Clock, SystemClock};
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::{Capture, Tenant};
@@ -29,6 +29,7 @@ use brokle_gateway::Gateway;
 use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::seal::MasterKey;
 use brokle_identity::{KeyService, Secret};
+use brokle_plugins::Catalogue;
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
 use brokle_telemetry::Recorder;
@@ -100,7 +101,8 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         }
         started = start(args, config, secrets) => started?,
     };
-    let tasks = background::Tasks::start(Arc::clone(&started.keys), started.gateway.clone());
+    let tasks =
+        background::Tasks::start(Arc::clone(&started.keys), started.gateway.clone(), started.plugins.clone());
     let router = if args.role == Role::Worker {
         router::operations(&started.app)
     } else {
@@ -143,6 +145,7 @@ struct Started {
     app: Arc<App>,
     keys: Arc<KeyService>,
     gateway: Option<Arc<Gateway>>,
+    plugins: Option<Arc<Catalogue>>,
     recorder: Option<Arc<Recorder>>,
     listener: TcpListener,
 }
@@ -152,7 +155,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let sealing = secrets.encryption_key.as_ref().map(Secret::expose);
     let master_key = MasterKey::from_env_or_file(sealing, &config.storage.data_dir, random.as_ref())?;
-    let catalogue = Arc::new(Catalogue::builtin()?.with_overrides(config.models.clone())?);
+    let catalogue = Arc::new(Models::builtin()?.with_overrides(config.models.clone())?);
 
     let database = connect(config).await?;
     migrate(&database, args.role).await?;
@@ -178,7 +181,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         .lifecycle(Lifecycle::default())
         .data_directory(config.storage.data_dir.clone())
         .body(config.server.body_limits());
-    let (mut gateway, mut recorder) = (None, None);
+    let (mut gateway, mut recorder, mut catalogue_of_plugins) = (None, None, None);
     if args.role != Role::Worker {
         let with = gateway::Ingredients {
             clock,
@@ -193,8 +196,10 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
             .gateway(Arc::clone(&made.gateway))
             .metrics(made.metrics)
             .observations(made.store)
-            .plugins(Arc::new(made.health))
+            .plugins(Arc::new(plugins::Health(Arc::clone(&made.catalogue))))
+            .plugin_catalogue(Arc::clone(&made.catalogue))
             .telemetry(Arc::new(gateway::Queue(Arc::clone(&made.recorder))));
+        catalogue_of_plugins = Some(made.catalogue);
         (gateway, recorder) = (Some(made.gateway), Some(made.recorder));
     }
     let app = app.build();
@@ -203,7 +208,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     }
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(%address, version, database = app.database.kind(), role = ?args.role, "serving");
-    Ok(Started { app, keys, gateway, recorder, listener })
+    Ok(Started { app, keys, gateway, plugins: catalogue_of_plugins, recorder, listener })
 }
 
 /// Gives the default project the configured capture setting, if that isn't what it has.

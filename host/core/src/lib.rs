@@ -4,6 +4,7 @@ pub mod catalogue;
 pub mod clock;
 pub mod ids;
 pub mod json;
+pub mod kv;
 pub mod money;
 pub mod observation;
 pub mod random;

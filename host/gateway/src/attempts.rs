@@ -12,7 +12,7 @@ use brokle_core::usage::Usage;
 use brokle_runtime::exchange::{
     BodyPlan, Call, ErrorOutcome, Output, Preparation, ResponseHead, ResponsePlan, UpstreamRequest,
 };
-use brokle_runtime::{Body, CallContext, Header, PluginError, ProviderInstance};
+use brokle_runtime::{Body, Header, PluginError, ProviderInstance};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, request};
@@ -171,8 +171,7 @@ impl Attempt<'_> {
                 format!("Provider '{}' doesn't offer this operation.", self.candidate.connection.provider);
             return Err(Refusal::client(400, "unsupported", message));
         }
-        let opened = plugin.open(CallContext::default()).await;
-        let mut instance = opened.map_err(|error| self.plugin_failed(error))?;
+        let mut instance = self.open().await?;
         let prepared = instance.prepare(&call, Body::json(self.request.body.clone())).await;
         let export = "prepare";
         self.meter.plugin(
@@ -187,24 +186,28 @@ impl Attempt<'_> {
             Preparation::Answer(outputs) => return self.local(outputs),
             Preparation::Request(wanted) => wanted,
         };
+        // An answer that needs no decoder needs no instance either: its slot is free, and warm for the next call, while
+        // the vendor thinks.
+        let instance = matches!(wanted.response, ResponsePlan::Decoded(_)).then_some(instance);
         let sent = send(self.gateway, self.candidate, &wanted, &self.request.body, self.passed).await?;
         let (head, body) = sent.into_parts();
         self.meter.attempt_answered(head.status.as_u16());
         if !head.status.is_success() {
             return self.failed(instance, call, head.status.as_u16(), &head.headers, body).await;
         }
-        match wanted.response {
-            ResponsePlan::Native | ResponsePlan::Opaque => {
-                // The instance's slot is free again before the first byte.
-                drop(instance);
-                self.native(&wanted.response, head.headers, body).await
-            }
-            ResponsePlan::Decoded(framing) => {
+        match (&wanted.response, instance) {
+            (ResponsePlan::Decoded(framing), Some(instance)) => {
                 let head = plugin_head(head.status.as_u16(), &head.headers);
-                let decoding = self.decoding(instance, call, body, &framing)?;
+                let decoding = self.decoding(instance, call, body, framing)?;
                 self.decoded(decoding, head).await
             }
+            (plan, _) => self.native(plan, head.headers, body).await,
         }
+    }
+
+    async fn open(&self) -> Result<ProviderInstance, Refusal> {
+        let opened = self.candidate.connection.plugin.open(self.candidate.connection.context.clone()).await;
+        opened.map_err(|error| self.plugin_failed(error))
     }
 
     fn decoding(
@@ -321,10 +324,10 @@ impl Attempt<'_> {
         Ok(Served::Whole(headers, answer))
     }
 
-    /// An answer outside 2xx: the plugin says what it means.
+    /// An answer outside 2xx: the plugin says what it means, in a fresh instance if the first one was given back.
     async fn failed(
         self,
-        mut instance: ProviderInstance,
+        instance: Option<ProviderInstance>,
         call: Call,
         status: u16,
         headers: &HeaderMap,
@@ -332,6 +335,10 @@ impl Attempt<'_> {
     ) -> Result<Served, Refusal> {
         let text = error_body(&mut body, self.gateway.parts.timeouts.idle).await;
         let head = plugin_head(status, headers);
+        let mut instance = match instance {
+            Some(instance) => instance,
+            None => self.open().await?,
+        };
         let outcome = instance.map_error(&call, &head, text).await;
         match outcome.map_err(|error| self.plugin_failed(error))? {
             ErrorOutcome::Problem(problem) => Err(Refusal::from_problem(problem)),

@@ -1,16 +1,23 @@
 //! Connections: a provider plugin, where it goes, and the credential that goes with it.
 //!
 //! Some are fixed (from the environment and the configuration file, for every tenant); others belong to an
-//! organization or a project and are in the database, opened once and kept until the `revisions` row moves.
+//! organization or a project and are in the database, read once and kept until the `revisions` row moves.
+//!
+//! What is kept is what somebody wrote; bound to the plugins that serve (a [`View`] of the catalogue's snapshot) it is
+//! what a call uses. Another view binds it anew, from memory. A connection whose plugin doesn't serve isn't there until it
+//! does; a call that began keeps the connections, and so the versions, that it began with.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use brokle_core::tenancy::Tenant;
 use brokle_identity::Secret;
-use brokle_identity::connections::ConnectionService;
-use brokle_runtime::ProviderPlugin;
+use brokle_identity::connections::{ConnectionService, ResolvedConnection};
+use brokle_plugins::configuration::check_options;
+use brokle_plugins::snapshot::{Active, View};
+use brokle_runtime::{CallContext, ProviderPlugin};
 use http::header::{HeaderName, HeaderValue};
 use moka::sync::Cache;
 
@@ -25,6 +32,8 @@ pub struct Connection {
     pub name: String,
     /// The adapter.
     pub plugin: Arc<ProviderPlugin>,
+    /// What the adapter's instances are told.
+    pub context: CallContext,
     /// The plugin's short name: `openai`.
     pub provider: Arc<str>,
     /// The provider's name in the model catalogue.
@@ -50,7 +59,7 @@ pub struct Connection {
 }
 
 /// What makes a connection.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct NewConnection {
     /// None: the name.
     pub id: Option<String>,
@@ -78,13 +87,17 @@ impl Connection {
     /// # Errors
     /// What is wrong with it, naming the connection.
     pub fn new(
-        plugin: Arc<ProviderPlugin>,
+        provider: &Active<ProviderPlugin>,
         new: NewConnection,
         egress: &Egress,
         trusted: bool,
     ) -> Result<Self, String> {
         let fault = |what: String| format!("connection '{}': {what}", new.name);
+        let Active { plugin, context, .. } = provider.clone();
         let manifest = plugin.connection();
+        if let Some(problem) = check_options(plugin.manifest().options.as_ref(), &new.options).first() {
+            return Err(fault(format!("options{}: {}", problem.pointer, problem.message)));
+        }
         let base_url = new.base_url.clone().or(manifest.base_url);
         let origin = match base_url.as_deref() {
             Some(url) => Some(Origin::parse(url).map_err(fault)?),
@@ -121,6 +134,7 @@ impl Connection {
                 .collect(),
             provider,
             plugin,
+            context,
             origin,
             secret: new.secret,
             bearer,
@@ -144,28 +158,62 @@ impl Connection {
     }
 }
 
+/// What somebody wrote of a connection, to be bound to whatever serves as its provider.
+#[derive(Clone, Debug)]
+pub struct Template {
+    /// The plugin's short name or id.
+    pub provider: String,
+    /// The rest.
+    pub new: NewConnection,
+    /// An operator configured it: its base URL may name a private address.
+    pub trusted: bool,
+}
+
+impl Template {
+    /// The connection, if its provider serves in this view.
+    ///
+    /// # Errors
+    /// What is wrong with it, naming the connection.
+    pub fn bind(&self, view: &View, egress: &Egress) -> Result<Connection, String> {
+        let provider = view.provider(&self.provider);
+        let provider = provider
+            .ok_or_else(|| format!("connection '{}': no plugin '{}'", self.new.name, self.provider))?;
+        Connection::new(provider, self.new.clone(), egress, self.trusted)
+    }
+}
+
+/// Connections of one view, the operator's order.
+#[derive(Debug)]
+struct Bound {
+    generation: u64,
+    connections: Arc<[Arc<Connection>]>,
+}
+
+/// What a tenant has, and what that is in the view that it was last asked in.
+#[derive(Debug)]
+struct Opened {
+    templates: Vec<Template>,
+    bound: ArcSwapOption<Bound>,
+}
+
 /// All connections that there are.
 #[derive(Debug)]
 pub struct Directory {
-    fixed: Arc<[Arc<Connection>]>,
-    plugins: Vec<Arc<ProviderPlugin>>,
+    fixed: Vec<Template>,
+    /// The fixed ones by view: most tenants share one.
+    shared: Cache<u64, Arc<[Arc<Connection>]>>,
     stored: Option<Arc<ConnectionService>>,
-    opened: Cache<Tenant, Arc<[Arc<Connection>]>>,
+    opened: Cache<Tenant, Arc<Opened>>,
     egress: Egress,
     revision: AtomicI64,
 }
 
 impl Directory {
     /// Those that are fixed, and the service for those in the database.
-    pub fn new(
-        fixed: Vec<Connection>,
-        plugins: Vec<Arc<ProviderPlugin>>,
-        stored: Option<Arc<ConnectionService>>,
-        egress: Egress,
-    ) -> Self {
+    pub fn new(fixed: Vec<Template>, stored: Option<Arc<ConnectionService>>, egress: Egress) -> Self {
         Self {
-            fixed: fixed.into_iter().map(Arc::new).collect(),
-            plugins,
+            fixed,
+            shared: Cache::new(64),
             stored,
             opened: Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(60)).build(),
             egress,
@@ -175,29 +223,70 @@ impl Directory {
 
     /// The tenant's own and the fixed ones. While the database is away, a tenant that isn't in memory has the fixed
     /// ones.
-    pub async fn of(&self, tenant: Tenant) -> Arc<[Arc<Connection>]> {
-        let Some(stored) = &self.stored else { return self.fixed.clone() };
-        if let Some(connections) = self.opened.get(&tenant) {
-            return connections;
+    pub async fn of(&self, tenant: Tenant, view: &View) -> Arc<[Arc<Connection>]> {
+        let Some(stored) = &self.stored else { return self.fixed(view) };
+        let opened = match self.opened.get(&tenant) {
+            Some(opened) => opened,
+            None => match stored.resolve(tenant).await {
+                Ok(resolved) => {
+                    let templates = resolved.into_iter().filter_map(|one| read(one, tenant)).collect();
+                    let opened = Arc::new(Opened { templates, bound: ArcSwapOption::empty() });
+                    self.opened.insert(tenant, opened.clone());
+                    opened
+                }
+                Err(error) => {
+                    tracing::warn!(%error, project = %tenant.project, "the tenant's connections can't be read");
+                    return self.fixed(view);
+                }
+            },
+        };
+        let bound = opened.bound.load();
+        if let Some(bound) = bound.as_ref().filter(|bound| bound.generation == view.generation()) {
+            return bound.connections.clone();
         }
-        let resolved = match stored.resolve(tenant).await {
-            Ok(resolved) => resolved,
+        let fixed = self.fixed(view);
+        let connections: Arc<[Arc<Connection>]> = if opened.templates.is_empty() {
+            fixed
+        } else {
+            self.bind(&opened.templates, view).into_iter().chain(fixed.iter().cloned()).collect()
+        };
+        let bound = Bound { generation: view.generation(), connections: connections.clone() };
+        opened.bound.store(Some(Arc::new(bound)));
+        connections
+    }
+
+    /// The fixed ones, and one for each provider that needs no vendor and isn't mentioned.
+    fn fixed(&self, view: &View) -> Arc<[Arc<Connection>]> {
+        self.shared.get_with(view.generation(), || {
+            let mut templates = self.fixed.clone();
+            for provider in view.providers().filter(|provider| provider.plugin.connection().offline) {
+                let manifest = provider.plugin.manifest();
+                if !templates.iter().any(|t| t.provider == manifest.name || t.provider == manifest.id) {
+                    templates.push(Template {
+                        provider: manifest.name.clone(),
+                        new: NewConnection {
+                            name: manifest.name.clone(),
+                            priority: 100,
+                            weight: 1,
+                            ..NewConnection::default()
+                        },
+                        trusted: false,
+                    });
+                }
+            }
+            self.bind(&templates, view).into()
+        })
+    }
+
+    fn bind(&self, templates: &[Template], view: &View) -> Vec<Arc<Connection>> {
+        let bind = |template: &Template| match template.bind(view, &self.egress) {
+            Ok(connection) => Some(Arc::new(connection)),
             Err(error) => {
-                tracing::warn!(%error, project = %tenant.project, "the tenant's connections can't be read");
-                return self.fixed.clone();
+                tracing::warn!(error, "a connection can't be used");
+                None
             }
         };
-        let mut connections = Vec::new();
-        for one in resolved {
-            match self.open(one) {
-                Ok(connection) => connections.push(Arc::new(connection)),
-                Err(error) => tracing::warn!(error, project = %tenant.project, "a connection can't be used"),
-            }
-        }
-        connections.extend(self.fixed.iter().cloned());
-        let connections: Arc<[Arc<Connection>]> = connections.into();
-        self.opened.insert(tenant, connections.clone());
-        connections
+        templates.iter().filter_map(bind).collect()
     }
 
     /// Asks whether a stored connection was changed, and forgets what was opened if so. While the database is away,
@@ -213,23 +302,28 @@ impl Directory {
             Err(error) => tracing::debug!(%error, "the connections' revision can't be read"),
         }
     }
+}
 
-    fn open(&self, one: brokle_identity::connections::ResolvedConnection) -> Result<Connection, String> {
-        let stored = one.connection;
-        let wanted = stored.provider.as_str();
-        let plugin = self.plugins.iter().find(|p| p.manifest().name == wanted || p.manifest().id == wanted);
-        let plugin = plugin.ok_or_else(|| format!("connection '{}': no plugin '{wanted}'", stored.name))?;
-        let new = NewConnection {
-            id: Some(stored.id.to_string()),
-            secret: one.secret.map_err(|error| format!("connection '{}': {error}", stored.name))?,
-            base_url: stored.base_url,
-            options: stored.options,
-            headers: stored.headers.into_iter().collect(),
-            priority: stored.priority,
-            weight: u32::try_from(stored.weight).unwrap_or(0),
-            models: Vec::new(),
-            name: stored.name,
-        };
-        Connection::new(plugin.clone(), new, &self.egress, false)
-    }
+/// A stored connection; none if its secret can't be opened.
+fn read(one: ResolvedConnection, tenant: Tenant) -> Option<Template> {
+    let stored = one.connection;
+    let secret = match one.secret {
+        Ok(secret) => secret,
+        Err(error) => {
+            tracing::warn!(%error, connection = stored.name, project = %tenant.project, "a connection can't be used");
+            return None;
+        }
+    };
+    let new = NewConnection {
+        id: Some(stored.id.to_string()),
+        secret,
+        base_url: stored.base_url,
+        options: stored.options,
+        headers: stored.headers.into_iter().collect(),
+        priority: stored.priority,
+        weight: u32::try_from(stored.weight).unwrap_or(0),
+        models: Vec::new(),
+        name: stored.name,
+    };
+    Some(Template { provider: stored.provider, new, trusted: false })
 }

@@ -8,6 +8,7 @@
 //! - **No redirects**: an answer that is one is an error answer.
 
 pub mod address;
+mod plugins;
 mod segments;
 
 use std::collections::HashSet;

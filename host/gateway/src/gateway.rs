@@ -7,8 +7,8 @@ use brokle_core::clock::Clock;
 use brokle_core::ids::RequestId;
 use brokle_core::random::Random;
 use brokle_core::tenancy::Tenant;
-use brokle_identity::KeyService;
-use brokle_runtime::PolicyPlugin;
+use brokle_identity::{AuthError, Principal};
+use brokle_plugins::Snapshots;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, Response};
@@ -51,14 +51,14 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Chance.
     pub random: Arc<dyn Random>,
-    /// Who calls.
-    pub keys: Arc<KeyService>,
     /// What accounts are written to.
     pub books: Books,
     /// Ways to providers.
     pub connections: Directory,
-    /// Orders candidates.
-    pub policy: PolicyPlugin,
+    /// Which components serve.
+    pub plugins: Arc<Snapshots>,
+    /// The short name of the routing policy that orders candidates.
+    pub policy: String,
     /// The client for everything outside.
     pub egress: Egress,
     /// How long a provider may take.
@@ -73,12 +73,12 @@ pub struct Gateway {
 }
 
 /// A request that was read.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Incoming<'a> {
     /// What is asked for.
     pub operation: Operation,
-    /// The presented key.
-    pub key: Option<&'a str>,
+    /// Whose key it came with, or why that is nobody's.
+    pub caller: Result<Arc<Principal>, AuthError>,
     /// The caller's headers.
     pub headers: &'a HeaderMap,
     /// The whole body.
@@ -101,7 +101,7 @@ impl Gateway {
     pub async fn serve(
         self: &Arc<Self>,
         operation: Operation,
-        key: Option<&str>,
+        caller: Result<Arc<Principal>, AuthError>,
         headers: &HeaderMap,
         body: Bytes,
         request_id: RequestId,
@@ -110,9 +110,13 @@ impl Gateway {
         let mut told = Told::default();
         let now = self.parts.clock.now();
         let incoming =
-            Incoming { operation, key, headers, body, request_id, now, random: &*self.parts.random };
-        let call = Stage { incoming, meter: &mut meter, told: &mut told, known: () };
-        let served = match tokio::time::timeout(self.parts.timeouts.total, pipeline::run(self, call)).await {
+            Incoming { operation, caller, headers, body, request_id, now, random: &*self.parts.random };
+        // Loaded once: whatever is swapped meanwhile, this call ends on what it began with.
+        let plugins = self.parts.plugins.load();
+        let call = Stage { incoming, meter: &mut meter, told: &mut told, plugins, known: () };
+        // In a box: it is some 20 KB, and each layer around it that is moved would move it too.
+        let run = Box::pin(pipeline::run(self, call));
+        let served = match tokio::time::timeout(self.parts.timeouts.total, run).await {
             Ok(served) => served,
             Err(_) => Err(crate::Refusal::upstream(
                 504,
@@ -134,7 +138,9 @@ impl Gateway {
 
     /// The models that a tenant can ask for.
     pub async fn models(&self, tenant: Tenant) -> Vec<ModelObject> {
-        models::list(&self.parts.connections.of(tenant).await, &self.parts.books.catalogue)
+        let plugins = self.parts.plugins.load();
+        let connections = self.parts.connections.of(tenant, plugins.of(tenant)).await;
+        models::list(&connections, &self.parts.books.catalogue)
     }
 
     /// Looks for changed connections; for the server to call each second.

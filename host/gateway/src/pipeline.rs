@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use brokle_identity::{AuthError, Principal};
+use brokle_plugins::Snapshot;
 
 use crate::account::Meter;
 use crate::answer::Told;
@@ -20,6 +21,8 @@ pub(crate) struct Stage<'a, T> {
     pub(crate) incoming: Incoming<'a>,
     pub(crate) meter: &'a mut Meter,
     pub(crate) told: &'a mut Told,
+    /// What served when the call began.
+    pub(crate) plugins: Arc<Snapshot>,
     pub(crate) known: T,
 }
 
@@ -49,17 +52,16 @@ pub(crate) async fn run(gateway: &Gateway, call: Stage<'_, ()>) -> Result<Served
 
 impl<'a, T> Stage<'a, T> {
     fn with<U>(self, known: U) -> (T, Stage<'a, U>) {
-        let Self { incoming, meter, told, known: before } = self;
-        (before, Stage { incoming, meter, told, known })
+        let Self { incoming, meter, told, plugins, known: before } = self;
+        (before, Stage { incoming, meter, told, plugins, known })
     }
 }
 
 struct Identify;
 
 impl Identify {
-    async fn run<'a>(gateway: &Gateway, call: Stage<'a, ()>) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
-        let key = call.incoming.key.ok_or_else(|| denied(AuthError::Missing))?;
-        let principal = gateway.parts.keys.authenticate(key).await.map_err(denied)?;
+    async fn run<'a>(_: &Gateway, call: Stage<'a, ()>) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
+        let principal = call.incoming.caller.clone().map_err(denied)?;
         if !principal.scopes.allows(brokle_identity::Scope::Gateway) {
             let message = "This API key may not call models: it lacks the scope 'gateway'.";
             return Err(Refusal::client(403, "insufficient_scope", message));
@@ -144,9 +146,12 @@ impl Route {
         call: Stage<'a, (Arc<Principal>, Request)>,
     ) -> Result<Stage<'a, (Request, Vec<Candidate>)>, Refusal> {
         let ((principal, request), call) = call.with(());
-        let connections = gateway.parts.connections.of(principal.tenant).await;
+        let plugins = Arc::clone(&call.plugins);
+        let view = plugins.of(principal.tenant);
+        let connections = gateway.parts.connections.of(principal.tenant, view).await;
         let candidates = routing::candidates(&connections, &gateway.parts.books.catalogue, &request.model)?;
-        let ordered = routing::order(gateway, call.meter, &request, candidates).await?;
+        let ordered =
+            routing::order(gateway, view, principal.tenant, call.meter, &request, candidates).await?;
         Ok(call.with((request, ordered)).1)
     }
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use brokle_core::catalogue::Catalogue;
 use brokle_core::observation::Kind;
-use brokle_runtime::{CallContext, PolicyPlugin, facts};
+use brokle_core::tenancy::Tenant;
+use brokle_plugins::View;
+use brokle_runtime::facts;
 
 use crate::account::Meter;
 use crate::connections::Connection;
@@ -72,11 +74,20 @@ fn unknown(connections: &[Arc<Connection>], catalogue: &Catalogue, model: &str) 
 /// Asks the policy for its order; a policy that fails leaves the operator's.
 pub(crate) async fn order(
     gateway: &Gateway,
+    view: &View,
+    tenant: Tenant,
     meter: &mut Meter,
     request: &Request,
     candidates: Vec<Candidate>,
 ) -> Result<Vec<Candidate>, Refusal> {
-    let policy: &PolicyPlugin = &gateway.parts.policy;
+    let Some(active) = view.policy(&gateway.parts.policy) else {
+        tracing::debug!(
+            policy = gateway.parts.policy,
+            "no such routing policy serves: taking the built-in order"
+        );
+        return Ok(candidates);
+    };
+    let policy = &*active.plugin;
     let asked = facts::Request {
         operation: request.operation.name().into(),
         model: request.model.clone(),
@@ -91,7 +102,7 @@ pub(crate) async fn order(
     };
     let told: Vec<facts::Candidate> =
         candidates.iter().map(|candidate| describe(gateway, candidate)).collect();
-    let reason = match policy.decide(CallContext::default(), &asked, &told).await {
+    let reason = match policy.decide(active.context_for(tenant, None), &asked, &told).await {
         Ok((Ok(plan), spent)) => {
             meter.plugin(policy.label(), "decide", None, spent.time, &*gateway.parts.random);
             if plan.order.is_empty() {

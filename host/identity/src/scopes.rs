@@ -50,6 +50,10 @@ scopes! {
     ConnectionsRead = "connections:read";
     /// Creates, changes and deletes connections.
     ConnectionsWrite = "connections:write";
+    /// Sees components, their versions, configuration and events.
+    PluginsRead = "plugins:read";
+    /// Installs, enables, configures, grants and rolls back components.
+    PluginsWrite = "plugins:write";
     /// Everything in the organization: implies every other scope.
     Admin = "admin";
 }

@@ -33,4 +33,38 @@ pub mod routing {
     });
 }
 
+pub mod guardrail {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types", "../../wit/host", "../../wit/guardrail"],
+        world: "brokle:guardrail/guardrail",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: {
+            "brokle:types/common": crate::bindings::provider::brokle::types::common,
+            "brokle:host/log": crate::bindings::provider::brokle::host::log,
+            "brokle:host/config": crate::bindings::provider::brokle::host::config,
+            "brokle:guardrail/facts.document": crate::body::Body,
+        },
+        additional_derives: [PartialEq],
+    });
+}
+
+/// What a manifest asks for, linked interface by interface. Only what waits is asynchronous.
+pub mod capabilities {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types", "../../wit/host"],
+        world: "brokle:host/capabilities",
+        imports: {
+            "brokle:host/http": async | trappable,
+            "brokle:host/kv": async | trappable,
+            default: trappable,
+        },
+        with: {
+            "brokle:host/secrets.secret": crate::capabilities::secrets::Handle,
+            "brokle:host/telemetry.span": crate::capabilities::telemetry::OpenSpan,
+        },
+        additional_derives: [PartialEq],
+    });
+}
+
 pub use provider::brokle::types::common;

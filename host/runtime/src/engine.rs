@@ -22,11 +22,18 @@ pub struct RuntimeConfig {
     pub provider: Limits,
     /// For routing policies.
     pub policy: Limits,
+    /// For guardrails.
+    pub guardrail: Limits,
 }
 
 impl Default for RuntimeConfig {
     fn default() -> Self {
-        Self { max_instances: 1_000, provider: Limits::provider(), policy: Limits::policy() }
+        Self {
+            max_instances: 1_000,
+            provider: Limits::provider(),
+            policy: Limits::policy(),
+            guardrail: Limits::guardrail(),
+        }
     }
 }
 
@@ -89,7 +96,7 @@ fn settings(pool: Option<&RuntimeConfig>) -> Config {
         .memory_init_cow(true);
     if let Some(runtime) = pool {
         let instances = runtime.max_instances;
-        let memory = runtime.provider.memory.max(runtime.policy.memory);
+        let memory = runtime.provider.memory.max(runtime.policy.memory).max(runtime.guardrail.memory);
         let mut pool = PoolingAllocationConfig::default();
         pool.total_component_instances(instances)
             .total_core_instances(instances * 4)

@@ -33,6 +33,14 @@ pub enum LoadError {
         /// What there is.
         offered: String,
     },
+    /// It imports a capability that its manifest doesn't ask for.
+    #[error("{plugin} imports {import}, which its manifest doesn't ask for: add it to `capabilities`.")]
+    NotAskedFor {
+        /// The plugin's id and version.
+        plugin: String,
+        /// The import.
+        import: String,
+    },
     /// It doesn't export what its world demands.
     #[error("{plugin} doesn't implement its world: {detail}")]
     World {
@@ -82,7 +90,7 @@ impl LoadError {
         match self {
             Self::NotAPlugin(_) | Self::Manifest(_) => "PLUGIN_INVALID",
             Self::Abi { .. } | Self::World { .. } => "PLUGIN_ABI",
-            Self::Imports { .. } => "PLUGIN_CAPABILITY",
+            Self::Imports { .. } | Self::NotAskedFor { .. } => "PLUGIN_CAPABILITY",
             Self::Resources { .. } => "PLUGIN_RESOURCES",
             Self::SelfTest { .. } => "PLUGIN_SELF_TEST",
             Self::Compile { .. } => "PLUGIN_COMPILE",

@@ -10,15 +10,21 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 use crate::bindings::common;
 use crate::bindings::provider::brokle::{host, provider::exchange};
 use crate::body::Body;
+use crate::capabilities::{self, CallCapabilities, Instance, PluginCapabilities};
 use crate::engine::Runtime;
 use crate::error::{Fault, PluginError};
 use crate::limits::{Growth, Limits};
+use crate::observer::Observer;
 
 /// What an instance is told beside its arguments.
 #[derive(Debug, Clone, Default)]
 pub struct CallContext {
     /// The plugin's configuration, a JSON object; empty means `{}`.
     pub config: Arc<[u8]>,
+    /// Who hears what each export came to.
+    pub observer: Option<Arc<dyn Observer>>,
+    /// What it was granted, and for whom it is called; none, as for providers: nothing.
+    pub capabilities: Option<CallCapabilities>,
 }
 
 /// What a plugin cost in one request.
@@ -34,8 +40,9 @@ pub struct Spent {
 pub(crate) struct State {
     pub(crate) growth: Growth,
     pub(crate) log: LogSink,
+    pub(crate) capabilities: Option<Box<Instance>>,
     config: Arc<[u8]>,
-    body: Option<Body>,
+    pub(crate) body: Option<Body>,
     ticks_left: u32,
     out_of_time: bool,
 }
@@ -46,6 +53,7 @@ pub(crate) struct Session {
     pub(crate) label: Arc<str>,
     pub(crate) limits: Limits,
     pub(crate) spent: Spent,
+    observer: Option<Arc<dyn Observer>>,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -61,6 +69,7 @@ impl Session {
         limits: Limits,
         context: CallContext,
     ) -> Result<Self, PluginError> {
+        let limits = context.capabilities.as_ref().map_or(limits, |granted| granted.plugin.limits(limits));
         let slot = runtime.slots.clone().try_acquire_owned().map_err(|_| PluginError {
             plugin: label.clone(),
             export: "instantiate",
@@ -68,7 +77,13 @@ impl Session {
         })?;
         let state = State {
             growth: Growth::new(&limits),
-            log: LogSink { label: label.clone(), lines: limits.log_lines, bytes: limits.log_bytes },
+            log: LogSink {
+                label: label.clone(),
+                lines: limits.log_lines,
+                bytes: limits.log_bytes,
+                plugin: context.capabilities.as_ref().map(|granted| granted.plugin.clone()),
+            },
+            capabilities: context.capabilities.map(Into::into),
             config: context.config,
             body: None,
             ticks_left: 0,
@@ -88,7 +103,8 @@ impl Session {
             }
             Ok(UpdateDeadline::Yield(1))
         });
-        let mut session = Self { store, label: label.clone(), limits, spent: Spent::default(), _slot: slot };
+        let (label, observer) = (label.clone(), context.observer);
+        let mut session = Self { store, label, limits, spent: Spent::default(), observer, _slot: slot };
         session.begin();
         Ok(session)
     }
@@ -113,10 +129,14 @@ impl Session {
         started: Instant,
         outcome: Result<wasmtime::Result<R>, tokio::time::error::Elapsed>,
     ) -> Result<R, PluginError> {
+        let time = started.elapsed();
         self.spent.calls += 1;
-        self.spent.time += started.elapsed();
+        self.spent.time += time;
         let fault = match outcome {
-            Ok(Ok(value)) => return Ok(value),
+            Ok(Ok(value)) => {
+                self.tell(export, time, None);
+                return Ok(value);
+            }
             Ok(Err(error)) => {
                 let fault = self.fault_of(&error);
                 // Its chain holds the guest's frames, with names.
@@ -129,7 +149,14 @@ impl Session {
                 fault
             }
         };
+        self.tell(export, time, Some(&fault));
         Err(PluginError { plugin: self.label.clone(), export, fault })
+    }
+
+    fn tell(&self, export: &'static str, time: Duration, fault: Option<&Fault>) {
+        if let Some(observer) = &self.observer {
+            observer.called(export, time, self.store.data().growth.peak, fault);
+        }
     }
 
     fn fault_of(&self, error: &wasmtime::Error) -> Fault {
@@ -175,11 +202,14 @@ pub(crate) struct LogSink {
     label: Arc<str>,
     lines: u32,
     bytes: usize,
+    /// Whose secrets are masked, and whose rate is kept.
+    plugin: Option<Arc<PluginCapabilities>>,
 }
 
 impl LogSink {
     fn admit(&mut self, bytes: usize) -> bool {
-        if self.lines == 0 || self.bytes < bytes {
+        let fast = self.plugin.as_ref().is_some_and(|plugin| !plugin.admit_line());
+        if self.lines == 0 || self.bytes < bytes || fast {
             return false;
         }
         self.lines -= 1;
@@ -187,11 +217,16 @@ impl LogSink {
         true
     }
 
+    /// A guest's text as it may be logged: credentials masked, control characters escaped.
+    fn clean(&self, text: &str) -> String {
+        capabilities::masked(text, self.plugin.as_deref()).escape_debug().to_string()
+    }
+
     /// A line on standard output or error: a panic's message, most often.
     pub(crate) fn output(&mut self, text: &str) {
         let text = text.trim_end();
         if !text.is_empty() && self.admit(text.len()) {
-            tracing::warn!(plugin = %self.label, "plugin output: {}", text.escape_debug());
+            tracing::warn!(plugin = %self.label, "plugin output: {}", self.clean(text));
         }
     }
 
@@ -201,9 +236,9 @@ impl LogSink {
         if !self.admit(size) {
             return;
         }
-        let mut text = message.escape_debug().to_string();
+        let mut text = self.clean(message);
         for field in fields {
-            text.push_str(&format!(" {}={}", field.name.escape_debug(), field.value.escape_debug()));
+            text.push_str(&format!(" {}={}", self.clean(&field.name), self.clean(&field.value)));
         }
         let plugin = &self.label;
         match level {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
+use crate::capabilities::LimitsRequest;
+
 /// How often a running guest is interrupted to see whether its time is up. The unit of CPU
 /// budgets: a guest is stopped at its budget plus at most one tick.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
@@ -41,6 +43,11 @@ impl Limits {
         Self { cpu: Duration::from_millis(200), ..Self::policy() }
     }
 
+    /// For guardrails: they see all texts of a call, and may ask a service.
+    pub fn guardrail() -> Self {
+        Self { cpu: Duration::from_millis(200), deadline: Duration::from_secs(5), ..Self::policy() }
+    }
+
     /// For routing policies: they see facts.
     pub fn policy() -> Self {
         Self {
@@ -55,6 +62,35 @@ impl Limits {
         }
     }
 
+    /// These limits for one plugin: a smaller number that its manifest asks for takes effect, a larger one as far as
+    /// the operator grants it.
+    #[must_use]
+    pub fn granted(self, asked: &LimitsRequest, operator: Option<&LimitsRequest>) -> Self {
+        let none = LimitsRequest::default();
+        let given = operator.unwrap_or(&none);
+        let merge = |default: u64, asked: Option<u64>, given: Option<u64>| match asked {
+            None => default.min(given.unwrap_or(default)),
+            Some(asked) => asked.min(given.unwrap_or(default)),
+        };
+        let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            memory: size(
+                merge((self.memory >> 20) as u64, asked.memory_mib, given.memory_mib).saturating_mul(1 << 20),
+            ),
+            cpu: Duration::from_millis(merge(millis(self.cpu), asked.cpu_ms, given.cpu_ms)),
+            deadline: Duration::from_millis(merge(
+                millis(self.deadline),
+                asked.deadline_ms,
+                given.deadline_ms,
+            )),
+            log_lines: u32::try_from(merge(self.log_lines.into(), asked.log_lines, given.log_lines))
+                .unwrap_or(u32::MAX),
+            log_bytes: size(merge(self.log_bytes as u64, asked.log_bytes, given.log_bytes)),
+            ..self
+        }
+    }
+
     /// CPU budget in ticks, at least one.
     pub(crate) fn ticks(&self) -> u32 {
         u32::try_from(self.cpu.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX).max(1)
@@ -66,6 +102,8 @@ impl Limits {
 pub(crate) struct Growth {
     memory: usize,
     table_elements: usize,
+    /// The most memory that was had, in bytes.
+    pub(crate) peak: usize,
     pub(crate) refused_memory: bool,
     pub(crate) refused_table: bool,
 }
@@ -75,6 +113,7 @@ impl Growth {
         Self {
             memory: limits.memory,
             table_elements: limits.table_elements,
+            peak: 0,
             refused_memory: false,
             refused_table: false,
         }
@@ -90,6 +129,9 @@ impl ResourceLimiter for Growth {
     ) -> wasmtime::Result<bool> {
         let allowed = desired <= self.memory && maximum.is_none_or(|maximum| desired <= maximum);
         self.refused_memory |= !allowed;
+        if allowed {
+            self.peak = self.peak.max(desired);
+        }
         Ok(allowed)
     }
 
@@ -102,5 +144,31 @@ impl ResourceLimiter for Growth {
         let allowed = desired <= self.table_elements && maximum.is_none_or(|maximum| desired <= maximum);
         self.refused_table |= !allowed;
         Ok(allowed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_the_default_needs_both() {
+        let asked = LimitsRequest {
+            memory_mib: Some(256),
+            cpu_ms: Some(10),
+            log_lines: Some(100),
+            ..Default::default()
+        };
+        let alone = Limits::policy().granted(&asked, None);
+        assert_eq!((alone.memory, alone.cpu.as_millis(), alone.log_lines), (64 << 20, 10, 64));
+        let given = LimitsRequest {
+            memory_mib: Some(128),
+            cpu_ms: Some(500),
+            deadline_ms: Some(100),
+            ..Default::default()
+        };
+        let both = Limits::policy().granted(&asked, Some(&given));
+        assert_eq!((both.memory, both.cpu.as_millis(), both.log_lines), (128 << 20, 10, 64));
+        assert_eq!(both.deadline.as_millis(), 100);
     }
 }

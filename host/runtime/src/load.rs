@@ -4,6 +4,7 @@ use sha2::{Digest, Sha256};
 use wasmparser::{Parser, Payload};
 use wasmtime::component::{Component, Linker};
 
+use crate::capabilities;
 use crate::engine::Runtime;
 use crate::error::LoadError;
 use crate::instance::State;
@@ -30,6 +31,14 @@ pub struct Inspection {
     pub exports: Vec<String>,
     #[serde(skip)]
     pub(crate) digest: [u8; 32],
+}
+
+impl Inspection {
+    /// SHA-256 of the file.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
 }
 
 /// Reads a component's sections, and checks all that can be checked without compiling it.
@@ -97,22 +106,33 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
 
 /// Refuses what the host doesn't offer, by name, before the engine would in its own words.
 fn check_imports(manifest: &Manifest, imports: &[String]) -> Result<(), LoadError> {
-    let mut offered = vec!["brokle:types/common", "brokle:host/log", "brokle:host/config"];
+    let mut offered: Vec<String> =
+        ["brokle:types/common", "brokle:host/log", "brokle:host/config"].map(str::to_owned).into();
     offered.push(match manifest.kind {
-        Kind::Provider => "brokle:provider/exchange",
-        Kind::RoutingPolicy => "brokle:routing/facts",
+        Kind::Provider => "brokle:provider/exchange".into(),
+        Kind::RoutingPolicy => "brokle:routing/facts".into(),
+        Kind::Guardrail => "brokle:guardrail/facts".into(),
     });
+    offered.extend(manifest.capabilities.imports().iter().map(|name| format!("brokle:host/{name}")));
     let on_offer = |import: &str| {
         if wasi::is_stubbed(import) {
             return true;
         }
         let Some((name, version)) = import.split_once('@') else { return false };
         let version = semver::Version::parse(version).ok();
-        offered.contains(&name) && version.is_some_and(|v| (v.major, v.minor) == (0, 1))
+        offered.iter().any(|offer| offer == name) && version.is_some_and(|v| (v.major, v.minor) == (0, 1))
     };
     let missing: Vec<&str> = imports.iter().map(String::as_str).filter(|import| !on_offer(import)).collect();
     if missing.is_empty() {
         return Ok(());
+    }
+    // The role may have it, and the manifest forgot to ask.
+    let asked_for = |import: &&str| {
+        let name = import.strip_prefix("brokle:host/").and_then(|rest| rest.split('@').next());
+        name.is_some_and(|name| capabilities::allowed(manifest.kind).contains(&name))
+    };
+    if let Some(import) = missing.iter().find(|import| asked_for(import)) {
+        return Err(LoadError::NotAskedFor { plugin: manifest.label(), import: (*import).to_owned() });
     }
     Err(LoadError::Imports {
         plugin: manifest.label(),
@@ -147,6 +167,7 @@ pub(crate) fn linker(
 ) -> Result<Linker<State>, LoadError> {
     let mut linker = Linker::new(&runtime.engine);
     wasi::link(&mut linker, component, &runtime.engine).map_err(|error| world_error(manifest, &error))?;
+    capabilities::link(&mut linker, manifest).map_err(|error| world_error(manifest, &error))?;
     Ok(linker)
 }
 

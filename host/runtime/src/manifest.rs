@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::capabilities::{Capabilities, LimitsRequest, is_plain};
 use crate::error::LoadError;
 
 /// The `brokle:manifest` section: the plugin's `plugin.json`.
@@ -39,6 +40,15 @@ pub struct Manifest {
     /// JSON Schema of the plugin's configuration.
     #[serde(default)]
     pub config: Option<serde_json::Value>,
+    /// What it wants of the host beside `log` and `config`.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+    /// What an instance wants of memory, time and log.
+    #[serde(default)]
+    pub limits: LimitsRequest,
+    /// The license entitlement without which it isn't loaded: `pii.redaction`.
+    #[serde(default)]
+    pub entitlement: Option<String>,
 }
 
 /// The role of a component.
@@ -49,6 +59,8 @@ pub enum Kind {
     Provider,
     /// `brokle:routing/routing-policy`
     RoutingPolicy,
+    /// `brokle:guardrail/guardrail`
+    Guardrail,
 }
 
 impl Kind {
@@ -57,6 +69,16 @@ impl Kind {
         match self {
             Self::Provider => "brokle:provider",
             Self::RoutingPolicy => "brokle:routing",
+            Self::Guardrail => "brokle:guardrail",
+        }
+    }
+
+    /// The world's name, as people read it.
+    pub fn world(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::RoutingPolicy => "routing-policy",
+            Self::Guardrail => "guardrail",
         }
     }
 }
@@ -120,6 +142,10 @@ impl Manifest {
                 manifest.name
             )));
         }
+        if let Some(entitlement) = manifest.entitlement.as_deref().filter(|name| !is_plain(name)) {
+            return Err(LoadError::Manifest(format!("'{}' is no entitlement", entitlement.escape_debug())));
+        }
+        manifest.capabilities.check(manifest.kind).map_err(LoadError::Manifest)?;
         Ok(manifest)
     }
 

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use wasmtime::component::HasSelf;
+use wasmtime::component::{Component, HasSelf, Instance, InstancePre};
 
-use crate::bindings::routing::{RoutingPolicy, RoutingPolicyPre};
+use crate::bindings::common::ConfigProblem;
+use crate::bindings::routing::RoutingPolicy;
 use crate::engine::Runtime;
 use crate::error::{Fault, LoadError, PluginError};
+use crate::export::{CheckConfig, Export, describe_and_test, signature};
 use crate::facts::{Candidate, Plan, Refusal, Request};
 use crate::instance::{CallContext, Session, Spent, State, guarded};
 use crate::load::{Inspection, compile, inspect, linker, world_error};
@@ -19,8 +21,17 @@ pub struct PolicyPlugin {
     pub inspection: Inspection,
     label: Arc<str>,
     runtime: Runtime,
-    pre: RoutingPolicyPre<State>,
+    pre: InstancePre<State>,
+    decide: Export<Decide>,
+    check_config: Export<CheckConfig>,
 }
+
+signature!(
+    Decide,
+    Some("brokle:routing/policy@0.1.0"),
+    "decide",
+    (&'a Request, &'a [Candidate]) -> Result<Plan, Refusal>
+);
 
 impl std::fmt::Debug for PolicyPlugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -42,22 +53,25 @@ impl PolicyPlugin {
         let component = compile(runtime, bytes, &inspection)?;
         let mut linker = linker(runtime, &component, manifest)?;
         let link = RoutingPolicy::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state);
-        let pre = link.and_then(|()| linker.instantiate_pre(&component)).and_then(RoutingPolicyPre::new);
+        let pre = link.and_then(|()| linker.instantiate_pre(&component));
         let pre = pre.map_err(|error| world_error(manifest, &error))?;
-        let plugin = Self { label: manifest.label().into(), runtime: runtime.clone(), pre, inspection };
-        plugin.probe().await?;
-        Ok(plugin)
+        let label: Arc<str> = manifest.label().into();
+        let (decide, check_config) = probe(runtime, &label, &component, &pre, manifest).await?;
+        Ok(Self { label, runtime: runtime.clone(), pre, decide, check_config, inspection })
     }
 
-    async fn probe(&self) -> Result<(), LoadError> {
-        let failed = |detail: String| LoadError::SelfTest { plugin: self.label.to_string(), detail };
-        let (mut session, bindings) =
-            self.open(CallContext::default()).await.map_err(|error| failed(error.to_string()))?;
-        let tested = guarded!(session, "self-test", bindings.call_self_test(&mut session.store));
-        match tested.map_err(|error| failed(error.to_string()))? {
-            Ok(()) => Ok(()),
-            Err(problem) => Err(failed(problem.message)),
-        }
+    /// What a fresh instance says of a configuration that its schema has accepted: nothing when it is good, else what
+    /// is wrong, each with a pointer to the key.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub async fn check_config(&self, config: &[u8]) -> Result<Vec<ConfigProblem>, PluginError> {
+        let context = CallContext { config: config.into(), ..CallContext::default() };
+        let (mut session, instance) = self.open(context).await?;
+        let check = &self.check_config;
+        let (checked,) =
+            guarded!(session, "check-config", check.call(&instance, &mut session.store, (config,)))?;
+        Ok(checked.err().unwrap_or_default())
     }
 
     /// What it says of itself.
@@ -80,24 +94,41 @@ impl PolicyPlugin {
         request: &Request,
         candidates: &[Candidate],
     ) -> Result<(Result<Plan, Refusal>, Spent), PluginError> {
-        let (mut session, bindings) = self.open(context).await?;
-        let policy = bindings.brokle_routing_policy();
-        let answer =
-            guarded!(session, "decide", policy.call_decide(&mut session.store, request, candidates))?;
+        let (mut session, instance) = self.open(context).await?;
+        let params = (request, candidates);
+        let (answer,) = guarded!(session, "decide", self.decide.call(&instance, &mut session.store, params))?;
         Ok((answer, session.spent))
     }
 
-    async fn open(&self, context: CallContext) -> Result<(Session, RoutingPolicy), PluginError> {
+    async fn open(&self, context: CallContext) -> Result<(Session, Instance), PluginError> {
         let started = Instant::now();
         let mut session = Session::open(&self.runtime, &self.label, self.runtime.config.policy, context)?;
         let made = self.pre.instantiate_async(&mut session.store).await;
         session.spent.time += started.elapsed();
-        made.map(|bindings| (session, bindings)).map_err(|error| PluginError {
+        made.map(|instance| (session, instance)).map_err(|error| PluginError {
             plugin: self.label.clone(),
             export: "instantiate",
             fault: Fault::Instantiate(format!("{error:#}")),
         })
     }
+}
+
+/// Checks the export's type and runs the self-test, in an instance like those that requests get.
+async fn probe(
+    runtime: &Runtime,
+    label: &Arc<str>,
+    component: &Component,
+    pre: &InstancePre<State>,
+    manifest: &Manifest,
+) -> Result<(Export<Decide>, Export<CheckConfig>), LoadError> {
+    let mut session = Session::open(runtime, label, runtime.config.policy, CallContext::default())
+        .map_err(|error| LoadError::SelfTest { plugin: label.to_string(), detail: error.to_string() })?;
+    let instance = pre.instantiate_async(&mut session.store).await;
+    let instance = instance.map_err(|error| world_error(manifest, &error))?;
+    let decide = Export::check(component, &instance, &mut session.store)
+        .map_err(|error| world_error(manifest, &error))?;
+    let (_, check_config) = describe_and_test(&mut session, component, &instance, manifest).await?;
+    Ok((decide, check_config))
 }
 
 impl crate::bindings::routing::brokle::routing::facts::Host for State {}

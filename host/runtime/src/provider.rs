@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use wasmtime::component::{HasSelf, ResourceAny};
+use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Resource, ResourceAny};
+use wasmtime::{Result as Wasm, Store};
 
-use crate::bindings::common::Problem;
-use crate::bindings::provider::{Provider, ProviderPre};
+use crate::bindings::common::{ConfigProblem, Problem};
+use crate::bindings::provider::Provider;
 use crate::body::Body;
 use crate::engine::Runtime;
 use crate::error::{Fault, LoadError, PluginError};
 use crate::exchange::{Call, Ending, ErrorOutcome, Frame, Output, Preparation, ResponseHead};
+use crate::export::{CheckConfig, Export, describe_and_test, signature};
 use crate::instance::{CallContext, Session, Spent, State, guarded};
 use crate::load::{Inspection, compile, inspect, linker, world_error};
 use crate::manifest::{Kind, Manifest, ProviderManifest};
@@ -23,7 +25,38 @@ pub struct ProviderPlugin {
     pub description: serde_json::Value,
     label: Arc<str>,
     runtime: Runtime,
-    pre: ProviderPre<State>,
+    pre: InstancePre<State>,
+    adapter: Arc<Adapter>,
+}
+
+const ADAPTER: Option<&str> = Some("brokle:provider/adapter@0.1.0");
+signature!(Prepare, ADAPTER, "prepare", (&'a Call, Resource<Body>) -> Result<Preparation, Problem>);
+signature!(MapError, ADAPTER, "map-error", (&'a Call, &'a ResponseHead, &'a [u8]) -> ErrorOutcome);
+signature!(NewDecoder, ADAPTER, "[constructor]decoder", (&'a Call, &'a ResponseHead, &'a [u8]) -> ResourceAny);
+signature!(Push, ADAPTER, "[method]decoder.push", (ResourceAny, &'a [Frame]) -> Result<Vec<Output>, Problem>);
+signature!(Finish, ADAPTER, "[method]decoder.finish", (ResourceAny,) -> Result<Ending, Problem>);
+
+/// What a provider exports.
+struct Adapter {
+    check_config: Export<CheckConfig>,
+    prepare: Export<Prepare>,
+    map_error: Export<MapError>,
+    new_decoder: Export<NewDecoder>,
+    push: Export<Push>,
+    finish: Export<Finish>,
+}
+
+impl Adapter {
+    fn check(component: &Component, instance: &Instance, store: &mut Store<State>) -> Wasm<Self> {
+        Ok(Self {
+            check_config: Export::check(component, instance, store)?,
+            prepare: Export::check(component, instance, store)?,
+            map_error: Export::check(component, instance, store)?,
+            new_decoder: Export::check(component, instance, store)?,
+            push: Export::check(component, instance, store)?,
+            finish: Export::check(component, instance, store)?,
+        })
+    }
 }
 
 impl std::fmt::Debug for ProviderPlugin {
@@ -46,29 +79,26 @@ impl ProviderPlugin {
         let component = compile(runtime, bytes, &inspection)?;
         let mut linker = linker(runtime, &component, manifest)?;
         let link = Provider::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state);
-        let pre = link.and_then(|()| linker.instantiate_pre(&component)).and_then(ProviderPre::new);
+        let pre = link.and_then(|()| linker.instantiate_pre(&component));
         let pre = pre.map_err(|error| world_error(manifest, &error))?;
         let label: Arc<str> = manifest.label().into();
-        let mut plugin =
-            Self { label, runtime: runtime.clone(), pre, description: serde_json::Value::Null, inspection };
-        plugin.description = plugin.probe().await?;
-        Ok(plugin)
+        let (adapter, description) = probe(runtime, &label, &component, &pre, manifest).await?;
+        let adapter = Arc::new(adapter);
+        Ok(Self { label, runtime: runtime.clone(), pre, adapter, description, inspection })
     }
 
-    async fn probe(&self) -> Result<serde_json::Value, LoadError> {
-        let failed = |detail: String| LoadError::SelfTest { plugin: self.label.to_string(), detail };
-        let mut instance =
-            self.open(CallContext::default()).await.map_err(|error| failed(error.to_string()))?;
-        let session = &mut instance.session;
-        let described = guarded!(session, "describe", instance.bindings.call_describe(&mut session.store));
-        let described = described.map_err(|error| failed(error.to_string()))?;
-        let description = serde_json::from_slice(&described)
-            .map_err(|error| failed(format!("its description isn't JSON: {error}")))?;
-        let tested = guarded!(session, "self-test", instance.bindings.call_self_test(&mut session.store));
-        match tested.map_err(|error| failed(error.to_string()))? {
-            Ok(()) => Ok(description),
-            Err(problem) => Err(failed(problem.message)),
-        }
+    /// What a fresh instance says of a configuration that its schema has accepted: nothing when it is good, else what
+    /// is wrong, each with a pointer to the key.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub async fn check_config(&self, config: &[u8]) -> Result<Vec<ConfigProblem>, PluginError> {
+        let context = CallContext { config: config.into(), ..CallContext::default() };
+        let mut instance = self.open(context).await?;
+        let (session, check) = (&mut instance.session, &self.adapter.check_config);
+        let (checked,) =
+            guarded!(session, "check-config", check.call(&instance.instance, &mut session.store, (config,)))?;
+        Ok(checked.err().unwrap_or_default())
     }
 
     /// What it says of itself.
@@ -101,7 +131,9 @@ impl ProviderPlugin {
         let made = self.pre.instantiate_async(&mut session.store).await;
         session.spent.time += started.elapsed();
         match made {
-            Ok(bindings) => Ok(ProviderInstance { session, bindings, decoder: None }),
+            Ok(instance) => {
+                Ok(ProviderInstance { session, instance, adapter: self.adapter.clone(), decoder: None })
+            }
             Err(error) => Err(PluginError {
                 plugin: self.label.clone(),
                 export: "instantiate",
@@ -111,10 +143,33 @@ impl ProviderPlugin {
     }
 }
 
+/// Checks the exports' types and runs the self-test, in an instance like those that requests get.
+async fn probe(
+    runtime: &Runtime,
+    label: &Arc<str>,
+    component: &Component,
+    pre: &InstancePre<State>,
+    manifest: &Manifest,
+) -> Result<(Adapter, serde_json::Value), LoadError> {
+    let failed = |detail: String| LoadError::SelfTest { plugin: label.to_string(), detail };
+    let trapped = |error: PluginError| failed(error.to_string());
+    let mut session =
+        Session::open(runtime, label, runtime.config.provider, CallContext::default()).map_err(trapped)?;
+    let instance = pre.instantiate_async(&mut session.store).await;
+    let instance = instance.map_err(|error| world_error(manifest, &error))?;
+    let adapter = Adapter::check(component, &instance, &mut session.store)
+        .map_err(|error| world_error(manifest, &error))?;
+    let (described, _) = describe_and_test(&mut session, component, &instance, manifest).await?;
+    let description = serde_json::from_slice(&described)
+        .map_err(|error| failed(format!("its description isn't JSON: {error}")))?;
+    Ok((adapter, description))
+}
+
 /// One request's instance. After an error it is of no more use: drop it.
 pub struct ProviderInstance {
     session: Session,
-    bindings: Provider,
+    instance: Instance,
+    adapter: Arc<Adapter>,
     decoder: Option<ResourceAny>,
 }
 
@@ -136,8 +191,10 @@ impl ProviderInstance {
     ) -> Result<Result<Preparation, Problem>, PluginError> {
         let session = &mut self.session;
         let handle = session.lend(body);
-        let adapter = self.bindings.brokle_provider_adapter();
-        guarded!(session, "prepare", adapter.call_prepare(&mut session.store, call, handle))
+        let export = &self.adapter.prepare;
+        let called =
+            guarded!(session, "prepare", export.call(&self.instance, &mut session.store, (call, handle)));
+        called.map(|(prepared,)| prepared)
     }
 
     /// What an answer outside 2xx means.
@@ -151,8 +208,10 @@ impl ProviderInstance {
         body: Vec<u8>,
     ) -> Result<ErrorOutcome, PluginError> {
         let session = &mut self.session;
-        let adapter = self.bindings.brokle_provider_adapter();
-        guarded!(session, "map-error", adapter.call_map_error(&mut session.store, call, head, &body))
+        let export = &self.adapter.map_error;
+        let params = (call, head, body.as_slice());
+        let called = guarded!(session, "map-error", export.call(&self.instance, &mut session.store, params));
+        called.map(|(outcome,)| outcome)
     }
 
     /// Begins to decode an answer.
@@ -166,11 +225,12 @@ impl ProviderInstance {
         state: &[u8],
     ) -> Result<(), PluginError> {
         let session = &mut self.session;
-        let decoder = self.bindings.brokle_provider_adapter().decoder();
-        let made = guarded!(
+        let export = &self.adapter.new_decoder;
+        let params = (call, head, state);
+        let (made,) = guarded!(
             session,
             "decoder.constructor",
-            decoder.call_constructor(&mut session.store, call, head, state)
+            export.call(&self.instance, &mut session.store, params)
         )?;
         self.decoder = Some(made);
         Ok(())
@@ -183,8 +243,11 @@ impl ProviderInstance {
     pub async fn push(&mut self, frames: &[Frame]) -> Result<Result<Vec<Output>, Problem>, PluginError> {
         let decoder = self.decoder("decoder.push")?;
         let session = &mut self.session;
-        let adapter = self.bindings.brokle_provider_adapter().decoder();
-        guarded!(session, "decoder.push", adapter.call_push(&mut session.store, decoder, frames))
+        let export = &self.adapter.push;
+        let params = (decoder, frames);
+        let called =
+            guarded!(session, "decoder.push", export.call(&self.instance, &mut session.store, params));
+        called.map(|(outputs,)| outputs)
     }
 
     /// The answer has ended.
@@ -194,8 +257,10 @@ impl ProviderInstance {
     pub async fn finish(&mut self) -> Result<Result<Ending, Problem>, PluginError> {
         let decoder = self.decoder("decoder.finish")?;
         let session = &mut self.session;
-        let adapter = self.bindings.brokle_provider_adapter().decoder();
-        guarded!(session, "decoder.finish", adapter.call_finish(&mut session.store, decoder))
+        let export = &self.adapter.finish;
+        let called =
+            guarded!(session, "decoder.finish", export.call(&self.instance, &mut session.store, (decoder,)));
+        called.map(|(ending,)| ending)
     }
 
     /// What this instance has cost so far.

@@ -26,7 +26,12 @@ fn component(profile: &str, name: &str) -> Vec<u8> {
 fn runtime(folder: &tempfile::TempDir) -> Runtime {
     let config = RuntimeConfig {
         max_instances: 16,
-        provider: Limits { cpu: Duration::from_secs(1), ..Limits::provider() },
+        // A deadline that a busy machine doesn't reach before the budget is spent.
+        provider: Limits {
+            cpu: Duration::from_secs(1),
+            deadline: Duration::from_secs(60),
+            ..Limits::provider()
+        },
         ..RuntimeConfig::default()
     };
     Runtime::start(config, folder.path(), [7; 32]).unwrap()

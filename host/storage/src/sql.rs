@@ -26,6 +26,8 @@ pub mod environments;
 mod error;
 pub mod migrate;
 pub mod organizations;
+pub mod plugin_kv;
+pub mod plugins;
 pub mod projects;
 pub mod revisions;
 

@@ -131,6 +131,13 @@ pub struct PluginLabels {
     pub plugin: String,
 }
 
+/// Something that is counted by its code.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CodeLabels {
+    /// A stable code, such as `PLUGIN_UNSIGNED`.
+    pub code: String,
+}
+
 type Latency<Labels> = Family<Labels, Histogram, fn() -> Histogram>;
 
 /// Every metric, registered. The fields are what the house increments.
@@ -150,6 +157,12 @@ pub struct Metrics {
     pub plugin_call: Latency<PluginCallLabels>,
     /// Traps of a component.
     pub plugin_traps: Family<PluginLabels, Counter>,
+    /// The most memory that an instance of a component has had, in bytes.
+    pub plugin_memory: Family<PluginLabels, Gauge>,
+    /// Components that were refused.
+    pub plugin_refusals: Family<CodeLabels, Counter>,
+    /// Times that another set of versions was put into service.
+    pub plugin_swaps: Counter,
     /// Observations that wait to be stored.
     pub telemetry_queue_depth: Gauge,
     /// Observations that were given up; the store's own count, copied at each scrape.
@@ -175,6 +188,9 @@ impl Metrics {
             time_to_first_token: Family::new_with_constructor(calls),
             plugin_call: Family::new_with_constructor(plugins),
             plugin_traps: Family::default(),
+            plugin_memory: Family::default(),
+            plugin_refusals: Family::default(),
+            plugin_swaps: Counter::default(),
             telemetry_queue_depth: Gauge::default(),
             telemetry_dropped: Counter::default(),
             upstream_connections: Gauge::default(),
@@ -208,6 +224,18 @@ impl Metrics {
             self.plugin_call.clone(),
         );
         registry.register("plugin_traps", "Calls of a component that trapped", self.plugin_traps.clone());
+        registry.register_with_unit(
+            "plugin_memory",
+            "The most memory that an instance of a component has had",
+            Unit::Bytes,
+            self.plugin_memory.clone(),
+        );
+        registry.register("plugin_refusals", "Components that were refused", self.plugin_refusals.clone());
+        registry.register(
+            "plugin_swaps",
+            "Times that other versions were put into service",
+            self.plugin_swaps.clone(),
+        );
         registry.register(
             "telemetry_queue_depth",
             "Observations that wait to be stored",

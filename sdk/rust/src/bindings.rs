@@ -29,4 +29,28 @@ pub mod routing {
     });
 }
 
+pub mod guardrail {
+    wit_bindgen::generate!({
+        path: ["../../wit/types", "../../wit/host", "../../wit/guardrail"],
+        world: "brokle:guardrail/guardrail",
+        with: {
+            "brokle:types/common@0.1.0": crate::bindings::provider::brokle::types::common,
+            "brokle:host/log@0.1.0": crate::bindings::provider::brokle::host::log,
+            "brokle:host/config@0.1.0": crate::bindings::provider::brokle::host::config,
+        },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_guardrail",
+        default_bindings_module: "brokle_plugin::bindings::guardrail",
+    });
+}
+
+pub mod capabilities {
+    wit_bindgen::generate!({
+        path: ["../../wit/types", "../../wit/host"],
+        world: "brokle:host/capabilities",
+        generate_all,
+    });
+}
+
 pub use provider::brokle::types::common;

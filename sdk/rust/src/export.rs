@@ -36,6 +36,19 @@ macro_rules! export {
         #[cfg(not(target_arch = "wasm32"))]
         const _: fn() = $crate::routing::used::<$type>;
     };
+    (guardrail: $type:ty) => {
+        $crate::export!(guardrail: $type, manifest = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/plugin.json")));
+    };
+    (guardrail: $type:ty, manifest = $manifest:expr) => {
+        $crate::__sections!($manifest);
+        #[cfg(target_arch = "wasm32")]
+        type __BrokleComponent = $crate::guardrail::Component<$type>;
+        #[cfg(target_arch = "wasm32")]
+        $crate::bindings::guardrail::export_guardrail!(__BrokleComponent with_types_in $crate::bindings::guardrail);
+        // A native linker refuses the exports' names; unit tests need none of them.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() = $crate::guardrail::used::<$type>;
+    };
 }
 
 /// The two custom sections.

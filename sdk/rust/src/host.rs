@@ -1,4 +1,27 @@
-//! What the host offers every plugin: log lines and configuration.
+//! What the host offers: log lines and configuration to every plugin, the rest to those whose manifest asks for it and
+//! whose operator grants it.
+//!
+//! | module | manifest's `capabilities` |
+//! |---|---|
+//! | [`clock`] | `"clock": {}` |
+//! | [`crypto`] | `"crypto": {}`, and the names of the keys in `"secrets"` |
+//! | [`http`] | `"http": { "upstreams": { … } }` |
+//! | [`kv`] | `"kv": {}` |
+//! | [`random`] | `"random": {}` |
+//! | [`secrets`] | `"secrets": ["name", …]` |
+//! | [`telemetry`] | `"telemetry": { "metrics": { … } }` |
+//!
+//! A component that calls a function of a module which its manifest doesn't ask for is refused when it is loaded. What is
+//! asked for and not granted answers `Denied`: say what you do without it. What a role may ask for:
+//! `docs/plugins/capabilities.md`.
+
+pub mod clock;
+pub mod crypto;
+pub mod http;
+pub mod kv;
+pub mod random;
+pub mod secrets;
+pub mod telemetry;
 
 use crate::bindings::provider::brokle::host;
 pub use host::log::Level;

@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | [`Provider`] | `brokle:provider/provider` | turns calls into a vendor's requests, and answers back |
 //! | [`RoutingPolicy`] | `brokle:routing/routing-policy` | orders the candidates for a request |
+//! | [`Guardrail`] | `brokle:guardrail/guardrail` | lets a call's texts pass, changes or blocks them |
 //!
 //! Every other method has a default. A component has no network, no files, no clock and no
 //! randomness: what a call needs comes in as arguments, and the same input gives the same output,
@@ -56,7 +57,7 @@
 //! # Size and speed
 //!
 //! Every request gets a fresh instance, so a component should be small and quick to start: link
-//! it with a small stack (`-C link-arg=-zstack-size=131072`), build it optimized with `lto` and
+//! it with a small stack (`-C link-arg=-zstack-size=65536`), build it optimized with `lto` and
 //! `panic = "abort"`, and keep the function names (`strip = "debuginfo"`, not `true`), which make
 //! the frames of a trap readable. The template in `sdk/templates` has all of it.
 
@@ -64,6 +65,7 @@ pub mod bindings;
 mod export;
 #[doc(hidden)]
 pub use export::bytes as __bytes;
+pub mod guardrail;
 pub mod host;
 pub mod openai;
 mod problem;
@@ -71,6 +73,7 @@ pub mod provider;
 pub mod routing;
 
 pub use bindings::common::{ConfigProblem, Header, Problem, ProblemKind, UsageEntry};
+pub use guardrail::Guardrail;
 pub use provider::Provider;
 pub use routing::RoutingPolicy;
 
@@ -91,6 +94,12 @@ impl Description {
     pub fn routing_policy<'a>(facts: impl IntoIterator<Item = &'a str>) -> Self {
         let facts: serde_json::Value = facts.into_iter().collect();
         Self([("facts".to_owned(), facts)].into_iter().collect())
+    }
+
+    /// A guardrail's: the stages that it has rules for, `request` and `response`.
+    pub fn guardrail<'a>(stages: impl IntoIterator<Item = &'a str>) -> Self {
+        let stages: serde_json::Value = stages.into_iter().collect();
+        Self([("stages".to_owned(), stages)].into_iter().collect())
     }
 
     /// Adds a member of the plugin's own.

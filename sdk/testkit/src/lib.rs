@@ -22,6 +22,7 @@
 
 mod assemble;
 mod case;
+pub mod mocks;
 mod outcome;
 mod run;
 

@@ -4,8 +4,10 @@
 //! such tests instead; that is for a person in a hurry, never for a build that decides something.
 
 mod postgres;
+mod registry;
 
 pub use postgres::{Postgres, TestDatabase};
+pub use registry::Registry;
 
 /// Why a server isn't there.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -7,6 +7,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use brokle_core::ids;
 use brokle_gateway::Operation;
+use brokle_identity::AuthError;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
@@ -22,11 +23,11 @@ pub(super) async fn call(app: &App, operation: Operation, request: Request) -> R
     let gateway = app.gateway.as_ref().ok_or_else(|| ApiError::internal("this server has no gateway"))?;
     let (head, body) = request.into_parts();
     let key = presented_key(&head.headers);
-    let known = match key {
-        Some(key) => app.keys.authenticate(key).await.is_ok(),
-        None => false,
+    let caller = match key {
+        Some(key) => app.keys.authenticate(key).await,
+        None => Err(AuthError::Missing),
     };
-    let body = if known {
+    let body = if caller.is_ok() {
         json_only(&head.headers)?;
         body::read(body, app.body).await?
     } else {
@@ -34,7 +35,7 @@ pub(super) async fn call(app: &App, operation: Operation, request: Request) -> R
     };
     let given = head.extensions.get::<RequestId>().and_then(|id| id.as_str().parse().ok());
     let id = given.unwrap_or_else(|| ids::RequestId::generate(app.clock.as_ref(), app.random.as_ref()));
-    let answer = gateway.serve(operation, key, &head.headers, body, id).await;
+    let answer = gateway.serve(operation, caller, &head.headers, body, id).await;
     Ok(answer.map(Body::new))
 }
 

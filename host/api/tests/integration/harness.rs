@@ -20,6 +20,9 @@ use brokle_core::random::SystemRandom;
 use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::keys::NewKey;
 use brokle_identity::{Scope, Secret};
+use brokle_plugins::catalogue::Parts;
+use brokle_plugins::{PinnedOnly, Settings, Unwatched};
+use brokle_runtime::{Runtime, RuntimeConfig};
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
 use bytes::Bytes;
@@ -50,6 +53,15 @@ type Chunks = Arc<tokio::sync::Mutex<Option<mpsc::Receiver<&'static str>>>>;
 
 impl Server {
     pub(crate) async fn start(limits: Limits, body: BodyLimits) -> Self {
+        Self::start_with(limits, body, None).await
+    }
+
+    /// With a catalogue of plugins, behind this gate.
+    pub(crate) async fn with_plugins(gate: PinnedOnly) -> Self {
+        Self::start_with(Limits::default(), BodyLimits::default(), Some(gate)).await
+    }
+
+    async fn start_with(limits: Limits, body: BodyLimits, gate: Option<PinnedOnly>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", directory.path().join("brokle.db").display());
         let database = Database::connect(&url, ConnectOptions::default()).await.unwrap();
@@ -57,7 +69,11 @@ impl Server {
         bootstrap(&database, &SystemClock, &SystemRandom, Some(KEY)).await.unwrap();
         let lifecycle = Lifecycle::default();
         let catalogue = Arc::new(Catalogue::builtin().unwrap());
-        let app = App::builder(database, catalogue).lifecycle(lifecycle.clone()).body(body).build();
+        let mut builder = App::builder(database.clone(), catalogue).lifecycle(lifecycle.clone()).body(body);
+        if let Some(gate) = gate {
+            builder = builder.plugin_catalogue(plugins(database, directory.path(), gate).await);
+        }
+        let app = builder.build();
         let (chunks, receiver) = mpsc::channel(8);
         let routes = router::router(&app).merge(misbehaving(&app, Arc::new(Some(receiver).into())));
         let listener = server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
@@ -86,6 +102,16 @@ impl Server {
         Answer::read(&mut stream).await
     }
 
+    /// Sends a request with a body.
+    pub(crate) async fn send_body(&self, head: &str, kind: &str, body: &[u8]) -> Answer {
+        let mut stream = self.connect().await;
+        let more = format!("connection: close\ncontent-type: {kind}\ncontent-length: {}", body.len());
+        stream.write_all(request(head, &more).as_bytes()).await.unwrap();
+        // A server that answers before it has read everything may close first.
+        let _ = stream.write_all(body).await;
+        Answer::read(&mut stream).await
+    }
+
     /// Makes a key of the default tenant.
     pub(crate) async fn key(&self, scope: Scope) -> Secret {
         let tenant = self.app.database.default_tenant().await.unwrap().unwrap();
@@ -93,6 +119,27 @@ impl Server {
         let new = NewKey { name: "test".to_owned(), scopes, ..NewKey::default() };
         self.app.keys.create(tenant, new).await.unwrap().1
     }
+}
+
+async fn plugins(
+    database: Database,
+    data_dir: &std::path::Path,
+    gate: PinnedOnly,
+) -> Arc<brokle_plugins::Catalogue> {
+    let runtime = Runtime::start(RuntimeConfig::default(), data_dir, [1; 32]).unwrap();
+    let parts = Parts {
+        runtime,
+        database,
+        data_dir: data_dir.to_owned(),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+        gate: Arc::new(gate),
+        watch: Arc::new(Unwatched),
+        services: None,
+    };
+    let catalogue = brokle_plugins::Catalogue::open(parts, Settings::default()).unwrap();
+    catalogue.start(Vec::new()).await.unwrap();
+    catalogue
 }
 
 pub(crate) fn request(head: &str, more: &str) -> String {

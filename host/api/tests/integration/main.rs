@@ -7,4 +7,6 @@ mod drain;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod plugins;
+#[cfg(test)]
 mod surface;

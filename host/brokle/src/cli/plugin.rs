@@ -1,7 +1,9 @@
-//! `brokle plugin`: make, sign, check and look into components.
+//! `brokle plugin`: make, sign, check and look into components; see and change what a running server makes of them.
 
+mod client;
 mod inspect;
 mod keygen;
+mod manage;
 mod sign;
 mod verify;
 
@@ -9,7 +11,7 @@ use clap::Subcommand;
 
 use super::Outcome;
 
-/// Sign components, and see whether and why one would run.
+/// Sign components, see whether and why one would run; install, enable, configure and roll back on a running server.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
   brokle plugin inspect acme_guard.wasm
@@ -17,6 +19,16 @@ use super::Outcome;
   brokle plugin sign acme_guard.wasm --key keys/publisher.key.pem
   brokle trust add-publisher --name Acme --prefix acme. --key keys/publisher.pub.pem
   brokle plugin verify acme_guard.wasm
+
+On a running server, with a key that has plugins:read and plugins:write:
+  export BROKLE_API_KEY=bk_...
+  brokle plugin list
+  brokle plugin install acme_guard.wasm              with acme_guard.wasm.dsse.json beside it
+  brokle plugin install oci://registry.example/acme-guard:1.2.0
+  brokle plugin grant acme.guard grants.json
+  brokle plugin config acme.guard --set '{\"level\": 2}' --scope project
+  brokle plugin rollback acme.guard
+  brokle plugin events acme.guard --json
 
 A signature is a file beside the component: acme_guard.wasm.dsse.json. Give both away together.")]
 pub(crate) enum PluginCommand {
@@ -28,13 +40,16 @@ pub(crate) enum PluginCommand {
     Verify(verify::Verify),
     /// Show what a component says of itself, what it imports, and who signed it.
     Inspect(inspect::Inspect),
+    #[command(flatten)]
+    Manage(Box<manage::ManageCommand>),
 }
 
-pub(super) fn run(command: &PluginCommand) -> Outcome {
+pub(super) fn run(command: PluginCommand) -> Outcome {
     match command {
-        PluginCommand::Keygen(command) => keygen::run(command),
-        PluginCommand::Sign(command) => sign::run(command),
-        PluginCommand::Verify(command) => verify::run(command),
-        PluginCommand::Inspect(command) => inspect::run(command),
+        PluginCommand::Keygen(command) => keygen::run(&command),
+        PluginCommand::Sign(command) => sign::run(&command),
+        PluginCommand::Verify(command) => verify::run(&command),
+        PluginCommand::Inspect(command) => inspect::run(&command),
+        PluginCommand::Manage(command) => manage::run(*command),
     }
 }

@@ -28,6 +28,10 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         "gateway.allow_private_upstreams is on and the server listens beyond this machine: whoever may add connections \
          reaches the private network",
     );
+    warn_if(
+        config.plugins.dev && !server.listen.ip().is_loopback(),
+        "plugins.dev is on and the server listens beyond this machine: unsigned plugins run",
+    );
     for (index, connection) in gateway.connections.iter().enumerate() {
         if connection.api_key_env.as_deref().is_some_and(|name| std::env::var_os(name).is_none()) {
             let name = &connection.name;

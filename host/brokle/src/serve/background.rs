@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | look for changed keys and connections | 1 s | a revoked key stops within about a second |
 //! | write the keys' last use | 10 s | not a write per request |
+//! | look after the plugins: other servers' changes, the watched folder, back-offs | 1 s | what is dropped in is there soon |
+//! | take out plugins that fail | at once | the next call shouldn't fail too |
 //!
 //! A task that fails says so (the key service logs an outage's beginning and end) and tries again at its next turn.
 
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use brokle_gateway::Gateway;
 use brokle_identity::KeyService;
+use brokle_plugins::Catalogue;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,8 +30,20 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    pub(super) fn start(keys: Arc<KeyService>, gateway: Option<Arc<Gateway>>) -> Self {
+    pub(super) fn start(
+        keys: Arc<KeyService>,
+        gateway: Option<Arc<Gateway>>,
+        plugins: Option<Arc<Catalogue>>,
+    ) -> Self {
         let tasks = Self { tracker: TaskTracker::new(), end: CancellationToken::new() };
+        if let Some(plugins) = plugins {
+            let (watched, end) = (Arc::clone(&plugins), tasks.end.clone());
+            tasks.tracker.spawn(end.run_until_cancelled_owned(watched.supervise()));
+            tasks.every(POLL, move || {
+                let plugins = Arc::clone(&plugins);
+                async move { plugins.tick().await }
+            });
+        }
         let polled = Arc::clone(&keys);
         tasks.every(POLL, move || {
             let (keys, gateway) = (Arc::clone(&polled), gateway.clone());

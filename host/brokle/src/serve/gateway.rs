@@ -4,24 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brokle_api::app::{QueueHealth, Telemetry};
-use brokle_core::catalogue::Catalogue;
+use brokle_core::catalogue::Catalogue as Models;
 use brokle_core::clock::Clock;
 use brokle_core::random::Random;
 use brokle_gateway::account::Books;
-use brokle_gateway::connections::{Connection, Directory, NewConnection};
+use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::{Gateway, Parts, Timeouts};
 use brokle_identity::connections::ConnectionService;
 use brokle_identity::seal::MasterKey;
 use brokle_identity::{KeyService, Secret};
-use brokle_runtime::{Limits, ProviderPlugin, Runtime, RuntimeConfig};
+use brokle_plugins::{Catalogue, View};
+use brokle_runtime::{Limits, Runtime, RuntimeConfig};
 use brokle_storage::observations::{AnalyticsStore, SqliteObservations};
 use brokle_storage::sql::Database;
 use brokle_telemetry::metrics::Metrics;
 use brokle_telemetry::{Options, Recorder};
 
 use super::Failure;
-use super::plugins::{self, Health};
+use super::plugins;
 use crate::config::Config;
 
 /// The policy that orders candidates.
@@ -34,7 +35,7 @@ pub(super) struct Ingredients {
     pub(super) database: Database,
     pub(super) keys: Arc<KeyService>,
     pub(super) master_key: Arc<MasterKey>,
-    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) catalogue: Arc<Models>,
 }
 
 /// A gateway and what the server shows of it.
@@ -43,7 +44,7 @@ pub(super) struct Assembled {
     pub(super) recorder: Arc<Recorder>,
     pub(super) store: Arc<dyn AnalyticsStore>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) health: Health,
+    pub(super) catalogue: Arc<Catalogue>,
 }
 
 /// The recorder, as the HTTP surface sees it.
@@ -68,15 +69,37 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     let mut cache_key = [0; 32];
     with.random.fill(&mut cache_key);
     let runtime = Runtime::start(sandbox(config), &config.storage.data_dir, cache_key)?;
-    let loaded = plugins::load(&runtime, config.runtime.plugins_dir.as_deref()).await?;
-    let policy = loaded.policies.into_iter().find(|policy| policy.manifest().name == POLICY);
-    let policy = policy.ok_or_else(|| format!("there is no routing policy '{POLICY}' among the plugins"))?;
-
     let egress =
         Egress::new(config.gateway.allow_private_upstreams, Duration::from_millis(config.gateway.connect_ms));
-    let fixed = fixed(config, &loaded.providers, &egress)?;
-    for connection in &fixed {
-        tracing::info!(connection = connection.name, provider = connection.provider_name(), "connection");
+    let catalogue = plugins::start(
+        config,
+        plugins::Ingredients {
+            runtime,
+            database: with.database.clone(),
+            clock: Arc::clone(&with.clock),
+            random: Arc::clone(&with.random),
+            metrics: Arc::clone(&metrics),
+            egress: egress.clone(),
+        },
+    )
+    .await?;
+    let snapshots = catalogue.snapshots();
+    let snapshot = snapshots.load();
+    if snapshot.instance().policy(POLICY).is_none() {
+        tracing::warn!(
+            "no routing policy '{POLICY}' serves: candidates are asked in the order of their priority"
+        );
+    }
+
+    let fixed = fixed(config, snapshot.instance())?;
+    for template in &fixed {
+        let (connection, provider) = (&template.new.name, &template.provider);
+        match template.bind(snapshot.instance(), &egress) {
+            Ok(_) => tracing::info!(connection, provider, "connection"),
+            // Its plugin may yet be installed, or be mended.
+            Err(error) if snapshot.instance().provider(provider).is_none() => tracing::warn!("{error}"),
+            Err(error) => return Err(error.into()),
+        }
     }
     let stored = ConnectionService::new(
         with.database,
@@ -84,18 +107,18 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         Arc::clone(&with.clock),
         Arc::clone(&with.random),
     );
-    let connections = Directory::new(fixed, loaded.providers, Some(Arc::new(stored)), egress.clone());
+    let connections = Directory::new(fixed, Some(Arc::new(stored)), egress.clone());
     let gateway = Gateway::new(Parts {
         clock: with.clock,
         random: with.random,
-        keys: with.keys,
         books: Books {
             recorder: Arc::clone(&recorder),
             metrics: Arc::clone(&metrics),
             catalogue: with.catalogue,
         },
         connections,
-        policy,
+        plugins: snapshots,
+        policy: POLICY.to_owned(),
         egress,
         timeouts: Timeouts {
             first_byte: Duration::from_millis(config.gateway.first_byte_ms),
@@ -103,7 +126,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             total: Duration::from_millis(config.gateway.total_ms),
         },
     });
-    Ok(Assembled { gateway, recorder, store, metrics, health: loaded.health })
+    Ok(Assembled { gateway, recorder, store, metrics, catalogue })
 }
 
 fn sandbox(config: &Config) -> RuntimeConfig {
@@ -112,26 +135,17 @@ fn sandbox(config: &Config) -> RuntimeConfig {
         max_instances: config.runtime.max_instances,
         provider: Limits { memory, ..Limits::provider() },
         policy: Limits { memory, ..Limits::policy() },
+        guardrail: Limits { memory, ..Limits::guardrail() },
     }
 }
 
-/// The connections of the configuration file, then those that variables such as `OPENAI_API_KEY` make, then those of
-/// plugins that need no vendor.
-fn fixed(
-    config: &Config,
-    plugins: &[Arc<ProviderPlugin>],
-    egress: &Egress,
-) -> Result<Vec<Connection>, Failure> {
-    let mut connections = Vec::new();
+/// The connections of the configuration file, then those that variables such as `OPENAI_API_KEY` make. The variables are
+/// the ones that the server's own components name: another one's manifest must not choose which secret it is given.
+/// Providers that need no vendor have theirs from the directory.
+fn fixed(config: &Config, view: &View) -> Result<Vec<Template>, Failure> {
+    let mut templates = Vec::new();
     for wanted in &config.gateway.connections {
         let name = &wanted.name;
-        let plugin = plugins
-            .iter()
-            .find(|p| p.manifest().name == wanted.provider || p.manifest().id == wanted.provider);
-        let plugin = plugin.ok_or_else(|| {
-            let known: Vec<&str> = plugins.iter().map(|plugin| plugin.manifest().name.as_str()).collect();
-            format!("connection '{name}': no provider '{}'; there are {}", wanted.provider, known.join(", "))
-        })?;
         let secret = match (&wanted.api_key_env, &wanted.api_key_file) {
             (Some(variable), _) => {
                 let missing = || format!("connection '{name}': the variable {variable} isn't set");
@@ -155,26 +169,26 @@ fn fixed(
             models: wanted.models.clone(),
             ..NewConnection::default()
         };
-        connections.push(Connection::new(Arc::clone(plugin), new, egress, true)?);
+        templates.push(Template { provider: wanted.provider.clone(), new, trusted: true });
     }
-    for plugin in plugins {
-        let manifest = plugin.connection();
-        let secret = manifest.api_key_env.as_deref().and_then(variable_of);
-        if secret.is_none() && !manifest.offline {
-            continue;
-        }
+    let mut own: Vec<_> = view.providers().filter(|provider| provider.embedded).collect();
+    own.sort_by(|a, b| a.plugin.manifest().id.cmp(&b.plugin.manifest().id));
+    for provider in own {
+        let manifest = provider.plugin.connection();
+        let Some(secret) = manifest.api_key_env.as_deref().and_then(variable_of) else { continue };
         let base_url = manifest.base_url_env.as_deref().and_then(|name| std::env::var(name).ok());
+        let name = provider.plugin.manifest().name.clone();
         let new = NewConnection {
-            name: plugin.manifest().name.clone(),
+            name: name.clone(),
             base_url: base_url.filter(|url| !url.trim().is_empty()),
-            secret,
+            secret: Some(secret),
             priority: 100,
             weight: 1,
             ..NewConnection::default()
         };
-        connections.push(Connection::new(Arc::clone(plugin), new, egress, true)?);
+        templates.push(Template { provider: name, new, trusted: true });
     }
-    Ok(connections)
+    Ok(templates)
 }
 
 fn variable_of(name: &str) -> Option<Secret> {

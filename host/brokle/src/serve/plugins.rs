@@ -1,108 +1,152 @@
-//! Loading the built-in plugins: off the request's path, with progress for whoever waits.
+//! The catalogue of plugins, as this server has it: whom it trusts, what it counts, what `/health/plugins` shows.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use brokle_api::app::{PluginHealth, PluginStatus, Plugins};
-use brokle_runtime::{Builtin, Inspection, Kind, LoadError, PolicyPlugin, ProviderPlugin, Runtime, inspect};
+use brokle_core::clock::Clock;
+use brokle_core::random::Random;
+use brokle_gateway::egress::Egress;
+use brokle_plugins::catalogue::Parts;
+use brokle_plugins::{Catalogue, Entry, State, Trusted, Watch};
+use brokle_runtime::capabilities::Services;
+use brokle_runtime::capabilities::clock::SystemMonotonic;
+use brokle_runtime::capabilities::secrets::EnvironmentSecrets;
+use brokle_runtime::capabilities::telemetry::NoSpans;
+use brokle_runtime::license::Licenses;
+use brokle_runtime::trust::{Anchor, TrustStore};
+use brokle_runtime::{Builtin, Runtime, inspect};
+use brokle_storage::sql::Database;
+use brokle_telemetry::metrics::{CodeLabels, Metrics, PluginLabels};
 
 use super::Failure;
+use crate::config::Config;
 
-/// How long loading may take before somebody is told what it is about.
+/// How long starting may take before somebody is told what it is about.
 const NOTICE: Duration = Duration::from_millis(300);
 
-/// What was loaded.
-#[derive(Debug, Default)]
-pub(super) struct Loaded {
-    pub(super) providers: Vec<Arc<ProviderPlugin>>,
-    pub(super) policies: Vec<PolicyPlugin>,
-    pub(super) health: Health,
+/// What the catalogue is made with.
+pub(super) struct Ingredients {
+    pub(super) runtime: Runtime,
+    pub(super) database: Database,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) random: Arc<dyn Random>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) egress: Egress,
 }
 
-/// Every component that was found, for `/health/plugins`.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Health(Vec<PluginHealth>);
-
-impl Plugins for Health {
-    fn list(&self) -> Vec<PluginHealth> {
-        self.0.clone()
-    }
-}
-
-/// Loads all of them. One that can't be loaded is logged and left out; none at all is an error.
-pub(super) async fn load(runtime: &Runtime, folder: Option<&Path>) -> Result<Loaded, Failure> {
-    let found = Builtin::all(folder)?;
-    let (begun, count) = (Instant::now(), found.len());
-    let mut loaded = Loaded::default();
-    for (index, builtin) in found.into_iter().enumerate() {
-        if begun.elapsed() > NOTICE {
-            tracing::info!("compiling plugins: {} of {count}, {}", index + 1, builtin.name);
-        }
-        match load_one(runtime, &builtin, &mut loaded).await {
-            Ok(inspection) => loaded.health.0.push(healthy(&inspection)),
-            Err(error) => {
-                tracing::error!(plugin = builtin.name, code = error.code(), "a plugin isn't loaded: {error}");
-                loaded.health.0.push(refused(&builtin, &error));
+/// Opens the catalogue and brings everything into service that was when the server stopped, and the built-in set.
+pub(super) async fn start(config: &Config, with: Ingredients) -> Result<Arc<Catalogue>, Failure> {
+    let builtins = Builtin::all(config.runtime.plugins_dir.as_deref())?;
+    let (begun, count) = (Instant::now(), builtins.len());
+    let data_dir = config.storage.data_dir.clone();
+    let trusted = trust(config, &builtins, &with)?;
+    let services = Services {
+        kv: Arc::new(with.database.plugin_kv()),
+        http: Arc::new(with.egress.clone()),
+        secrets: Arc::new(EnvironmentSecrets::default()),
+        spans: Arc::new(NoSpans),
+        clock: Arc::clone(&with.clock),
+        monotonic: Arc::new(SystemMonotonic::default()),
+        random: Arc::clone(&with.random),
+    };
+    let parts = Parts {
+        runtime: with.runtime,
+        database: with.database,
+        data_dir,
+        clock: with.clock,
+        random: with.random,
+        gate: Arc::new(trusted),
+        watch: Arc::new(Counting(with.metrics)),
+        services: Some(services),
+    };
+    let catalogue = Catalogue::open(parts, config.plugins.settings())?;
+    {
+        let mut starting = std::pin::pin!(catalogue.start(builtins));
+        tokio::select! {
+            done = starting.as_mut() => done?,
+            () = tokio::time::sleep(NOTICE) => {
+                tracing::info!("compiling plugins: {count} of them, those that aren't in the cache");
+                starting.await?;
             }
         }
     }
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(
-        providers = loaded.providers.len(),
-        policies = loaded.policies.len(),
-        milliseconds,
-        "plugins loaded"
-    );
-    Ok(loaded)
+    let entries = catalogue.list();
+    let serving = |entry: &&Entry| entry.current().is_some_and(|version| version.state.serves());
+    let serving = entries.iter().filter(serving).count();
+    tracing::info!(serving, known = entries.len(), milliseconds, "plugins started");
+    Ok(catalogue)
 }
 
-async fn load_one(
-    runtime: &Runtime,
-    builtin: &Builtin,
-    loaded: &mut Loaded,
-) -> Result<Inspection, LoadError> {
-    let kind = inspect(&builtin.bytes)?.manifest.kind;
-    // Compiling takes a thread for tenths of a second; other tasks go on meanwhile.
-    match kind {
-        Kind::Provider => {
-            let plugin = ProviderPlugin::load(runtime, &builtin.bytes).await?;
-            let inspection = plugin.inspection.clone();
-            loaded.providers.push(Arc::new(plugin));
-            Ok(inspection)
-        }
-        Kind::RoutingPolicy => {
-            let plugin = PolicyPlugin::load(runtime, &builtin.bytes).await?;
-            let inspection = plugin.inspection.clone();
-            loaded.policies.push(plugin);
-            Ok(inspection)
-        }
+fn trust(config: &Config, builtins: &[Builtin], with: &Ingredients) -> Result<Trusted, Failure> {
+    let folder = config.storage.data_dir.join("trust");
+    let configured = std::env::var_os("BROKLE_TRUST_ROOT").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let anchor = Anchor::choose(configured.as_deref())?;
+    let host = semver::Version::parse(env!("CARGO_PKG_VERSION"))?;
+    let own = builtins.iter().filter_map(|builtin| inspect(&builtin.bytes).ok());
+    let store = Arc::new(TrustStore::open(&folder, anchor, host, own.map(|inspection| inspection.digest()))?);
+    let now = with.clock.now();
+    for warning in store.warnings(now) {
+        tracing::warn!("{warning}");
+    }
+    let file = config.runtime.license_file.clone();
+    let licenses = Licenses::open(&folder, file, Arc::clone(&store), &*with.random, now)?;
+    let (licenses, clock) = (Arc::new(licenses), Arc::clone(&with.clock));
+    Ok(Trusted::new(store, licenses, clock, config.plugins.dev))
+}
+
+/// The server's metrics, as the catalogue counts in them.
+#[derive(Debug)]
+struct Counting(Arc<Metrics>);
+
+impl Watch for Counting {
+    fn grew(&self, id: &str, memory: usize) {
+        let labels = PluginLabels { plugin: id.to_owned() };
+        self.0.plugin_memory.get_or_create(&labels).set(i64::try_from(memory).unwrap_or(i64::MAX));
+    }
+
+    fn refused(&self, code: &str) {
+        self.0.plugin_refusals.get_or_create(&CodeLabels { code: code.to_owned() }).inc();
+    }
+
+    fn swapped(&self) {
+        self.0.plugin_swaps.inc();
     }
 }
 
-fn healthy(inspection: &Inspection) -> PluginHealth {
-    let manifest = &inspection.manifest;
-    let kind = match manifest.kind {
-        Kind::Provider => "provider",
-        Kind::RoutingPolicy => "routing-policy",
+/// The catalogue, as `/health/plugins` shows it: a line for each version that serves, and for each that is refused or
+/// taken out; one for a component that has neither.
+#[derive(Clone, Debug)]
+pub(super) struct Health(pub(super) Arc<Catalogue>);
+
+impl Plugins for Health {
+    fn list(&self) -> Vec<PluginHealth> {
+        self.0.list().iter().flat_map(lines).collect()
+    }
+}
+
+fn lines(entry: &Entry) -> Vec<PluginHealth> {
+    let matters = |state: State| state.serves() || matches!(state, State::Rejected | State::Quarantined);
+    let mut shown: Vec<_> = entry.versions.iter().filter(|version| matters(version.state)).collect();
+    if shown.is_empty() {
+        shown.extend(entry.current());
+    }
+    let line = |version: &brokle_plugins::catalogue::VersionEntry| PluginHealth {
+        id: entry.id.clone(),
+        version: Some(version.version.clone()).filter(|version| !version.is_empty()),
+        kind: Some(entry.kind.clone()).filter(|kind| !kind.is_empty()),
+        status: match version.state {
+            State::Enabled => PluginStatus::Active,
+            State::Degraded => PluginStatus::Degraded,
+            State::Installed => PluginStatus::Installed,
+            State::Available => PluginStatus::Available,
+            State::Quarantined => PluginStatus::Quarantined,
+            State::Rejected => PluginStatus::Refused,
+        },
+        code: version.code.clone(),
+        message: version.reason.clone(),
     };
-    PluginHealth {
-        id: manifest.id.clone(),
-        version: Some(manifest.version.to_string()),
-        kind: Some(kind.to_owned()),
-        status: PluginStatus::Active,
-        code: None,
-        message: None,
-    }
-}
-
-fn refused(builtin: &Builtin, error: &LoadError) -> PluginHealth {
-    PluginHealth {
-        id: builtin.name.clone(),
-        version: None,
-        kind: None,
-        status: PluginStatus::Refused,
-        code: Some(error.code().to_owned()),
-        message: Some(error.to_string()),
-    }
+    shown.into_iter().map(line).collect()
 }

@@ -4,7 +4,7 @@ use brokle_gateway::Operation;
 use brokle_test_upstream::Upstream;
 use http::HeaderMap;
 
-use crate::harness::{Answer, openai, request_id, world};
+use crate::harness::{openai, world};
 
 #[tokio::test]
 async fn each_is_a_clear_4xx() {
@@ -72,8 +72,7 @@ async fn keys_that_dont_open() {
     let unknown = format!("bk_{}", "z".repeat(40));
     for key in [None, Some("sk-123"), Some(unknown.as_str()), Some(revoked.as_str()), Some("")] {
         let headers = HeaderMap::new();
-        let call = world.gateway.serve(Operation::ChatCompletions, key, &headers, "{}".into(), request_id());
-        let answer = Answer(call.await);
+        let answer = world.serve(key, Operation::ChatCompletions, &headers, "{}".into()).await;
         assert_eq!(answer.status(), 401, "{key:?}");
         let error = answer.json().await["error"].take();
         assert_eq!(

@@ -10,12 +10,13 @@ use brokle_core::ids::RequestId;
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::{Capture, Tenant};
 use brokle_gateway::account::Books;
-use brokle_gateway::connections::{Connection, Directory, NewConnection};
+use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::{AnswerBody, Gateway, Operation, Parts, Timeouts};
 use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::keys::NewKey;
-use brokle_identity::{KeyService, Secret};
+use brokle_identity::{AuthError, KeyService, Secret};
+use brokle_plugins::{Active, Snapshot, Snapshots, View};
 use brokle_runtime::{PolicyPlugin, ProviderPlugin, Runtime, RuntimeConfig};
 use brokle_storage::observations::{AnalyticsStore, SqliteObservations};
 use brokle_storage::sql::migrate::Migrator;
@@ -23,6 +24,7 @@ use brokle_storage::sql::{ConnectOptions, Database};
 use brokle_telemetry::metrics::Metrics;
 use brokle_telemetry::{Options, Recorder};
 use brokle_test_upstream::Upstream;
+use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -30,6 +32,7 @@ use serde_json::Value;
 /// A whole gateway.
 pub struct World {
     pub gateway: Arc<Gateway>,
+    pub plugins: Arc<Snapshots>,
     pub keys: Arc<KeyService>,
     pub tenant: Tenant,
     pub key: String,
@@ -89,7 +92,9 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
     let keys = Arc::new(KeyService::new(database.clone(), clock.clone(), random.clone()));
 
     let runtime = Runtime::start(RuntimeConfig::default(), folder.path(), [1; 32]).unwrap();
-    let policy = PolicyPlugin::load(&runtime, &component("policy_priority")).await.unwrap();
+    let mut view = View::new();
+    let policy = Arc::new(PolicyPlugin::load(&runtime, &component("policy_priority")).await.unwrap());
+    view.add_policy(Active::plain(policy));
     let egress = Egress::new(false, Duration::from_secs(2));
     let mut fixed = Vec::new();
     for to in connections {
@@ -103,28 +108,31 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
             models: to.models,
             ..NewConnection::default()
         };
-        fixed.push(Connection::new(plugin, new, &egress, !distrust).unwrap());
+        let provider = plugin.manifest().name.clone();
+        view.add_provider(Active::plain(plugin));
+        fixed.push(Template { provider, new, trusted: !distrust });
     }
     let store: Arc<dyn AnalyticsStore> =
         Arc::new(SqliteObservations::open(folder.path().join("telemetry")).unwrap());
     let options = Options::new(folder.path().join("telemetry"));
     let recorder = Arc::new(Recorder::start(&options, store.clone(), clock.clone()).unwrap());
     let metrics = Arc::new(Metrics::new());
+    let plugins = Arc::new(Snapshots::new(Snapshot::new(view)));
     let gateway = Gateway::new(Parts {
         clock,
         random,
-        keys: keys.clone(),
         books: Books {
             recorder: recorder.clone(),
             metrics: metrics.clone(),
             catalogue: Arc::new(Catalogue::builtin().unwrap()),
         },
-        connections: Directory::new(fixed, Vec::new(), None, egress.clone()),
-        policy,
+        connections: Directory::new(fixed, None, egress.clone()),
+        plugins: plugins.clone(),
+        policy: "priority".into(),
         egress,
         timeouts,
     });
-    World { gateway, keys, tenant, key, recorder, store, metrics, runtime, _folder: folder }
+    World { gateway, plugins, keys, tenant, key, recorder, store, metrics, runtime, _folder: folder }
 }
 
 fn chrono_now() -> chrono::DateTime<chrono::Utc> {
@@ -149,7 +157,22 @@ impl World {
     /// Any call with headers.
     pub async fn call_with(&self, operation: Operation, body: &str, headers: HeaderMap) -> Answer {
         let body = body.to_owned().into();
-        Answer(self.gateway.serve(operation, Some(&self.key), &headers, body, request_id()).await)
+        self.serve(Some(&self.key), operation, &headers, body).await
+    }
+
+    /// Any call with any key, or none.
+    pub async fn serve(
+        &self,
+        key: Option<&str>,
+        operation: Operation,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Answer {
+        let caller = match key {
+            Some(key) => self.keys.authenticate(key).await,
+            None => Err(AuthError::Missing),
+        };
+        Answer(self.gateway.serve(operation, caller, headers, body, request_id()).await)
     }
 
     /// A key of the same tenant with this limit.
@@ -182,7 +205,7 @@ impl World {
     }
 }
 
-pub fn request_id() -> RequestId {
+fn request_id() -> RequestId {
     RequestId::generate(&SystemClock, &SystemRandom)
 }
 

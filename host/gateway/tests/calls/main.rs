@@ -15,4 +15,6 @@ mod egress;
 mod failures;
 mod harness;
 mod passing;
+mod plugin_egress;
 mod plugins;
+mod swaps;

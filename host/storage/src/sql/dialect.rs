@@ -16,13 +16,16 @@ pub(crate) enum Scope {
     Untenanted,
 }
 
-/// The errands that come before the organization is known. They may only read; the migration says what.
+/// The errands that come before the organization is known, or are the instance's own. What each may do is in the
+/// migrations; none writes an organization's rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SystemErrand {
     /// Finds out who a presented API key belongs to.
     KeyLookup,
     /// Finds out whether the default organization and any key are there.
     Bootstrap,
+    /// Keeps the catalogue of components: reads what every scope says, writes what the instance says.
+    Plugins,
 }
 
 impl SystemErrand {
@@ -31,6 +34,7 @@ impl SystemErrand {
         match self {
             Self::KeyLookup => "key_lookup",
             Self::Bootstrap => "bootstrap",
+            Self::Plugins => "plugins",
         }
     }
 }

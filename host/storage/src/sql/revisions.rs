@@ -11,6 +11,8 @@ pub enum Revision {
     Identity,
     /// Connections.
     Connections,
+    /// Components, what scopes make of them, and grants.
+    Plugins,
 }
 
 impl Revision {
@@ -18,6 +20,7 @@ impl Revision {
         match self {
             Self::Identity => "identity",
             Self::Connections => "connections",
+            Self::Plugins => "plugins",
         }
     }
 }

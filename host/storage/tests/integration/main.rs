@@ -16,6 +16,10 @@ mod migrate;
 #[cfg(test)]
 mod observations;
 #[cfg(test)]
+mod plugin_kv;
+#[cfg(test)]
+mod plugins;
+#[cfg(test)]
 mod row_level_security;
 #[cfg(test)]
 mod tenants;

@@ -1,0 +1,227 @@
+//! Who may load: asked at installation and again at each load, about the bytes that are then compiled.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use brokle_core::clock::Clock;
+use brokle_runtime::Inspection;
+use brokle_runtime::license::Licenses;
+use brokle_runtime::trust::{self, Level, Rules, TrustStore};
+use chrono::{DateTime, TimeDelta, Utc};
+use parking_lot::Mutex;
+use serde::Serialize;
+
+/// Where a component comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The server's own set: in the binary, or the folder that stands for it.
+    Embedded,
+    /// The watched folder.
+    Folder,
+    /// The API or the command line.
+    Upload,
+    /// A registry.
+    Oci,
+}
+
+impl Source {
+    /// Its name in the API and the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Folder => "folder",
+            Self::Upload => "upload",
+            Self::Oci => "oci",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Self {
+        let all = [Self::Embedded, Self::Folder, Self::Oci];
+        all.into_iter().find(|source| source.as_str() == name).unwrap_or(Self::Upload)
+    }
+}
+
+/// A component that wants in.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Its bytes, the very ones that will be compiled.
+    pub component: &'a [u8],
+    /// Its signature.
+    pub envelope: Option<&'a [u8]>,
+    /// What it says of itself.
+    pub inspection: &'a Inspection,
+    /// Where it comes from.
+    pub source: Source,
+    /// Did an operator pin this very hash?
+    pub pinned: bool,
+    /// The newest release of its id that was ever let in.
+    pub highest_seq: Option<u64>,
+    /// Did an operator ask for an older release?
+    pub allow_downgrade: bool,
+}
+
+/// It may load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// How far it is trusted: `vendor`, `verified`, `private`, `unsigned`.
+    pub level: &'static str,
+    /// Its place among the releases of its id.
+    pub release_seq: Option<u64>,
+}
+
+/// It may not load.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Refusal {
+    /// A stable code such as `PLUGIN_UNSIGNED`.
+    pub code: &'static str,
+    /// The same for people.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+/// Decides who may load: signature first, then licence.
+pub trait Gate: Send + Sync + Debug {
+    /// Lets a component in, or says why not.
+    ///
+    /// # Errors
+    /// The refusal, with its code.
+    fn admit(&self, candidate: &Candidate<'_>) -> Result<Admission, Refusal>;
+
+    /// Looks at what it goes by (keys, revocations, license) as it is now; true if whom it believes has changed, so that
+    /// what serves has to be asked about again. Called each second.
+    fn look(&self) -> bool {
+        false
+    }
+}
+
+/// How often the trust store's files are read again: another process may import a revocation.
+const RELOAD: TimeDelta = TimeDelta::seconds(10);
+/// How often the license is evaluated.
+const EVALUATE: TimeDelta = TimeDelta::hours(1);
+
+/// The gate of a real server: its trust store, then its license for each entitlement that the component needs.
+#[derive(Debug)]
+pub struct Trusted {
+    store: Arc<TrustStore>,
+    licenses: Arc<Licenses>,
+    clock: Arc<dyn Clock>,
+    dev: bool,
+    looked: Mutex<Looked>,
+}
+
+/// When it last looked, and what at.
+#[derive(Debug)]
+struct Looked {
+    reloaded: DateTime<Utc>,
+    evaluated: DateTime<Utc>,
+    root: Option<u64>,
+    revocations: Option<u64>,
+    publishers: usize,
+}
+
+impl Trusted {
+    /// A gate that believes the store and asks the license; `dev` lets unsigned components in.
+    #[must_use]
+    pub fn new(store: Arc<TrustStore>, licenses: Arc<Licenses>, clock: Arc<dyn Clock>, dev: bool) -> Self {
+        let now = clock.now();
+        let looked = Looked { reloaded: now, evaluated: now, ..Looked::at(&store) };
+        Self { store, licenses, clock, dev, looked: Mutex::new(looked) }
+    }
+}
+
+impl Looked {
+    fn at(store: &TrustStore) -> Self {
+        Self {
+            reloaded: DateTime::default(),
+            evaluated: DateTime::default(),
+            root: store.root().map(|root| root.version),
+            revocations: store.revocations().map(|list| list.version),
+            publishers: store.publishers().len(),
+        }
+    }
+}
+
+impl Gate for Trusted {
+    fn admit(&self, candidate: &Candidate<'_>) -> Result<Admission, Refusal> {
+        let refused = |refusal: trust::Refusal| Refusal::new(refusal.code.as_str(), refusal.detail);
+        let inspection = candidate.inspection;
+        let rules = Rules {
+            dev: self.dev,
+            pinned: candidate.pinned.then(|| inspection.digest()).into_iter().collect(),
+            highest_release_seq: candidate.highest_seq,
+            allow_downgrade: candidate.allow_downgrade,
+        };
+        let (component, envelope) = (candidate.component, candidate.envelope);
+        let verdict = self.store.verify(component, envelope, inspection, &rules, self.clock.now());
+        let verdict = verdict.map_err(refused)?;
+        let built_at =
+            verdict.statement.as_ref().map_or_else(trust::built_at, |statement| statement.built_at);
+        let license = self.licenses.current();
+        for entitlement in &inspection.manifest.entitlements {
+            license.require(entitlement, built_at).map_err(refused)?;
+        }
+        let level = match verdict.level {
+            Level::Vendor => "vendor",
+            Level::Verified => "verified",
+            Level::Private => "private",
+            Level::Unsigned => "unsigned",
+        };
+        Ok(Admission { level, release_seq: verdict.statement.map(|statement| statement.release_seq) })
+    }
+
+    fn look(&self) -> bool {
+        let now = self.clock.now();
+        let mut looked = self.looked.lock();
+        if now - looked.evaluated > EVALUATE {
+            looked.evaluated = now;
+            self.licenses.evaluate(now);
+        }
+        if now - looked.reloaded <= RELOAD {
+            return false;
+        }
+        looked.reloaded = now;
+        if let Err(error) = self.store.reload() {
+            tracing::warn!(%error, "the trust store can't be read: what was believed stays");
+            return false;
+        }
+        let seen = Looked::at(&self.store);
+        let changed = (seen.root, seen.revocations, seen.publishers)
+            != (looked.root, looked.revocations, looked.publishers);
+        *looked = Looked { reloaded: looked.reloaded, evaluated: looked.evaluated, ..seen };
+        changed
+    }
+}
+
+/// A gate that knows no publishers' keys: the server's own set passes, and what an operator pinned by hash; anything
+/// else only in development.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PinnedOnly {
+    /// Development: everything passes.
+    pub dev: bool,
+}
+
+impl Gate for PinnedOnly {
+    fn admit(&self, candidate: &Candidate<'_>) -> Result<Admission, Refusal> {
+        if candidate.source == Source::Embedded {
+            return Ok(Admission { level: "vendor", release_seq: None });
+        }
+        if candidate.pinned || self.dev {
+            return Ok(Admission { level: "unsigned", release_seq: None });
+        }
+        let label = candidate.inspection.manifest.label();
+        let sha256 = &candidate.inspection.sha256;
+        Err(Refusal::new(
+            "PLUGIN_UNSIGNED",
+            format!("{label} has no signature that is trusted here; sign it, or pin sha256:{sha256}"),
+        ))
+    }
+}
