@@ -9,6 +9,7 @@
 
 mod environment;
 mod gateway;
+mod guardrails;
 mod plugins;
 mod sections;
 mod warnings;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::environment::Secrets;
 pub(crate) use self::gateway::Gateway;
+pub(crate) use self::guardrails::Guardrail;
 pub(crate) use self::plugins::Plugins;
 pub(crate) use self::sections::{LogFormat, Logs, Runtime, Server, Storage, Telemetry};
 
@@ -45,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) runtime: Runtime,
     /// The catalogue of plugins.
     pub(crate) plugins: Plugins,
+    /// Guardrails, in the order in which they rule.
+    pub(crate) guardrails: Vec<Guardrail>,
     /// The log.
     pub(crate) logs: Logs,
     /// Models that the built-in catalogue doesn't know, or whose prices differ.
@@ -113,7 +117,8 @@ impl Config {
         self.server.check()?;
         self.gateway.check()?;
         self.runtime.check()?;
-        self.plugins.check()
+        self.plugins.check()?;
+        guardrails::check(&self.guardrails)
     }
 
     /// What an operator should know although nothing is wrong, one sentence each.

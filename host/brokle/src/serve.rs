@@ -183,14 +183,8 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         .body(config.server.body_limits());
     let (mut gateway, mut recorder, mut catalogue_of_plugins) = (None, None, None);
     if args.role != Role::Worker {
-        let with = gateway::Ingredients {
-            clock,
-            random,
-            database,
-            keys: Arc::clone(&keys),
-            master_key: Arc::new(master_key),
-            catalogue,
-        };
+        let with =
+            gateway::Ingredients { clock, random, database, master_key: Arc::new(master_key), catalogue };
         let made = gateway::assemble(config, with).await?;
         app = app
             .gateway(Arc::clone(&made.gateway))

@@ -53,6 +53,8 @@ pub(crate) struct Meter {
     /// Where the price is: provider and model in the catalogue's words.
     priced: Option<(String, String)>,
     output: BytesMut,
+    /// Output is told by whoever changes it on its way.
+    output_shown: bool,
     /// The attempt that is under way.
     attempt: Option<Step>,
     settled: bool,
@@ -68,6 +70,7 @@ impl Meter {
             capture: Capture::Off,
             priced: None,
             output: BytesMut::new(),
+            output_shown: false,
             attempt: None,
             settled: false,
         }
@@ -238,8 +241,32 @@ impl Meter {
         self.usage(&usage);
     }
 
+    /// The request's text isn't stored, until [`input`](Self::input) says which one may be.
+    pub(crate) fn withhold_input(&mut self) {
+        self.note(|observation| observation.input = None);
+    }
+
+    /// Keeps this as input, as far as the project captures it.
+    pub(crate) fn input(&mut self, body: &Bytes) {
+        if self.capture == Capture::Full {
+            self.note(|observation| observation.input = Some(body.slice(..body.len().min(CAPTURED))));
+        }
+    }
+
+    /// From here on output is what [`shown`](Self::shown) is told, not what comes from the provider.
+    pub(crate) fn shown_elsewhere(&mut self) {
+        self.output_shown = true;
+    }
+
     /// Keeps output, as far as the project captures it.
     pub(crate) fn output(&mut self, bytes: &[u8]) {
+        if !self.output_shown {
+            self.shown(bytes);
+        }
+    }
+
+    /// Keeps what reaches the caller.
+    pub(crate) fn shown(&mut self, bytes: &[u8]) {
         if self.capture == Capture::Full {
             let room = CAPTURED - self.output.len().min(CAPTURED);
             self.output.extend_from_slice(bytes.get(..bytes.len().min(room)).unwrap_or_default());

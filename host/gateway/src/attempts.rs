@@ -24,6 +24,7 @@ use crate::answer::{self, AnswerBody, Told};
 use crate::decoding::{self, Decoding};
 use crate::egress::{self, Segments};
 use crate::gateway::Gateway;
+use crate::guardrails::StreamGuard;
 use crate::pipeline::Stage;
 use crate::refusal::Refusal;
 use crate::request::Request;
@@ -47,6 +48,8 @@ pub(crate) enum Served {
     Decoded { headers: HeaderMap, decoding: Box<Decoding>, include_usage: bool },
     /// A stream without a vendor.
     Local { outputs: Vec<Output>, include_usage: bool },
+    /// A stream that guardrails rule on.
+    Guarded(Box<Served>, Box<StreamGuard>),
 }
 
 impl Served {
@@ -55,7 +58,20 @@ impl Served {
         self,
         gateway: &std::sync::Arc<Gateway>,
         told: &Told,
+        meter: Meter,
+    ) -> Response<AnswerBody> {
+        match self {
+            Self::Guarded(served, guard) => served.send(gateway, told, meter, Some(guard)),
+            served => served.send(gateway, told, meter, None),
+        }
+    }
+
+    fn send(
+        self,
+        gateway: &std::sync::Arc<Gateway>,
+        told: &Told,
         mut meter: Meter,
+        guard: Option<Box<StreamGuard>>,
     ) -> Response<AnswerBody> {
         let idle = gateway.parts.timeouts.idle;
         let left = gateway.parts.timeouts.total.saturating_sub(meter.elapsed());
@@ -67,21 +83,23 @@ impl Served {
                 answer::whole(200, headers, body, told, &meter)
             }
             Self::Native { headers, body, strip_usage } => answer::streamed(headers, told, meter, |meter| {
-                stream::native(body, meter, strip_usage, idle, left)
+                stream::native(body, meter, guard, strip_usage, idle, left)
             }),
             Self::Relay { headers, head, body } => {
                 answer::streamed(headers, told, meter, |meter| stream::relay(head, body, meter, idle, left))
             }
             Self::Decoded { headers, decoding, include_usage } => {
                 answer::streamed(headers, told, meter, |meter| {
-                    stream::decoded(gateway.clone(), *decoding, meter, include_usage, left)
+                    stream::decoded(gateway.clone(), *decoding, meter, guard, include_usage, left)
                 })
             }
             Self::Local { outputs, include_usage } => {
                 answer::streamed(event_stream(), told, meter, |meter| {
-                    stream::local(outputs, meter, include_usage)
+                    stream::local(outputs, meter, guard, include_usage)
                 })
             }
+            // A guarded stream isn't guarded twice.
+            Self::Guarded(served, guard) => served.send(gateway, told, meter, Some(guard)),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::account::{Books, Meter};
 use crate::answer::{self, AnswerBody, Told};
 use crate::connections::Directory;
 use crate::egress::Egress;
+use crate::guardrails::Guardrails;
 use crate::limits::RateLimits;
 use crate::models::{self, ModelObject};
 use crate::operation::Operation;
@@ -59,6 +60,8 @@ pub struct Parts {
     pub plugins: Arc<Snapshots>,
     /// The short name of the routing policy that orders candidates.
     pub policy: String,
+    /// What may go to a model, and what may come back.
+    pub guardrails: Guardrails,
     /// The client for everything outside.
     pub egress: Egress,
     /// How long a provider may take.
@@ -73,7 +76,7 @@ pub struct Gateway {
 }
 
 /// A request that was read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Incoming<'a> {
     /// What is asked for.
     pub operation: Operation,

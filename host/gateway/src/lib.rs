@@ -14,6 +14,7 @@ pub mod connections;
 mod decoding;
 pub mod egress;
 mod gateway;
+pub mod guardrails;
 mod limits;
 mod models;
 mod operation;

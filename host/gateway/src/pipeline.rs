@@ -9,8 +9,9 @@ use brokle_plugins::Snapshot;
 
 use crate::account::Meter;
 use crate::answer::Told;
-use crate::attempts::{Attempts, Served};
+use crate::attempts::Served;
 use crate::gateway::{Gateway, Incoming};
+use crate::guardrails::{Ask, GuardRequest};
 use crate::limits::DEFAULT_PER_MINUTE;
 use crate::refusal::{Fault, Refusal};
 use crate::request::Request;
@@ -43,10 +44,12 @@ pub(crate) async fn run(gateway: &Gateway, call: Stage<'_, ()>) -> Result<Served
         Limits,
         // Is the request well formed, and what does it want?
         Read,
+        // May it go to a model, and with which words?
+        GuardRequest,
         // Who can serve it, and in which order are they asked?
         Route,
-        // Ask them, until one answers.
-        Attempts,
+        // Ask them, until one answers with what may reach the caller.
+        Ask,
     }
 }
 
@@ -60,13 +63,16 @@ impl<'a, T> Stage<'a, T> {
 struct Identify;
 
 impl Identify {
-    async fn run<'a>(_: &Gateway, call: Stage<'a, ()>) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
+    async fn run<'a>(gateway: &Gateway, call: Stage<'a, ()>) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
         let principal = call.incoming.caller.clone().map_err(denied)?;
         if !principal.scopes.allows(brokle_identity::Scope::Gateway) {
             let message = "This API key may not call models: it lacks the scope 'gateway'.";
             return Err(Refusal::client(403, "insufficient_scope", message));
         }
         call.meter.open(&principal, &call.incoming);
+        if gateway.parts.guardrails.withhold(&principal) {
+            call.meter.withhold_input();
+        }
         Ok(call.with(principal).1)
     }
 }

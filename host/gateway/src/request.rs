@@ -1,10 +1,12 @@
 //! Reading a request: one scan, the hot fields, and the checks that need no vendor.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use brokle_core::json;
 use bytes::Bytes;
 
+use crate::guardrails::Chain;
 use crate::operation::Operation;
 use crate::refusal::Refusal;
 
@@ -27,6 +29,8 @@ pub(crate) struct Request {
     pub(crate) user: Option<String>,
     /// What the request needs, in the catalogue's words.
     pub(crate) features: Vec<String>,
+    /// Those that have ruled on it, and will on its answer.
+    pub(crate) guards: Option<Arc<Chain>>,
 }
 
 /// What a top-level member must be, where the vendors agree. What isn't named here passes unchecked.
@@ -118,7 +122,18 @@ impl Request {
             .is_some_and(|(range, at)| {
                 body.get(range.start + at.start..range.start + at.end) == Some(b"true")
             });
-        Ok(Self { operation, model, streaming, include_usage, max_output_tokens, user, features, body })
+        let guards = None;
+        Ok(Self {
+            operation,
+            model,
+            streaming,
+            include_usage,
+            max_output_tokens,
+            user,
+            features,
+            body,
+            guards,
+        })
     }
 
     /// A guess at the prompt's tokens: four bytes each.

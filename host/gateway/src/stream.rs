@@ -22,8 +22,10 @@ use crate::account::Meter;
 use crate::attempts::next_piece;
 use crate::decoding::Decoding;
 use crate::gateway::Gateway;
+use crate::guardrails::StreamGuard;
 use crate::refusal::Refusal;
 use tap::Tap;
+pub(crate) use tap::{data_of, event_end};
 
 type ByteStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
@@ -52,6 +54,7 @@ fn too_long() -> Refusal {
 pub(crate) fn native(
     body: Upstream,
     meter: Meter,
+    guard: Option<Box<StreamGuard>>,
     strip_usage: bool,
     idle: Duration,
     left: Duration,
@@ -60,11 +63,13 @@ pub(crate) fn native(
         body: Upstream,
         meter: Meter,
         tap: Tap,
+        guard: Option<Box<StreamGuard>>,
         ready: VecDeque<Bytes>,
         ended: bool,
     }
     let deadline = Instant::now() + left;
-    let state = State { body, meter, tap: Tap::new(strip_usage), ready: VecDeque::new(), ended: false };
+    let state =
+        State { body, meter, tap: Tap::new(strip_usage), guard, ready: VecDeque::new(), ended: false };
     Box::pin(futures_util::stream::unfold(state, move |mut state| async move {
         loop {
             if let Some(bytes) = state.ready.pop_front() {
@@ -86,6 +91,10 @@ pub(crate) fn native(
                 }
                 Err(refusal) => Err(refusal),
             };
+            let verdict = match &mut state.guard {
+                Some(guard) => guarded(guard, &mut state.ready, &mut state.meter, verdict).await,
+                None => verdict,
+            };
             match verdict {
                 Ok(false) => {}
                 Ok(true) => {
@@ -100,6 +109,22 @@ pub(crate) fn native(
             }
         }
     }))
+}
+
+/// Shows events to the guardrails; what they let go on takes their place.
+async fn guarded(
+    guard: &mut StreamGuard,
+    ready: &mut VecDeque<Bytes>,
+    meter: &mut Meter,
+    verdict: Result<bool, Refusal>,
+) -> Result<bool, Refusal> {
+    for events in std::mem::take(ready) {
+        guard.feed(events, ready, meter).await?;
+    }
+    if verdict.is_err() {
+        guard.finish(ready, meter).await?;
+    }
+    verdict
 }
 
 /// Bytes as they come, for what isn't read on the way. Cut short, it ends short: there is no form to say so in.
@@ -140,11 +165,12 @@ pub(crate) fn decoded(
     gateway: Arc<Gateway>,
     decoding: Decoding,
     meter: Meter,
+    guard: Option<Box<StreamGuard>>,
     include_usage: bool,
     left: Duration,
 ) -> ByteStream {
     let deadline = Instant::now() + left;
-    let state = (gateway, decoding, Written::new(meter, include_usage));
+    let state = (gateway, decoding, Written::new(meter, guard, include_usage));
     Box::pin(futures_util::stream::unfold(state, move |(gateway, mut decoding, mut written)| async move {
         while !written.ended {
             let next = tokio::time::timeout_at(deadline, decoding.next(&gateway)).await;
@@ -158,6 +184,7 @@ pub(crate) fn decoded(
                     written.fail(&refusal);
                 }
             }
+            written.guarded().await;
             if written.ended {
                 let plugin = decoding.candidate.connection.plugin.label().clone();
                 let spent = decoding.instance.spent().time;
@@ -173,14 +200,20 @@ pub(crate) fn decoded(
 }
 
 /// An answer that needed no vendor: one event at a time, as a vendor's would come.
-pub(crate) fn local(outputs: Vec<Output>, meter: Meter, include_usage: bool) -> ByteStream {
-    let state = (VecDeque::from(outputs), Written::new(meter, include_usage));
+pub(crate) fn local(
+    outputs: Vec<Output>,
+    meter: Meter,
+    guard: Option<Box<StreamGuard>>,
+    include_usage: bool,
+) -> ByteStream {
+    let state = (VecDeque::from(outputs), Written::new(meter, guard, include_usage));
     Box::pin(futures_util::stream::unfold(state, |(mut outputs, mut written)| async move {
         while written.bytes.is_empty() && !written.ended {
             match outputs.pop_front() {
                 Some(output) => written.take(vec![output]),
                 None => written.done(),
             }
+            written.guarded().await;
         }
         let bytes = written.bytes.split().freeze();
         (!bytes.is_empty()).then_some((bytes, (outputs, written)))
@@ -190,14 +223,28 @@ pub(crate) fn local(outputs: Vec<Output>, meter: Meter, include_usage: bool) -> 
 /// Outputs, written as events.
 struct Written {
     meter: Meter,
+    guard: Option<Box<StreamGuard>>,
     include_usage: bool,
     bytes: BytesMut,
     ended: bool,
 }
 
 impl Written {
-    fn new(meter: Meter, include_usage: bool) -> Self {
-        Self { meter, include_usage, bytes: BytesMut::new(), ended: false }
+    fn new(meter: Meter, guard: Option<Box<StreamGuard>>, include_usage: bool) -> Self {
+        Self { meter, guard, include_usage, bytes: BytesMut::new(), ended: false }
+    }
+
+    /// Shows what was written to the guardrails; what they let go on takes its place.
+    async fn guarded(&mut self) {
+        let Some(guard) = &mut self.guard else { return };
+        let mut ready = VecDeque::new();
+        let fed = guard.feed(self.bytes.split().freeze(), &mut ready, &mut self.meter).await;
+        for bytes in ready {
+            self.bytes.extend_from_slice(&bytes);
+        }
+        if let Err(refusal) = fed {
+            self.fail(&refusal);
+        }
     }
 
     fn take(&mut self, outputs: Vec<Output>) {

@@ -1,5 +1,7 @@
 //! Guardrails: what may go to a model, and what may come back.
 
+pub mod scan;
+
 use std::cell::RefCell;
 
 use crate::bindings::guardrail::Guest as Lifecycle;

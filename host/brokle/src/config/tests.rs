@@ -108,5 +108,18 @@ fn what_the_example_has_in_comments_can_be_written() {
     let config = load_text(&text.join("\n")).unwrap();
     assert_eq!(config.gateway.connections.len(), 1);
     assert_eq!(config.models.len(), 1);
+    assert_eq!(config.guardrails.len(), 1);
     assert!(config.storage.redis_url.is_some() && config.runtime.license_file.is_some());
+}
+
+#[test]
+fn a_guardrail_that_cant_be_is_named() {
+    let twice = "[[guardrails]]\nplugin = \"regex\"\n[[guardrails]]\nplugin = \"regex\"\n";
+    let error = load_text(twice).unwrap_err().to_string();
+    assert!(error.contains("guardrails.1.name") && error.contains("two guardrails"), "{error}");
+    let error =
+        load_text("[[guardrails]]\nplugin = \"regex\"\nprojects = [\"mine\"]\n").unwrap_err().to_string();
+    assert!(error.contains("guardrails.0.projects.0"), "{error}");
+    let error = load_text("[[guardrails]]\nplugin = \"regex\"\nmode = \"on\"\n").unwrap_err().to_string();
+    assert!(error.contains("enforce"), "{error}");
 }

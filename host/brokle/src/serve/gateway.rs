@@ -10,10 +10,11 @@ use brokle_core::random::Random;
 use brokle_gateway::account::Books;
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
+use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails, OnFailure};
 use brokle_gateway::{Gateway, Parts, Timeouts};
+use brokle_identity::Secret;
 use brokle_identity::connections::ConnectionService;
 use brokle_identity::seal::MasterKey;
-use brokle_identity::{KeyService, Secret};
 use brokle_plugins::{Catalogue, View};
 use brokle_runtime::{Limits, Runtime, RuntimeConfig};
 use brokle_storage::observations::{AnalyticsStore, SqliteObservations};
@@ -33,7 +34,6 @@ pub(super) struct Ingredients {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
     pub(super) database: Database,
-    pub(super) keys: Arc<KeyService>,
     pub(super) master_key: Arc<MasterKey>,
     pub(super) catalogue: Arc<Models>,
 }
@@ -79,6 +79,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             clock: Arc::clone(&with.clock),
             random: Arc::clone(&with.random),
             metrics: Arc::clone(&metrics),
+            recorder: Arc::clone(&recorder),
             egress: egress.clone(),
         },
     )
@@ -101,6 +102,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             Err(error) => return Err(error.into()),
         }
     }
+    let guardrails = guardrails(config, snapshot.instance()).await?;
     let stored = ConnectionService::new(
         with.database,
         with.master_key,
@@ -119,6 +121,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         connections,
         plugins: snapshots,
         policy: POLICY.to_owned(),
+        guardrails,
         egress,
         timeouts: Timeouts {
             first_byte: Duration::from_millis(config.gateway.first_byte_ms),
@@ -196,4 +199,34 @@ fn variable_of(name: &str) -> Option<Secret> {
         .ok()
         .filter(|text| !text.trim().is_empty())
         .map(|text| Secret::new(text.trim().to_owned()))
+}
+
+/// The configured guardrails. One whose component doesn't serve is no reason not to start: it may be waiting for its
+/// license, and fails closed until it has it.
+async fn guardrails(config: &Config, view: &View) -> Result<Guardrails, Failure> {
+    let mut list = Vec::with_capacity(config.guardrails.len());
+    for (index, one) in config.guardrails.iter().enumerate() {
+        let new = one.to_new().map_err(|problem| format!("guardrails.{index}.{problem}"))?;
+        if view.guardrail(&new.plugin).is_none() {
+            let calls = match new.on_failure {
+                OnFailure::Closed => "are refused",
+                OnFailure::Open => "go on without it",
+            };
+            tracing::warn!(
+                "guardrail '{}': no plugin '{}' serves; until one does, calls {calls}",
+                new.name,
+                new.plugin
+            );
+            list.push(Guardrail::unchecked(new));
+            continue;
+        }
+        let fault = |fault: ConfigFault| {
+            let line = |(pointer, message): &(String, String)| {
+                format!("guardrails.{index}{}: {message}", pointer.replace('/', "."))
+            };
+            fault.problems.iter().map(line).collect::<Vec<_>>().join("\n")
+        };
+        list.push(Guardrail::new(view, new).await.map_err(fault)?);
+    }
+    Ok(Guardrails::new(list))
 }

@@ -200,7 +200,7 @@ fn finish_of(data: &[u8]) -> Option<String> {
 }
 
 /// Where the first event ends, its blank line included. Any of the three line ends (WHATWG HTML).
-fn event_end(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn event_end(bytes: &[u8]) -> Option<usize> {
     let mut from = 0;
     loop {
         let at = from + memchr::memchr2(b'\n', b'\r', bytes.get(from..)?)?;
@@ -224,7 +224,7 @@ fn event_end(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The data of an event with one data line, which is how chunks come.
-fn data_of(event: &[u8]) -> Option<&[u8]> {
+pub(crate) fn data_of(event: &[u8]) -> Option<&[u8]> {
     let event = event.strip_prefix(b"\xef\xbb\xbf").unwrap_or(event);
     let line =
         event.split(|&byte| byte == b'\n' || byte == b'\r').find_map(|line| line.strip_prefix(b"data:"))?;

@@ -12,6 +12,7 @@ use brokle_core::tenancy::{Capture, Tenant};
 use brokle_gateway::account::Books;
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
+use brokle_gateway::guardrails::Guardrails;
 use brokle_gateway::{AnswerBody, Gateway, Operation, Parts, Timeouts};
 use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::keys::NewKey;
@@ -33,6 +34,7 @@ use serde_json::Value;
 pub struct World {
     pub gateway: Arc<Gateway>,
     pub plugins: Arc<Snapshots>,
+    pub guardrails: Guardrails,
     pub keys: Arc<KeyService>,
     pub tenant: Tenant,
     pub key: String,
@@ -58,7 +60,7 @@ pub fn openai(name: &'static str, upstream: &Upstream, priority: i32) -> To {
 }
 
 pub fn component(name: &str) -> Vec<u8> {
-    let profile = if name == "hostile" { "guest-test" } else { "guest" };
+    let profile = if ["hostile", "misruling"].contains(&name) { "guest-test" } else { "guest" };
     let exe = std::env::current_exe().unwrap();
     let found: Option<PathBuf> = exe
         .ancestors()
@@ -91,7 +93,9 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
         .unwrap();
     let keys = Arc::new(KeyService::new(database.clone(), clock.clone(), random.clone()));
 
-    let runtime = Runtime::start(RuntimeConfig::default(), folder.path(), [1; 32]).unwrap();
+    // Compiled components are kept from one test to the next.
+    let compiled = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let runtime = Runtime::start(RuntimeConfig::default(), compiled, [1; 32]).unwrap();
     let mut view = View::new();
     let policy = Arc::new(PolicyPlugin::load(&runtime, &component("policy_priority")).await.unwrap());
     view.add_policy(Active::plain(policy));
@@ -118,6 +122,7 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
     let recorder = Arc::new(Recorder::start(&options, store.clone(), clock.clone()).unwrap());
     let metrics = Arc::new(Metrics::new());
     let plugins = Arc::new(Snapshots::new(Snapshot::new(view)));
+    let guardrails = Guardrails::default();
     let gateway = Gateway::new(Parts {
         clock,
         random,
@@ -129,10 +134,23 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
         connections: Directory::new(fixed, None, egress.clone()),
         plugins: plugins.clone(),
         policy: "priority".into(),
+        guardrails: guardrails.clone(),
         egress,
         timeouts,
     });
-    World { gateway, plugins, keys, tenant, key, recorder, store, metrics, runtime, _folder: folder }
+    World {
+        gateway,
+        plugins,
+        guardrails,
+        keys,
+        tenant,
+        key,
+        recorder,
+        store,
+        metrics,
+        runtime,
+        _folder: folder,
+    }
 }
 
 fn chrono_now() -> chrono::DateTime<chrono::Utc> {

@@ -13,6 +13,7 @@ mod accounting;
 mod bad_input;
 mod egress;
 mod failures;
+mod guardrails;
 mod harness;
 mod passing;
 mod plugin_egress;

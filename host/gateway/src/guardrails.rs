@@ -1,0 +1,126 @@
+//! Guardrails: what may go to a model, and what may come back.
+//!
+//! The operator lists them in order. Those whose scope holds the caller's key, project or organization rule on the
+//! call, each on what the one before left.
+//!
+//! # Where
+//! - **Request**: after it is read, before it is routed. [`texts`] says which of its strings are texts.
+//! - **Whole answer**: before it reaches the caller. A guardrail may have the model asked again, once a call.
+//! - **Stream**: each part as it comes ([`stream`]). What a guardrail isn't sure of is held back, at most
+//!   `hold_back_bytes` a text; the rest goes on at once. The same stream gives the same texts however it was cut.
+//!
+//! # What comes of a ruling
+//! - `change`: the strings get their new text, every other byte stays. When an answer's text changes, `logprobs` of
+//!   that choice become null: they spell the old text. In a stream they always do.
+//! - `block`: 400 `content_policy_violation` with `category` and `guardrail` beside the code; in a stream the same as an error event,
+//!   then `[DONE]`. Tokens that were used are paid for and accounted.
+//! - In **shadow** mode a ruling is noted on the trace and changes nothing.
+//! - A guardrail whose component doesn't serve, that traps, is too slow, can't rule, or rules nonsense has failed. With `on_failure = "closed"` the
+//!   call is refused (502 `guardrail_failed`); with `"open"` it goes on as if the guardrail weren't there. What can't
+//!   be shown to a guardrail (an answer that is compressed, binary, or larger than 16 MiB) is such a failure.
+//!
+//! # What is stored
+//! The texts as guardrails left them. Until every enforcing guardrail has let a request pass its text is not on the
+//! trace, so a request that is refused for whatever reason leaves none; nor does an answer that is blocked. A text
+//! that passed in shadow mode is stored as it is.
+//!
+//! Without a guardrail for the caller nothing here runs: one look at the list, no allocation.
+
+mod answer;
+mod call;
+mod request;
+mod rulings;
+mod settings;
+mod stream;
+mod texts;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use brokle_identity::Principal;
+use brokle_plugins::View;
+
+pub(crate) use answer::Ask;
+pub(crate) use call::Chain;
+pub(crate) use request::GuardRequest;
+pub use settings::{ConfigFault, NewGuardrail, Scope};
+pub(crate) use stream::StreamGuard;
+
+/// The most that may be held back of one text unless the operator says otherwise, in bytes.
+pub const HOLD_BACK: usize = 512;
+
+/// Whether rulings count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// They do.
+    #[default]
+    Enforce,
+    /// They are only noted.
+    Shadow,
+}
+
+/// What becomes of a call when a guardrail fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// It is refused.
+    #[default]
+    Closed,
+    /// It goes on.
+    Open,
+}
+
+/// One guardrail, configured and checked.
+#[derive(Debug)]
+pub struct Guardrail {
+    pub(crate) name: Arc<str>,
+    /// The component's short name or id. Which version serves is looked up for each call.
+    pub(crate) plugin: String,
+    /// None: the component's own, of the caller's scope.
+    pub(crate) config: Option<Arc<[u8]>>,
+    pub(crate) mode: Mode,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) on_request: bool,
+    pub(crate) on_response: bool,
+    pub(crate) scope: Scope,
+    pub(crate) hold_back: usize,
+}
+
+impl Guardrail {
+    /// Whether its rulings count.
+    pub(crate) fn enforces(&self) -> bool {
+        self.mode == Mode::Enforce
+    }
+}
+
+/// The operator's list, in order. Cheap to clone; clones see the same list.
+#[derive(Debug, Clone, Default)]
+pub struct Guardrails(Arc<ArcSwap<Vec<Arc<Guardrail>>>>);
+
+impl Guardrails {
+    /// This list.
+    pub fn new(list: Vec<Guardrail>) -> Self {
+        let guardrails = Self::default();
+        guardrails.replace(list);
+        guardrails
+    }
+
+    /// Puts another list in its place. Calls and streams that have begun stay with theirs.
+    pub fn replace(&self, list: Vec<Guardrail>) {
+        self.0.store(Arc::new(list.into_iter().map(Arc::new).collect()));
+    }
+
+    /// Those that rule on this caller's calls; none when there are none, which is found out without an allocation.
+    pub(crate) fn of(&self, principal: &Principal, view: &View) -> Option<Chain> {
+        let list = self.0.load();
+        let holds = |guardrail: &&Arc<Guardrail>| guardrail.scope.holds(principal);
+        let any = list.iter().any(|guardrail| holds(&guardrail));
+        any.then(|| Chain::new(list.iter().filter(holds).cloned(), principal.tenant, view))
+    }
+
+    /// Whether a request of this caller's may be changed or refused, so that its text must not be stored yet.
+    pub(crate) fn withhold(&self, principal: &Principal) -> bool {
+        self.0.load().iter().any(|one| one.on_request && one.enforces() && one.scope.holds(principal))
+    }
+}

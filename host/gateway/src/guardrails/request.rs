@@ -1,0 +1,74 @@
+//! The stage between reading a request and routing it.
+
+use std::sync::Arc;
+
+use brokle_identity::Principal;
+
+use super::call::Outcome;
+use super::rulings::{Failed, respell};
+use super::texts;
+use crate::gateway::Gateway;
+use crate::pipeline::Stage;
+use crate::refusal::Refusal;
+use crate::request::Request;
+
+/// The stage.
+pub(crate) struct GuardRequest;
+
+type Call<'a> = Stage<'a, (Arc<Principal>, Request)>;
+
+impl GuardRequest {
+    pub(crate) async fn run<'a>(gateway: &Gateway, mut call: Call<'a>) -> Result<Call<'a>, Refusal> {
+        let Some(mut chain) =
+            gateway.parts.guardrails.of(&call.known.0, call.plugins.of(call.known.0.tenant))
+        else {
+            return Ok(call);
+        };
+        let request = &mut call.known.1;
+        chain.request_id = call.incoming.request_id.to_string();
+        if chain.links.iter().any(|link| link.on_request()) {
+            // The end user's name is a text like others: it may be an address.
+            let mut user = None;
+            call.meter.withhold_input();
+            call.meter.note(|observation| user = observation.user.take());
+            let own_user = call.incoming.headers.contains_key("x-brokle-user");
+            let mut found = texts::of_request(&request.body).map_err(|error| {
+                let message = format!("We could not parse the JSON body of your request: {error}.");
+                Refusal { code: "invalid_json".into(), ..Refusal::invalid("", message) }
+            })?;
+            let facts = chain.facts(request, 0);
+            for link in chain.links.iter_mut().filter(|link| link.on_request()) {
+                let asked = link.ask(gateway, call.meter, "request", &facts, &request.body, &found);
+                let Outcome::Pass(changed) = asked.await? else { continue };
+                let mut changes = Vec::new();
+                for (text, new) in found.iter_mut().zip(changed) {
+                    if let Some(new) = new {
+                        changes.push((text.pointer.clone(), new.clone()));
+                        text.value = new;
+                    }
+                }
+                if !changes.is_empty() {
+                    request.body =
+                        respell(&request.body, changes, []).map_err(|failed| unwritable(&failed))?;
+                }
+            }
+            if let Some(text) = found.iter().find(|text| text.pointer == "/user") {
+                request.user = Some(text.value.clone());
+                if !own_user {
+                    user = Some(text.value.chars().take(256).collect::<String>().into());
+                }
+            }
+            call.meter.note(|observation| observation.user = user);
+            call.meter.input(&request.body);
+        }
+        request.guards = Some(Arc::new(chain));
+        Ok(call)
+    }
+}
+
+/// Texts that were found can be written: this is a fault of ours.
+fn unwritable(failed: &Failed) -> Refusal {
+    tracing::error!("a changed request can't be written: {failed:?}");
+    let message = "The request couldn't be written after a guardrail changed it.";
+    Refusal { fault: crate::Fault::Internal, ..Refusal::client(500, "internal_error", message) }
+}
