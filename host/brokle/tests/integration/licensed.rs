@@ -9,6 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use brokle_core::clock::Clock;
 use serde_json::{Value, json};
 
 const KEY: &str = "bk_AbCd0123456789AbCd0123456789AbCd01234567";
@@ -268,7 +269,7 @@ fn a_licensed_component_from_its_signature_to_the_end_of_its_license() {
     drop(server);
 
     // A license that holds for as long as this takes to get there, and no grace.
-    let end = chrono::Utc::now() + chrono::TimeDelta::seconds(20);
+    let end = brokle_core::clock::SystemClock.now() + chrono::TimeDelta::seconds(20);
     let end = end.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     place.issue("license.jwt", &["--expires", &end, "--grace-days", "0"]);
     place.succeed(&["license", "install", "license.jwt"]);
