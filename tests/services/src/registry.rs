@@ -31,12 +31,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts a registry; `None` with `SKIP_SERVICES=1`.
+    /// Starts a registry; `None` with `SKIP_SERVICES=1` or `SKIP_REGISTRY=1`.
     ///
     /// # Errors
     /// When it isn't installed or doesn't start.
     pub fn start() -> Result<Option<Self>, ServiceError> {
-        if skipped() {
+        if skipped() || std::env::var_os("SKIP_REGISTRY").is_some_and(|value| value == "1") {
             return Ok(None);
         }
         // Between choosing a free port and listening on it, somebody else may take it.

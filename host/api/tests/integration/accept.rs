@@ -13,8 +13,9 @@ const SHORT: Duration = Duration::from_millis(300);
 
 /// Sends a byte every 20 ms until the server closes the connection.
 async fn trickle(server: &Server, first: &[u8]) -> Duration {
-    let mut stream = server.connect().await;
+    // Before connecting: the server's clock runs from its accepting on.
     let begun = Instant::now();
+    let mut stream = server.connect().await;
     stream.write_all(first).await.unwrap();
     let (mut reader, mut writer) = stream.split();
     let writing = async {
