@@ -49,6 +49,8 @@ struct Patterns {
     rules: Vec<(Rule, Regex)>,
     allow: Vec<Regex>,
     scanner: Scanner,
+    /// Replacements, of all that this instance has seen.
+    replaced: usize,
 }
 
 fn compiled(config: &Config, pattern: &str) -> Result<Regex, String> {
@@ -87,7 +89,11 @@ impl Patterns {
             allow.extend(compile(format!("/allow/{index}"), pattern));
         }
         let scanner = Scanner::new(config.max_match_bytes.unwrap_or(128));
-        if problems.is_empty() { Ok(Self { config, rules, allow, scanner }) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(Self { config, rules, allow, scanner, replaced: 0 })
+        } else {
+            Err(problems)
+        }
     }
 
     fn sees(&self, kind: &str) -> bool {
@@ -114,7 +120,7 @@ impl Patterns {
         Some(Ruling::block(category, reason))
     }
 
-    fn texts(&self, texts: &[Text]) -> Ruling {
+    fn texts(&mut self, texts: &[Text]) -> Ruling {
         let mut edits = Vec::new();
         for (index, text) in texts.iter().enumerate().filter(|(_, text)| self.sees(&text.kind)) {
             let found = self.scanner.text(&text.value, |text, from| first(&self.rules, text, from));
@@ -123,7 +129,13 @@ impl Patterns {
             }
             edits.extend(replace(index, &found, |_, rule| self.with(*rule)));
         }
-        noted(edits)
+        self.noted(edits)
+    }
+
+    fn noted(&mut self, edits: Vec<Edit>) -> Ruling {
+        self.replaced += edits.len();
+        let ruling = Ruling::change(edits);
+        if self.replaced == 0 { ruling } else { ruling.annotate("replaced", &self.replaced) }
     }
 }
 
@@ -135,12 +147,6 @@ fn first(rules: &[(Rule, Regex)], text: &str, from: usize) -> Option<Finding<Rul
     });
     // The first of those that begin first.
     found.reduce(|best, next| if next.range.start < best.range.start { next } else { best })
-}
-
-fn noted(edits: Vec<Edit>) -> Ruling {
-    let count = edits.len();
-    let ruling = Ruling::change(edits);
-    if count == 0 { ruling } else { ruling.annotate("replaced", &count) }
 }
 
 impl Guardrail for Patterns {
@@ -205,7 +211,7 @@ impl Guardrail for Patterns {
             edits.extend(replace(index, &scanned.found, |_, rule| self.with(*rule)));
             hold.push(u32::try_from(scanned.hold).unwrap_or(u32::MAX));
         }
-        Ok(noted(edits).hold(hold))
+        Ok(self.noted(edits).hold(hold))
     }
 }
 
@@ -239,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_first_match_counts_and_replacements_are_literal() {
-        let patterns = patterns(serde_json::json!({"case_insensitive": true,
+        let mut patterns = patterns(serde_json::json!({"case_insensitive": true,
             "deny": [{"pattern": "bad", "category": "words"}],
             "replace": [{"pattern": "acme[0-9]*", "with": "$1<X>"}]}))
         .unwrap();

@@ -1,16 +1,20 @@
 //! API keys, tokens and private keys: masked (`<SECRET:github>`), or the call is blocked.
 //!
-//! Formats and what makes a find certain stand in [`formats`]. In a stream what could be the beginning of a secret is
+//! Formats and what makes a find certain stand in [`formats`], how they are looked for in [`search`]. In a stream what could be the beginning of a secret is
 //! held back, 256 bytes at most; longer ones (private keys, tokens) are taken out to their end all the same.
 
 mod formats;
+mod search;
+
+use std::collections::BTreeSet;
 
 use brokle_plugin::guardrail::scan::{Scanner, replace};
 use brokle_plugin::guardrail::*;
 use brokle_plugin::{Description, Problem, ProblemKind, host};
 use serde::Deserialize;
 
-use formats::{Format, first, undecided};
+use formats::Format;
+use search::{first, undecided};
 
 /// The longest beginning of a secret that is enough to know it.
 const WINDOW: usize = 256;
@@ -33,29 +37,29 @@ struct Config {
 struct Secrets {
     config: Config,
     scanner: Scanner,
+    /// Of all that this instance has seen.
     found: usize,
+    names: BTreeSet<&'static str>,
 }
 
 impl Secrets {
     fn with(config: Config) -> Self {
-        Self { config, scanner: Scanner::new(WINDOW), found: 0 }
+        Self { config, scanner: Scanner::new(WINDOW), found: 0, names: BTreeSet::new() }
     }
 
     fn ruling(&mut self, edits: Vec<Edit>, formats: &[Format]) -> Ruling {
-        if formats.is_empty() {
-            return Ruling::change(edits);
-        }
         self.found += formats.len();
-        let mut names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
-        names.sort_unstable();
-        names.dedup();
+        self.names.extend(formats.iter().map(|format| format.0));
         let ruling = match self.config.action {
-            Action::Mask => Ruling::change(edits),
-            Action::Block => {
+            Action::Block if !formats.is_empty() => {
                 Ruling::block("secret", "The text holds what looks like an API key, token or private key.")
             }
+            _ => Ruling::change(edits),
         };
-        ruling.annotate("secrets.found", &self.found).annotate("secrets.formats", &names)
+        if self.found == 0 {
+            return ruling;
+        }
+        ruling.annotate("secrets.found", &self.found).annotate("secrets.formats", &self.names)
     }
 
     fn texts(&mut self, texts: &[Text]) -> Ruling {
@@ -71,7 +75,7 @@ impl Secrets {
 }
 
 fn mask(format: Format) -> String {
-    format!("<SECRET:{}>", format.name())
+    format!("<SECRET:{}>", format.0)
 }
 
 impl Guardrail for Secrets {

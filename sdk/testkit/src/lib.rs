@@ -22,6 +22,7 @@
 
 mod assemble;
 mod case;
+mod guardrail;
 pub mod mocks;
 mod outcome;
 mod run;
@@ -29,6 +30,7 @@ mod run;
 use std::path::{Path, PathBuf};
 
 pub use case::Case;
+pub use guardrail::{GuardrailCase, run_guardrail_fixtures};
 
 /// Why fixtures couldn't be run, or what they showed.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +78,11 @@ pub fn run_fixtures(component: &Path, fixtures: &Path) -> Result<Vec<String>, Er
     runtime.block_on(run::all(component, fixtures))
 }
 
+/// Whether expected files are to be written rather than compared.
+pub(crate) fn blessing() -> bool {
+    std::env::var_os("BROKLE_BLESS").is_some()
+}
+
 /// Where a build put a component of this package, looked for beside the running test: in
 /// `wasm32-wasip2/guest` (this repository's profile), then in `wasm32-wasip2/release`.
 ///
@@ -87,7 +94,7 @@ pub fn built(package: &str) -> Result<PathBuf, Error> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let found = exe.ancestors().map(Path::to_owned).chain(target).find_map(|folder| {
         let file = |profile: &str| folder.join("wasm32-wasip2").join(profile).join(format!("{name}.wasm"));
-        [file("guest"), file("release")].into_iter().find(|path| path.exists())
+        [file("guest"), file("guest-ee"), file("release")].into_iter().find(|path| path.exists())
     });
     found.ok_or_else(|| Error::NotBuilt {
         command: format!("cargo build --profile guest --target wasm32-wasip2 -p {package}"),

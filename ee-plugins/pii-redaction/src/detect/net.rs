@@ -13,7 +13,7 @@ fn local(byte: u8) -> bool {
 
 /// Addresses (RFC 5321, without quoted local parts): 64 bytes, an `@`, a name with a top-level domain.
 pub(super) fn emails(bytes: &[u8], word: Range<usize>, mut offer: impl FnMut(Candidate)) {
-    for at in word.clone().filter(|&at| bytes.get(at) == Some(&b'@')) {
+    for at in word.filter(|&at| bytes.get(at) == Some(&b'@')) {
         let head = bytes.get(..at).unwrap_or_default();
         let length = head.iter().rev().take(64).take_while(|&&byte| local(byte)).count();
         let mut start = at - length;
