@@ -9,6 +9,7 @@
 
 mod environment;
 mod gateway;
+mod guardrails;
 mod plugins;
 mod sections;
 mod warnings;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::environment::Secrets;
 pub(crate) use self::gateway::Gateway;
+pub(crate) use self::guardrails::Guardrail;
 pub(crate) use self::plugins::Plugins;
 pub(crate) use self::sections::{LogFormat, Logs, Runtime, Server, Storage, Telemetry};
 
@@ -47,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) plugins: Plugins,
     /// The log.
     pub(crate) logs: Logs,
+    /// What may go to a model and what may come back, in order.
+    pub(crate) guardrails: Vec<Guardrail>,
     /// Models that the built-in catalogue doesn't know, or whose prices differ.
     pub(crate) models: Vec<ModelOverride>,
 }
@@ -112,6 +116,7 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         self.server.check()?;
         self.gateway.check()?;
+        guardrails::check(&self.guardrails)?;
         self.runtime.check()?;
         self.plugins.check()
     }

@@ -10,6 +10,7 @@ use brokle_core::random::Random;
 use brokle_gateway::account::Books;
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
+use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails};
 use brokle_gateway::{Gateway, Parts, Timeouts};
 use brokle_identity::Secret;
 use brokle_identity::connections::ConnectionService;
@@ -118,7 +119,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         connections,
         plugins: snapshots,
         policy: POLICY.to_owned(),
-        guardrails: Default::default(),
+        guardrails: guardrails(config, snapshot.instance()).await?,
         egress,
         timeouts: Timeouts {
             first_byte: Duration::from_millis(config.gateway.first_byte_ms),
@@ -127,6 +128,35 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         },
     });
     Ok(Assembled { gateway, recorder, store, metrics, catalogue })
+}
+
+/// The guardrails of the configuration file, in its order.
+async fn guardrails(config: &Config, view: &View) -> Result<Guardrails, Failure> {
+    let mut made = Vec::new();
+    for (index, wanted) in config.guardrails.iter().enumerate() {
+        let new = wanted.settings();
+        let (name, plugin) = (new.name.clone(), new.plugin.clone());
+        let built = match view.guardrail(&plugin) {
+            Some(_) => Guardrail::new(view, new).await,
+            None => {
+                tracing::warn!(
+                    guardrail = name,
+                    plugin,
+                    "no such component serves: until it does, this guardrail fails"
+                );
+                Guardrail::absent(new)
+            }
+        };
+        let located = |fault: ConfigFault| {
+            let lines = fault
+                .problems
+                .iter()
+                .map(|(pointer, message)| format!("guardrails[{index}] ({name}) {pointer}: {message}"));
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        made.push(built.map_err(located)?);
+    }
+    Ok(Guardrails::new(made))
 }
 
 fn sandbox(config: &Config) -> RuntimeConfig {
