@@ -22,6 +22,11 @@ use brokle_plugin::guardrail::scan::Finding;
 
 /// The longest find but for those that go on by themselves, in bytes.
 pub const WINDOW: usize = 192;
+/// A word is looked at in parts of this length, so that a text without spaces costs no more than one with them; what a
+/// part's places could lead to is looked for [`AHEAD`] beyond it.
+const PART: usize = 256;
+/// More than an address's local part and domain.
+const AHEAD: usize = 192;
 /// How far back context words are looked for, in bytes.
 const CONTEXT: usize = 48;
 
@@ -127,14 +132,16 @@ impl Candidate {
 /// The best find so far: the earliest; of those that begin together the surest.
 struct Best<'a> {
     from: usize,
+    /// Where the next part takes over.
+    end: usize,
     wanted: &'a Wanted,
     found: Option<Candidate>,
 }
 
 impl Best<'_> {
     fn offer(&mut self, candidate: Option<Candidate>) {
-        let Some(candidate) = candidate.filter(|one| one.range.start >= self.from && self.wanted.takes(one))
-        else {
+        let here = |one: &Candidate| one.range.start >= self.from && one.range.start < self.end;
+        let Some(candidate) = candidate.filter(|one| here(one) && self.wanted.takes(one)) else {
             return;
         };
         let better = self.found.as_ref().is_none_or(|found| {
@@ -152,14 +159,16 @@ impl Best<'_> {
 pub fn first(text: &str, from: usize, wanted: &Wanted) -> Option<Finding<Match>> {
     let bytes = text.as_bytes();
     let mut at = word_start(bytes, from);
-    while at < bytes.len() {
-        while bytes.get(at).is_some_and(u8::is_ascii_whitespace) {
+    while let Some(&byte) = bytes.get(at) {
+        if traits_of(byte) & SPACE != 0 {
             at += 1;
+            continue;
         }
-        let (end, traits) = word(bytes, at);
+        let (seen, traits) = part(bytes, at);
+        let end = seen.min(at + PART);
         if traits.interesting() {
-            let mut best = Best { from, wanted, found: None };
-            look(bytes, at..end, traits, &mut best);
+            let mut best = Best { from, end, wanted, found: None };
+            look(bytes, at..seen, traits, &mut best);
             if let Some(Candidate { range, entity, confidence, more }) = best.found {
                 return Some(Finding { range, more, what: Match { entity, confidence } });
             }
@@ -187,7 +196,7 @@ const COLON: u8 = 8;
 const DOT: u8 = 16;
 const MONTH: u8 = 32;
 const LONG: u8 = 64;
-const DASH: u8 = 128;
+const SPACE: u8 = 128;
 
 impl Traits {
     fn has(self, bits: u8) -> bool {
@@ -195,7 +204,7 @@ impl Traits {
     }
 
     fn interesting(self) -> bool {
-        self.has(DIGIT | AT | MONTH | LONG) || (self.has(SLASH) && self.has(COLON)) || self.has(COLON)
+        self.has(DIGIT | AT | MONTH | LONG) || (self.has(SLASH) && self.has(COLON))
     }
 }
 
@@ -211,7 +220,7 @@ const TRAITS: [u8; 256] = {
             b'/' => SLASH,
             b':' => COLON,
             b'.' => DOT,
-            b'-' => DASH,
+            b' ' | b'\t' | b'\n' | b'\r' | 0x0C => SPACE,
             _ => 0,
         };
         byte += 1;
@@ -219,16 +228,22 @@ const TRAITS: [u8; 256] = {
     table
 };
 
-/// The word that begins here: its end and what it has.
-fn word(bytes: &[u8], at: usize) -> (usize, Traits) {
+fn traits_of(byte: u8) -> u8 {
+    TRAITS.get(byte as usize).copied().unwrap_or(0)
+}
+
+/// The word that begins here, as far as it is looked at: its end, and what it has.
+fn part(bytes: &[u8], at: usize) -> (usize, Traits) {
     let rest = bytes.get(at..).unwrap_or_default();
+    let rest = rest.get(..PART + AHEAD).unwrap_or(rest);
     let mut bits = 0;
     let mut length = 0;
     for &byte in rest {
-        if byte.is_ascii_whitespace() {
+        let traits = traits_of(byte);
+        if traits & SPACE != 0 {
             break;
         }
-        bits |= TRAITS.get(byte as usize).copied().unwrap_or(0);
+        bits |= traits;
         length += 1;
     }
     if length >= 20 || rest.starts_with(b"-----BEGIN") || rest.starts_with(b"www.") {
@@ -249,21 +264,28 @@ fn look(bytes: &[u8], word: Range<usize>, traits: Traits, best: &mut Best<'_>) {
     if traits.has(AT) {
         net::emails(bytes, word.clone(), |one| best.offer(Some(one)));
     }
-    if traits.has(COLON) || traits.has(LONG) {
+    if traits.has(SLASH) || traits.has(LONG) {
         net::urls(bytes, word.clone(), |one| best.offer(Some(one)));
     }
     if traits.has(MONTH) {
         best.offer(dates::month_first(bytes, word.start));
     }
     let long = traits.has(LONG);
-    let mut at = word.start.max(best.from.saturating_sub(CONTEXT));
-    while at < word.end {
+    if !traits.has(DIGIT) && !long {
+        return;
+    }
+    let mut at = word.start.max(best.from);
+    while at < best.end {
         // Nothing that begins later can be better.
         if best.found.as_ref().is_some_and(|found| found.range.start < at) {
             return;
         }
         let Some(&byte) = bytes.get(at) else { return };
-        let begins = begins(bytes, at);
+        // Most places are in the middle of something.
+        let begins = match at.checked_sub(1).and_then(|at| bytes.get(at)) {
+            Some(before) if before.is_ascii_alphanumeric() && !matches!(before, b'n' | b'r' | b't') => false,
+            _ => begins(bytes, at),
+        };
         match byte {
             b'0'..=b'9' if begins => {
                 best.offer(net::ip(bytes, at, traits.has(DOT), traits.has(COLON)));

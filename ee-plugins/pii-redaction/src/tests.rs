@@ -187,3 +187,13 @@ fn recall_and_precision_are_as_promised() {
     });
     measure::hold(&scores);
 }
+
+/// A text without a space costs what one with spaces does, and hides nothing.
+#[test]
+fn a_text_without_spaces_is_read_in_time() {
+    let text = "ann@example.com,4111-1111-1111-1111,".repeat(20_000);
+    let found = found(&text);
+    assert_eq!(found.len(), 40_000);
+    let url = format!("{}https://example.com/x", "redis://".repeat(50_000));
+    assert!(!self::found(&url).is_empty());
+}

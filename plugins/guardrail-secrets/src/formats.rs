@@ -29,8 +29,11 @@ const fn token(
     Token { format, prefix, alphabet, length: least..most + 1, entropy }
 }
 
-/// As long as it likes.
-const ANY: usize = 4096;
+/// As long as it likes: what is looked at of it. The rest goes with it, as [`Secret`]'s third part says.
+const ANY: usize = 512;
+/// The same of a JWT, and of a private key's lines.
+const JWT: usize = 2048;
+const KEY: usize = 8192;
 
 /// The longer prefix stands before the shorter one.
 const TOKENS: [Token; 30] = [
@@ -117,7 +120,8 @@ fn issued(token: &Token, rest: &[u8]) -> Option<Secret> {
     let length = length.unwrap_or(body.len().min(token.length.end));
     let open = token.length.end > ANY;
     let fits = token.length.contains(&length) || (open && length >= token.length.start);
-    let follows = body.get(length).is_some_and(|&byte| byte.is_ascii_alphanumeric());
+    let cut = open && length >= token.length.end;
+    let follows = !cut && body.get(length).is_some_and(u8::is_ascii_alphanumeric);
     let enough = entropy(body.get(..length.min(64))?) >= token.entropy;
     let more: Option<fn(u8) -> bool> = open.then_some(token.alphabet);
     (fits && !follows && enough).then_some((token.prefix.len() + length, Format(token.format), more))
@@ -132,8 +136,13 @@ fn private_key(rest: &[u8]) -> Option<Secret> {
     if !label.ends_with(b"PRIVATE KEY") || !body.get(end..)?.starts_with(b"-----") {
         return None;
     }
-    let mut length =
-        head + rest.get(head..)?.iter().position(|&byte| !pem(byte)).unwrap_or(rest.len() - head);
+    let mut length = head
+        + rest
+            .get(head..)?
+            .iter()
+            .take(KEY)
+            .position(|&byte| !pem(byte))
+            .unwrap_or((rest.len() - head).min(KEY));
     // `-----END RSA PRIVATE KEY-----` has spaces.
     let tail = rest.get(length..)?;
     let known = rest.get(..length)?.ends_with(b"-----END");
@@ -145,7 +154,7 @@ fn private_key(rest: &[u8]) -> Option<Secret> {
 
 /// RFC 7519: three parts of base64url, the first two JSON objects.
 fn jwt(rest: &[u8]) -> Option<Secret> {
-    let length = rest.iter().position(|&byte| !dotted(byte)).unwrap_or(rest.len());
+    let length = rest.iter().take(JWT).position(|&byte| !dotted(byte)).unwrap_or(rest.len().min(JWT));
     let token = rest.get(..length)?;
     let mut parts = token.split(|&byte| byte == b'.');
     let (head, claims) = (parts.next()?, parts.next()?);
@@ -158,7 +167,7 @@ fn jwt(rest: &[u8]) -> Option<Secret> {
 
 /// A URL with a user and a password.
 fn database(rest: &[u8]) -> Option<Secret> {
-    let length = rest.iter().position(|&byte| !value(byte)).unwrap_or(rest.len());
+    let length = rest.iter().take(ANY).position(|&byte| !value(byte)).unwrap_or(rest.len().min(ANY));
     let url = rest.get(..length)?;
     let start = url.windows(3).position(|window| window == b"://")? + 3;
     let authority = url.get(start..)?.split(|&byte| byte == b'/').next()?;

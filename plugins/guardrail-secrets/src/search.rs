@@ -166,7 +166,7 @@ mod tests {
             "My github token is {}; api_key = '{generic}' and this is {key} and so on, {} of prose. {} end",
             sample("ghp_", 36),
             "a lot ".repeat(40),
-            sample("sk-proj-", 400)
+            sample("sk-proj-", 1400)
         );
         let masked = |cuts: &[usize]| {
             let mut scanner = Scanner::new(256);

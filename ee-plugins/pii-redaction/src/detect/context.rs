@@ -71,24 +71,58 @@ pub(super) fn with(bytes: &[u8], at: usize, words: &[&str], score: f32) -> f32 {
 
 /// Whether one of these words stands before a place, within [`super::CONTEXT`] bytes.
 pub(super) fn before(bytes: &[u8], at: usize, words: &[&str]) -> bool {
+    each(bytes, at, |word| words.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes())))
+}
+
+/// Which lists have a word before a place, read once for all of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Near(u8);
+
+impl Near {
+    pub(super) const PHONE: u8 = 1;
+    pub(super) const SSN: u8 = 2;
+    pub(super) const CARD: u8 = 4;
+    pub(super) const MEDICAL: u8 = 8;
+    pub(super) const NATIONAL: u8 = 16;
+
+    pub(super) fn read(bytes: &[u8], at: usize) -> Self {
+        let lists = [
+            (Self::PHONE, PHONE),
+            (Self::SSN, SSN),
+            (Self::CARD, CARD),
+            (Self::MEDICAL, MEDICAL),
+            (Self::NATIONAL, NATIONAL),
+        ];
+        let mut seen = 0;
+        each(bytes, at, |word| {
+            for (bit, words) in lists {
+                if words.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes())) {
+                    seen |= bit;
+                }
+            }
+            false
+        });
+        Self(seen)
+    }
+
+    pub(super) fn has(self, lists: &[u8]) -> bool {
+        lists.iter().any(|list| self.0 & list != 0)
+    }
+}
+
+/// Shows the words before a place, the nearest first, until one is it.
+fn each(bytes: &[u8], at: usize, mut is: impl FnMut(&[u8]) -> bool) -> bool {
     let start = at.saturating_sub(super::CONTEXT);
-    let Some(near) = bytes.get(start..at) else { return false };
+    let Some(mut near) = bytes.get(start..at) else { return false };
     let inside = |byte: &u8| byte.is_ascii_alphabetic() || *byte >= 0x80 || matches!(byte, b'\'' | b'#');
-    let mut near = near;
     // The first word may be cut; the same bytes are cut in a stream.
     while let Some(end) = near.iter().rposition(inside) {
-        let word_end = end + 1;
-        let begin = near
-            .get(..word_end)
-            .and_then(|n| n.iter().rposition(|byte| !inside(byte)))
-            .map_or(0, |at| at + 1);
-        let word = near.get(begin..word_end).unwrap_or_default();
+        let until = near.get(..=end).unwrap_or_default();
+        let begin = until.iter().rposition(|byte| !inside(byte)).map_or(0, |at| at + 1);
+        let word = until.get(begin..).unwrap_or_default();
         // `\nPhone` written out.
-        let bare = match begin.checked_sub(1).and_then(|at| near.get(at)) {
-            Some(b'\\') => word.get(1..).unwrap_or_default(),
-            _ => word,
-        };
-        if words.iter().any(|known| bare.eq_ignore_ascii_case(known.as_bytes())) {
+        let written = begin.checked_sub(1).and_then(|at| near.get(at)) == Some(&b'\\');
+        if is(if written { word.get(1..).unwrap_or_default() } else { word }) {
             return true;
         }
         near = near.get(..begin).unwrap_or_default();

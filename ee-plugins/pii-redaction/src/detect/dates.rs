@@ -25,11 +25,22 @@ const YEAR: &[&str] =
 /// Whether a word begins like a month's name. The cheap test for every word of a text.
 pub(super) fn begins_like_month(word: &[u8]) -> bool {
     let Some([first, second, third]) = word.first_chunk::<3>() else { return false };
-    if !matches!(first | 0x20, b'j' | b'f' | b'm' | b'a' | b's' | b'o' | b'n' | b'd') {
-        return false;
-    }
     let head = [first | 0x20, second | 0x20, third | 0x20];
-    MONTHS.iter().any(|(name, _)| name.as_bytes().starts_with(&head))
+    matches!(
+        &head,
+        b"jan"
+            | b"feb"
+            | b"mar"
+            | b"apr"
+            | b"may"
+            | b"jun"
+            | b"jul"
+            | b"aug"
+            | b"sep"
+            | b"oct"
+            | b"nov"
+            | b"dec"
+    )
 }
 
 /// How long a month's name is that stands here: the whole name, or its first three letters (`Sept` too), then an end.

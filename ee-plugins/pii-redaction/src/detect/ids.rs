@@ -285,6 +285,9 @@ const LENGTHS: [(&str, usize); 60] = [
 
 /// United Kingdom, national insurance number: two letters, six digits, A to D; in pairs too.
 fn nino(rest: &[u8]) -> Option<usize> {
+    if !rest.first().is_some_and(u8::is_ascii_uppercase) {
+        return None;
+    }
     let spaced = rest.get(2) == Some(&b' ');
     let length = if spaced { 13 } else { 9 };
     let text = rest.get(..length)?;

@@ -1,5 +1,6 @@
 //! Numbers in groups: cards, social security numbers, phones, national numbers of digits alone.
 
+use super::context::Near;
 use super::{Candidate, Entity, context, dates, ends, ids};
 
 /// The most groups and digits that are looked at.
@@ -10,6 +11,8 @@ const DIGITS: usize = 24;
 struct Phrase {
     /// Begin and end of each group.
     groups: [(usize, usize); GROUPS],
+    /// The length of each.
+    sizes: [usize; GROUPS],
     count: usize,
     digits: [u8; DIGITS],
     /// Digits up to the end of each group.
@@ -18,8 +21,13 @@ struct Phrase {
 
 impl Phrase {
     fn read(bytes: &[u8], place: usize) -> Option<Self> {
-        let mut phrase =
-            Self { groups: [(0, 0); GROUPS], count: 0, digits: [0; DIGITS], totals: [0; GROUPS] };
+        let mut phrase = Self {
+            groups: [(0, 0); GROUPS],
+            sizes: [0; GROUPS],
+            count: 0,
+            digits: [0; DIGITS],
+            totals: [0; GROUPS],
+        };
         let mut at = place;
         let mut total = 0;
         while phrase.count < GROUPS {
@@ -40,6 +48,7 @@ impl Phrase {
             }
             *phrase.groups.get_mut(phrase.count)? = (start, end);
             *phrase.totals.get_mut(phrase.count)? = total;
+            *phrase.sizes.get_mut(phrase.count)? = end - start;
             phrase.count += 1;
             at = end;
         }
@@ -56,8 +65,8 @@ impl Phrase {
     }
 
     /// The lengths of the first groups.
-    fn lengths(&self, count: usize) -> Vec<usize> {
-        self.groups.iter().take(count).map(|(start, end)| end - start).collect()
+    fn lengths(&self, count: usize) -> &[usize] {
+        self.sizes.get(..count).unwrap_or_default()
     }
 
     /// Whether the separators of the first groups are all of one kind.
@@ -100,8 +109,12 @@ pub(super) fn all(bytes: &[u8], place: usize, mut offer: impl FnMut(Candidate)) 
     dates::day_first(bytes, place).into_iter().for_each(&mut offer);
     dates::year_alone(bytes, place).into_iter().for_each(&mut offer);
     let Some(phrase) = Phrase::read(bytes, place) else { return };
+    let words = std::cell::OnceCell::new();
+    let near = || *words.get_or_init(|| Near::read(bytes, place));
+    let with =
+        |words: u8, score: f32| if near().has(&[words]) { (score + context::BONUS).min(0.99) } else { score };
     for count in (1..=phrase.count).rev().filter(|&count| phrase.digits(count).len() >= 7) {
-        if let Some(phone) = phone(bytes, place, &phrase, count) {
+        if let Some(phone) = phone(bytes, place, &phrase, count, near) {
             offer(phone);
         }
         if !phrase.closes(bytes, count) || !bytes.get(place).is_some_and(u8::is_ascii_digit) {
@@ -109,17 +122,18 @@ pub(super) fn all(bytes: &[u8], place: usize, mut offer: impl FnMut(Candidate)) 
         }
         let range = place..phrase.end(count);
         if let Some(confidence) = card(bytes, &phrase, count) {
-            let confidence = context::with(bytes, place, context::CARD, confidence);
+            let confidence = with(Near::CARD, confidence);
             offer(Candidate::new(range.clone(), Entity::CreditCard, confidence));
         }
         if let Some(confidence) = ssn(bytes, &phrase, count) {
-            let confidence = context::with(bytes, place, context::SSN, confidence);
+            let confidence = with(Near::SSN, confidence);
             offer(Candidate::new(range.clone(), Entity::Ssn, confidence));
         }
-        let plain = count == 1 || phrase.evenly(bytes, count, b" -./");
-        if let Some(confidence) = ids::digits(phrase.digits(count), &phrase.lengths(count)).filter(|_| plain)
-        {
-            let confidence = context::with(bytes, place, context::NATIONAL, confidence);
+        // Brazil writes two kinds.
+        let plain =
+            count == 1 || phrase.evenly(bytes, count, b" -./") || phrase.lengths(count) == [3, 3, 3, 2];
+        if let Some(confidence) = ids::digits(phrase.digits(count), phrase.lengths(count)).filter(|_| plain) {
+            let confidence = with(Near::NATIONAL, confidence);
             offer(Candidate::new(range.clone(), Entity::NationalId, confidence));
         }
         if count == 1 {
@@ -132,7 +146,8 @@ pub(super) fn all(bytes: &[u8], place: usize, mut offer: impl FnMut(Candidate)) 
 fn opens(bytes: &[u8], place: usize) -> bool {
     let before = |back: usize| place.checked_sub(back).and_then(|at| bytes.get(at)).copied();
     match before(1) {
-        Some(b'-' | b'/' | b'.' | b',') => !before(2).is_some_and(|byte| byte.is_ascii_alphanumeric()),
+        Some(b'-' | b'/' | b'.') => !before(2).is_some_and(|byte| byte.is_ascii_alphanumeric()),
+        Some(b',') => !before(2).is_some_and(|byte| byte.is_ascii_digit()),
         Some(b'$' | b'+' | b'#') => false,
         Some(b'(') => before(2) != Some(b'+') && !before(2).is_some_and(|byte| byte.is_ascii_digit()),
         _ => true,
@@ -145,7 +160,7 @@ fn card(bytes: &[u8], phrase: &Phrase, count: usize) -> Option<f32> {
     let lengths = phrase.lengths(count);
     let grouped = count == 1
         || (phrase.evenly(bytes, count, b" -")
-            && (matches!(lengths.as_slice(), [4, 6, 5] | [4, 6, 4])
+            && (matches!(lengths, [4, 6, 5] | [4, 6, 4])
                 || lengths
                     .split_last()
                     .is_some_and(|(last, rest)| *last <= 7 && rest.iter().all(|&length| length == 4))));
@@ -157,9 +172,12 @@ fn card(bytes: &[u8], phrase: &Phrase, count: usize) -> Option<f32> {
     let issuer = match head(1) {
         4 | 6 => true,
         5 => (50..=58).contains(&head(2)),
-        2 => (2221..=2720).contains(&head(4)) || head(4) == 2131,
+        2 => {
+            ((2221..=2720).contains(&head(4)) && digits.len() == 16)
+                || (head(4) == 2131 && digits.len() == 15)
+        }
         3 => matches!(head(2), 30 | 34..=39),
-        1 => head(4) == 1800,
+        1 => head(4) == 1800 && digits.len() == 15,
         _ => false,
     };
     issuer.then_some(if digits.len() >= 14 { 0.9 } else { 0.6 })
@@ -184,7 +202,13 @@ fn ssn(bytes: &[u8], phrase: &Phrase, count: usize) -> Option<f32> {
 
 /// Phones: `+` and a country's code; North America's form; national forms, surer with a word such as `call` before or
 /// `office` behind them.
-fn phone(bytes: &[u8], place: usize, phrase: &Phrase, count: usize) -> Option<Candidate> {
+fn phone(
+    bytes: &[u8],
+    place: usize,
+    phrase: &Phrase,
+    count: usize,
+    near: impl Fn() -> Near,
+) -> Option<Candidate> {
     let digits = phrase.digits(count);
     let lengths = phrase.lengths(count);
     let mut end = phrase.end(count);
@@ -215,7 +239,7 @@ fn phone(bytes: &[u8], place: usize, phrase: &Phrase, count: usize) -> Option<Ca
     let thousands = lengths.split_first().is_some_and(|(first, rest)| {
         *first <= 3 && !rest.is_empty() && rest.iter().all(|&length| length == 3)
     });
-    let score: f32 = match lengths.as_slice() {
+    let score: f32 = match lengths {
         _ if plus && digits.len() >= 8 => 0.85,
         _ if bytes.get(place) == Some(&b'(') && !bracket => return None,
         [3, 3, 4] | [1, 3, 3, 4] if american => 0.75,
@@ -232,14 +256,11 @@ fn phone(bytes: &[u8], place: usize, phrase: &Phrase, count: usize) -> Option<Ca
         _ if count >= 2 => 0.2,
         _ => return None,
     };
-    let named = context::before(bytes, place, context::PHONE);
     let behind = context::after(bytes, end, &["office", "fax", "mobile", "cell", "home", "work", "desk"]);
+    let near = near();
     // Another word says that it is another number, of which there are many with a phone's form.
-    let other = !behind
-        && [context::NATIONAL, context::CARD, context::SSN, context::MEDICAL]
-            .iter()
-            .any(|words| context::before(bytes, place, words));
-    let score = match (named || behind, other) {
+    let other = !behind && near.has(&[Near::NATIONAL, Near::CARD, Near::SSN, Near::MEDICAL]);
+    let score = match (behind || near.has(&[Near::PHONE]), other) {
         (_, true) => score - 0.3,
         (true, false) => (score + context::BONUS).min(0.99),
         (false, false) => score,
