@@ -16,10 +16,10 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 LICENSED := $(sort $(notdir $(patsubst %/,%,$(wildcard ee-plugins/*/))))
 GUESTS := $(sort $(notdir $(patsubst %/,%,$(wildcard tests/guests/*/))))
 
-.PHONY: help doctor run build release plugins licensed guests test lint bench bench-plugins docs dist
+.PHONY: help doctor run build release plugins ee-plugins guests test lint bench bench-plugins docs dist
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 doctor: ## Say what this machine lacks, and how to get it
 	@scripts/doctor.sh
@@ -33,16 +33,16 @@ build: plugins ## Build host and plugins
 plugins: ## Build every component
 	$(CARGO) build --profile guest --target $(TARGET) $(addprefix -p ,$(COMPONENTS))
 
-licensed: ## Build the components that need a license
-	$(CARGO) build --profile guest-ee --target $(TARGET) $(addprefix -p ,$(LICENSED))
-
 guests: ## Build the components that the tests misbehave with
 	$(CARGO) build --profile guest-test --target $(TARGET) $(addprefix -p ,$(GUESTS))
+
+ee-plugins: ## Build the licensed components, which no gateway takes for built-in
+	$(CARGO) build --profile guest-ee --target $(TARGET) $(addprefix -p ,$(LICENSED))
 
 release: plugins ## Build one file with the components in it
 	$(CARGO) build --release -p brokle --features embed-plugins
 
-test: doctor plugins licensed guests ## Run every test, those with real clients too
+test: doctor plugins ee-plugins guests ## Run every test, those with real clients too
 	$(CARGO) test --workspace $(addprefix --exclude ,$(GUESTS) policy-priority provider-openai)
 	@if [ -x tests/clients/run.sh ]; then tests/clients/run.sh; fi
 

@@ -1,3 +1,4 @@
+#![expect(clippy::print_stdout, reason = "the figures are what it is run for")]
 // How many of the labelled spans are found, and how many finds are labelled. Shared by the native test and the one in
 // the sandbox.
 

@@ -47,10 +47,10 @@ pub(crate) struct Config {
     pub(crate) runtime: Runtime,
     /// The catalogue of plugins.
     pub(crate) plugins: Plugins,
+    /// Guardrails, in the order in which they rule.
+    pub(crate) guardrails: Vec<Guardrail>,
     /// The log.
     pub(crate) logs: Logs,
-    /// What may go to a model and what may come back, in order.
-    pub(crate) guardrails: Vec<Guardrail>,
     /// Models that the built-in catalogue doesn't know, or whose prices differ.
     pub(crate) models: Vec<ModelOverride>,
 }
@@ -116,9 +116,9 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         self.server.check()?;
         self.gateway.check()?;
-        guardrails::check(&self.guardrails)?;
         self.runtime.check()?;
-        self.plugins.check()
+        self.plugins.check()?;
+        guardrails::check(&self.guardrails)
     }
 
     /// What an operator should know although nothing is wrong, one sentence each.

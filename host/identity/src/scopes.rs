@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "unknown scope \"Gateway\": gateway, traces:read, traces:write, keys:read, keys:write, connections:read, \
-             connections:write, admin are known"
+             connections:write, plugins:read, plugins:write, admin are known"
         );
     }
 

@@ -166,7 +166,10 @@ impl Gate for Trusted {
         let built_at =
             verdict.statement.as_ref().map_or_else(trust::built_at, |statement| statement.built_at);
         let license = self.licenses.current();
-        for entitlement in &inspection.manifest.entitlements {
+        // A statement has all that the manifest asks for, and may demand more.
+        let statement = verdict.statement.as_ref();
+        let asked = statement.map_or(&inspection.manifest.entitlements, |statement| &statement.entitlements);
+        for entitlement in asked {
             license.require(entitlement, built_at).map_err(refused)?;
         }
         let level = match verdict.level {
@@ -223,5 +226,74 @@ impl Gate for PinnedOnly {
             "PLUGIN_UNSIGNED",
             format!("{label} has no signature that is trusted here; sign it, or pin sha256:{sha256}"),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use brokle_core::clock::ManualClock;
+    use brokle_core::random::SeededRandom;
+    use brokle_runtime::inspect;
+    use brokle_runtime::trust::{Anchor, Role, Root, RootKey, SecretKey, Statement};
+
+    use super::*;
+
+    /// A component's header with the two sections that describe it.
+    fn component() -> Vec<u8> {
+        let manifest =
+            r#"{"id":"acme.a","version":"1.0.0","kind":"provider","wit":"brokle:provider@0.1.0","name":"a"}"#;
+        let abi = r#"{"sdk":"brokle-plugin/0.1.0","package":"a","version":"1.0.0"}"#;
+        let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();
+        for (name, content) in [("brokle:manifest", manifest), ("brokle:abi", abi)] {
+            let length = 1 + name.len() + content.len();
+            // LEB128 in two bytes, the first with its high bit set.
+            bytes.extend([0, (length & 0x7f) as u8 | 0x80, (length >> 7) as u8, name.len() as u8]);
+            bytes.extend([name.as_bytes(), content.as_bytes()].concat());
+        }
+        bytes
+    }
+
+    #[test]
+    fn what_the_statement_demands_is_asked_of_the_license() {
+        let clock = Arc::new(ManualClock::new("2026-06-01T00:00:00Z".parse().unwrap()));
+        let now = clock.now();
+        let keys = [1, 2].map(|seed| SecretKey::generate(&SeededRandom::new(seed)));
+        let key = |key: &SecretKey, role| {
+            let (public, not_after) = (key.public(), now + TimeDelta::days(9));
+            (public.id(), RootKey { public, role, not_before: now, not_after, prefixes: vec![] })
+        };
+        let root = Root {
+            version: 1,
+            issued_at: now,
+            expires: now + TimeDelta::days(9),
+            keys: [key(&keys[0], Role::Root), key(&keys[1], Role::Publisher)].into(),
+            thresholds: Role::ALL.map(|role| (role, 1)).into(),
+        };
+        let anchor = Anchor::Provisioned { root: root.sign(&[&keys[0]]).unwrap(), revocations: None };
+        let store = Arc::new(TrustStore::detached(anchor, semver::Version::new(0, 1, 0)).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let licenses =
+            Licenses::open(folder.path(), None, store.clone(), &SeededRandom::new(3), now).unwrap();
+        let gate = Trusted::new(store, Arc::new(licenses), clock, false);
+
+        let bytes = component();
+        let inspection = inspect(&bytes).unwrap();
+        let mut statement = Statement::of(&inspection, 1, ">=0.1".parse().unwrap(), now);
+        let admit = |statement: &Statement| {
+            let envelope = statement.sign(&[&keys[1]]).to_json();
+            gate.admit(&Candidate {
+                component: &bytes,
+                envelope: Some(&envelope),
+                inspection: &inspection,
+                source: Source::Upload,
+                pinned: false,
+                highest_seq: None,
+                allow_downgrade: false,
+            })
+        };
+        assert_eq!(admit(&statement).unwrap().level, "vendor");
+        // The manifest asks for nothing; its publisher does.
+        statement.entitlements.push("pii.redaction".to_owned());
+        assert_eq!(admit(&statement).unwrap_err().code, "LICENSE_MISSING");
     }
 }

@@ -12,6 +12,7 @@ use std::hash::{Hash, Hasher};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -107,7 +108,10 @@ fn file_name(engine: &Engine, digest: &[u8; 32]) -> String {
 
 /// Writes beside, then renames, so that a reader sees the old file or the new one.
 fn write_aside(path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
-    let aside = path.with_extension(format!("{}.tmp", std::process::id()));
+    // A name of its own for each write: two that begin at once don't take each other's file away.
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let write = WRITES.fetch_add(1, Ordering::Relaxed);
+    let aside = path.with_extension(format!("{}-{write}.tmp", std::process::id()));
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
     for part in parts {
         file.write_all(part)?;

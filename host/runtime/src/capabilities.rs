@@ -38,7 +38,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use host_pattern::HostPattern;
-pub use prepare::{CallCapabilities, Denials, PluginCapabilities, Services};
+pub use prepare::{CallCapabilities, DenialSink, Denials, NoDenials, PluginCapabilities, Services};
 pub(crate) use prepare::{Instance, link};
 
 use crate::manifest::Kind;

@@ -131,6 +131,15 @@ pub struct PluginLabels {
     pub plugin: String,
 }
 
+/// Calls of a capability that a component doesn't have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DenialLabels {
+    /// The component's id.
+    pub plugin: String,
+    /// The interface: `http`, `kv`, ….
+    pub capability: String,
+}
+
 /// Something that is counted by its code.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CodeLabels {
@@ -159,6 +168,8 @@ pub struct Metrics {
     pub plugin_traps: Family<PluginLabels, Counter>,
     /// The most memory that an instance of a component has had, in bytes.
     pub plugin_memory: Family<PluginLabels, Gauge>,
+    /// Calls of capabilities that a component wasn't granted.
+    pub plugin_denials: Family<DenialLabels, Counter>,
     /// Components that were refused.
     pub plugin_refusals: Family<CodeLabels, Counter>,
     /// Times that another set of versions was put into service.
@@ -189,6 +200,7 @@ impl Metrics {
             plugin_call: Family::new_with_constructor(plugins),
             plugin_traps: Family::default(),
             plugin_memory: Family::default(),
+            plugin_denials: Family::default(),
             plugin_refusals: Family::default(),
             plugin_swaps: Counter::default(),
             telemetry_queue_depth: Gauge::default(),
@@ -229,6 +241,11 @@ impl Metrics {
             "The most memory that an instance of a component has had",
             Unit::Bytes,
             self.plugin_memory.clone(),
+        );
+        registry.register(
+            "plugin_denials",
+            "Calls of capabilities that a component wasn't granted",
+            self.plugin_denials.clone(),
         );
         registry.register("plugin_refusals", "Components that were refused", self.plugin_refusals.clone());
         registry.register(

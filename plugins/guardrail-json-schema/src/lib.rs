@@ -18,7 +18,10 @@ use serde_json::Value;
 
 /// The validator's hash tables want a seed. An instance lives for one answer, so the standard library's will do.
 #[cfg(target_arch = "wasm32")]
-#[expect(unsafe_code, reason = "getrandom's name for a source of one's own, called with a buffer of this length")]
+#[expect(
+    unsafe_code,
+    reason = "getrandom's name for a source of one's own, called with a buffer of this length"
+)]
 #[unsafe(no_mangle)]
 unsafe extern "Rust" fn __getrandom_v03_custom(to: *mut u8, length: usize) -> Result<(), getrandom::Error> {
     use std::hash::{BuildHasher, RandomState};

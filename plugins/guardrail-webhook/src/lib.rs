@@ -120,7 +120,7 @@ impl Webhook {
             Answer::Change { texts: changed } => Ruling::change(edits(texts, changed)?),
             answer => blocked(answer),
         };
-        Ok(annotated(ruling, beside))
+        Ok(annotated(ruling, &beside))
     }
 }
 
@@ -151,7 +151,7 @@ fn blocked(answer: Answer) -> Ruling {
     }
 }
 
-fn annotated(mut ruling: Ruling, beside: Beside) -> Ruling {
+fn annotated(mut ruling: Ruling, beside: &Beside) -> Ruling {
     for (name, value) in beside.annotations.iter().take(16) {
         ruling = ruling.annotate(format!("webhook.{name}"), value);
     }
@@ -210,7 +210,7 @@ impl Guardrail for Webhook {
             (Answer::Change { .. }, _) => {
                 Err(Failure::Other("the check changes what was read already".into()))
             }
-            (answer, beside) => Ok(annotated(blocked(answer), beside).into()),
+            (answer, beside) => Ok(annotated(blocked(answer), &beside).into()),
         }
     }
 }

@@ -1,9 +1,11 @@
-//! Runs a provider plugin's fixtures under the real host, without a network.
+//! Runs a plugin's fixtures under the real host, alone: no server, no network, no clock that moves by itself.
 //!
-//! A fixture is a folder: what the caller sent, what the vendor answered, and what must come of
-//! both. [`run_fixtures`] loads the component as a gateway would (manifest, imports, self-test),
-//! gives each fixture a fresh instance, and compares. A streamed answer is played again with its
-//! bytes split in two at every position, each of which must give the same outputs.
+//! [`test`] loads the component as a gateway would (manifest, imports, self-test), plays each fixture in a fresh
+//! instance, compares, and counts which of the world's functions were reached. `brokle plugin test` is this.
+//!
+//! # Providers
+//! A fixture is a folder: what the caller sent, what the vendor answered, and what must come of both. A streamed answer
+//! is played again split in two at every byte, and byte by byte: each must give the same outputs.
 //!
 //! | file | what |
 //! |---|---|
@@ -19,18 +21,42 @@
 //! An expected file that nothing comes for is a failure, and so is an outcome without its file.
 //! With `BROKLE_BLESS=1` in the environment the expected files are written instead: look at them
 //! before you commit them.
+//!
+//! # Routing policies and guardrails
+//! A fixture is a file, `NAME.yaml` (or `.json`), with what goes in, what stands around the plugin (`host`), and
+//! everything that must come out (`expect`):
+//!
+//! | member | what |
+//! |---|---|
+//! | `about` | for people |
+//! | `host` | `config`; `grants` as an operator writes them (without: all that the manifest asks for); `secrets` by name; `http`: the requests that must be made, in order (`call: POST https://…`; `sends`: `headers` and `body` that must be in it; `status` and `body` of the answer, or `fails: unreachable`, `too-large`, `hangs`); `tenant`, a number |
+//! | `request`, `candidates` | for policies: the facts, each with a default |
+//! | `stage`, `texts`, `call`, `request` | for guardrails: `request`, `response` or `stream`; the texts (`value`, and where needed `kind`, `role`, `pointer`); facts; the caller's body |
+//! | `expect` for policies | `order`, by connection (`connection/model` where one has several candidates), and `reason`; or `refusal` |
+//! | `expect` for guardrails | `verdict`, with `texts` after a change, `category` and `reason` of a block, `instruction` of a retry; `annotations`, `state`; or `failure` |
+//! | `expect`, both | `denied`: calls that were denied, by capability; `config`: what the plugin says against the configuration |
+//!
+//! A guardrail's stream is played as the gateway does, with each text whole, cut in two at every character, and
+//! character by character: the same texts, or the same block, must come of each. The others are played twice. The
+//! clock stands at 2026-01-01T00:00:00Z and the random numbers are always the same ([`mocks`]).
 
 mod assemble;
 mod case;
+mod coverage;
+mod diff;
+mod fixture;
 mod guardrail;
 pub mod mocks;
 mod outcome;
+mod policy;
+pub mod project;
+mod report;
 mod run;
 
 use std::path::{Path, PathBuf};
 
 pub use case::Case;
-pub use guardrail::{GuardrailCase, run_guardrail_fixtures};
+pub use report::{Fixture, Report};
 
 /// Why fixtures couldn't be run, or what they showed.
 #[derive(Debug, thiserror::Error)]
@@ -66,11 +92,11 @@ pub enum Error {
     },
 }
 
-/// Runs every fixture below `fixtures` against a component, and gives their names.
+/// Runs every fixture in `fixtures` against a component of any role, and says what came of each.
 ///
 /// # Errors
-/// The component can't be loaded, a fixture can't be read, or outcomes differ.
-pub fn run_fixtures(component: &Path, fixtures: &Path) -> Result<Vec<String>, Error> {
+/// The component can't be loaded, or a fixture can't be read. Fixtures that come out otherwise are in the report.
+pub fn test(component: &Path, fixtures: &Path) -> Result<Report, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -78,9 +104,16 @@ pub fn run_fixtures(component: &Path, fixtures: &Path) -> Result<Vec<String>, Er
     runtime.block_on(run::all(component, fixtures))
 }
 
-/// Whether expected files are to be written rather than compared.
-pub(crate) fn blessing() -> bool {
-    std::env::var_os("BROKLE_BLESS").is_some()
+/// [`test`], for tests: gives the fixtures' names.
+///
+/// # Errors
+/// As for [`test`], and when outcomes differ.
+pub fn run_fixtures(component: &Path, fixtures: &Path) -> Result<Vec<String>, Error> {
+    let report = test(component, fixtures)?;
+    match report.passed() {
+        true => Ok(report.fixtures.into_iter().map(|fixture| fixture.name).collect()),
+        false => Err(Error::Failed { total: report.fixtures.len(), failures: report.failures() }),
+    }
 }
 
 /// Where a build put a component of this package, looked for beside the running test: in

@@ -34,7 +34,7 @@ use brokle_runtime::capabilities::http::{HttpTransport, Outbound, TransportError
 use brokle_runtime::capabilities::kv::MemoryKv;
 use brokle_runtime::capabilities::secrets::{SecretError, SecretSource, SecretValue};
 use brokle_runtime::capabilities::telemetry::{PluginSpan, SpanSink};
-use brokle_runtime::capabilities::{PluginCapabilities, Services};
+use brokle_runtime::capabilities::{NoDenials, PluginCapabilities, Services};
 use brokle_runtime::grants::{GrantProblem, Grants, SecretReference};
 use bytes::Bytes;
 use http::Response;
@@ -82,6 +82,7 @@ impl MockHost {
             http: self.http.clone(),
             secrets: self.secrets.clone(),
             spans: self.spans.clone(),
+            denials: Arc::new(NoDenials),
             clock: self.clock.clone(),
             monotonic: self.monotonic.clone(),
             random: self.random.clone(),

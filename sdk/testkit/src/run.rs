@@ -1,47 +1,75 @@
-//! Playing fixtures.
+//! Loading a component and playing its fixtures; providers' fixtures are played here.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use brokle_runtime::exchange::{Call, ErrorOutcome, Preparation, ResponseHead, ResponsePlan};
 use brokle_runtime::{
-    Body, CallContext, Framer, PluginError, ProviderInstance, ProviderPlugin, Runtime, RuntimeConfig,
+    Body, CallContext, Framer, GuardrailPlugin, Kind, LoadError, Observer, PluginError, PolicyPlugin,
+    ProviderInstance, ProviderPlugin, Runtime, RuntimeConfig, inspect,
 };
 use bytes::Bytes;
 use serde_json::Value;
 
 use crate::case::{self, Case};
+use crate::coverage::Heard;
+use crate::diff::diff;
 use crate::outcome::{self, Outcome};
-use crate::{Error, assemble};
+use crate::report::{Fixture, Report};
+use crate::{Error, assemble, fixture, guardrail, policy};
 
-/// Loads the component and plays every folder that has a `case.json`.
-pub(crate) async fn all(component: &Path, fixtures: &Path) -> Result<Vec<String>, Error> {
-    let scratch = tempfile::tempdir().map_err(|error| Error::Load(error.to_string()))?;
+/// Loads the component as a gateway would, and plays its fixtures.
+pub(crate) async fn all(component: &Path, fixtures: &Path) -> Result<Report, Error> {
+    let load = |error: &dyn std::fmt::Display| Error::Load(error.to_string());
+    let scratch = tempfile::tempdir().map_err(|error| load(&error))?;
     let config = RuntimeConfig { max_instances: 4, ..RuntimeConfig::default() };
-    let runtime =
-        Runtime::start(config, scratch.path(), [0; 32]).map_err(|error| Error::Load(error.to_string()))?;
+    let runtime = Runtime::start(config, scratch.path(), [0; 32]).map_err(|error| load(&error))?;
     let bytes = case::bytes(component)?;
-    let plugin =
-        ProviderPlugin::load(&runtime, &bytes).await.map_err(|error| Error::Load(error.to_string()))?;
-
-    let folders = folders(fixtures)?;
-    let (mut names, mut failures) = (Vec::new(), Vec::new());
-    for folder in &folders {
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let differences = play(&plugin, folder).await?;
-        if !differences.is_empty() {
-            failures.push(format!("{name}\n{}", differences.join("\n")));
-        }
-        names.push(name);
+    let manifest = inspect(&bytes).map_err(|error| load(&error))?.manifest;
+    let plugin = Plugin::load(&runtime, manifest.kind, &bytes).await.map_err(|error| load(&error))?;
+    let paths = match manifest.kind {
+        Kind::Provider => folders(fixtures)?,
+        Kind::RoutingPolicy | Kind::Guardrail => fixture::files(fixtures)?,
+    };
+    if paths.is_empty() {
+        return Err(Error::File { path: fixtures.to_owned(), detail: "there is no fixture in it".into() });
     }
-    match failures.is_empty() {
-        true if names.is_empty() => {
-            Err(Error::File { path: fixtures.to_owned(), detail: "there is no fixture in it".into() })
-        }
-        true => Ok(names),
-        false => Err(Error::Failed { total: names.len(), failures }),
+    let heard = Arc::new(Heard::default());
+    let observer: Arc<dyn Observer> = heard.clone();
+    let mut played = Vec::new();
+    for path in &paths {
+        let (plays, differences) = match &plugin {
+            Plugin::Provider(plugin) => play(plugin, path, &observer).await?,
+            Plugin::Policy(plugin) => policy::play(plugin, path, &observer).await?,
+            Plugin::Guardrail(plugin) => guardrail::play(plugin, path, &observer).await?,
+        };
+        let name = path.file_stem().filter(|_| path.is_file()).or(path.file_name()).unwrap_or_default();
+        played.push(Fixture { name: name.to_string_lossy().into_owned(), plays, differences });
+    }
+    // Providers' fixtures have no configuration to check.
+    let configs = if manifest.kind == Kind::Provider { 0 } else { paths.len() };
+    let coverage = heard.coverage(manifest.kind, u64::try_from(configs).unwrap_or(u64::MAX));
+    Ok(Report { plugin: manifest.label(), fixtures: played, coverage })
+}
+
+/// A component, by its role.
+enum Plugin {
+    Provider(ProviderPlugin),
+    Policy(PolicyPlugin),
+    Guardrail(GuardrailPlugin),
+}
+
+impl Plugin {
+    async fn load(runtime: &Runtime, kind: Kind, bytes: &[u8]) -> Result<Self, LoadError> {
+        Ok(match kind {
+            Kind::Provider => Self::Provider(ProviderPlugin::load(runtime, bytes).await?),
+            Kind::RoutingPolicy => Self::Policy(PolicyPlugin::load(runtime, bytes).await?),
+            Kind::Guardrail => Self::Guardrail(GuardrailPlugin::load(runtime, bytes).await?),
+        })
     }
 }
 
+/// The folders of a provider's fixtures.
 fn folders(fixtures: &Path) -> Result<Vec<PathBuf>, Error> {
     let unreadable =
         |error: std::io::Error| Error::File { path: fixtures.to_owned(), detail: error.to_string() };
@@ -57,25 +85,31 @@ fn folders(fixtures: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(folders)
 }
 
-/// What differs in one fixture.
-async fn play(plugin: &ProviderPlugin, folder: &Path) -> Result<Vec<String>, Error> {
+/// Plays one fixture of a provider; how often, and what differs.
+async fn play(
+    plugin: &ProviderPlugin,
+    folder: &Path,
+    heard: &Arc<dyn Observer>,
+) -> Result<(usize, Vec<String>), Error> {
     let case: Case = case::required(&folder.join("case.json"))?;
     let request = case::bytes(&folder.join("request.json"))?;
     let response = case::response(folder)?;
-    let player = Player { plugin, call: case.call(), request, response };
+    let player = Player { plugin, heard, call: case.call(), request, response };
 
     let mut differences = Vec::new();
-    let outcome = match player.outcome(None).await {
+    let outcome = match player.outcome(Cut::Whole).await {
         Ok(outcome) => outcome,
-        Err(failure) => return Ok(vec![format!("  {failure}")]),
+        Err(failure) => return Ok((1, vec![failure])),
     };
+    let mut plays = 1;
     let length = player.response.as_ref().map_or(0, |(_, body)| body.len());
     if folder.join("response.sse").exists() || folder.join("response.ndjson").exists() {
-        for at in 1..length {
-            match player.outcome(Some(at)).await {
+        for cut in (1..length).map(Cut::Two).chain([Cut::Bytes]) {
+            plays += 1;
+            match player.outcome(cut).await {
                 Ok(again) if again == outcome => {}
-                Ok(_) => differences.push(format!("  split at byte {at}, the answer gives other outputs")),
-                Err(failure) => differences.push(format!("  split at byte {at}: {failure}")),
+                Ok(_) => differences.push(format!("{cut}, the answer gives other outputs")),
+                Err(failure) => differences.push(format!("{cut}: {failure}")),
             }
         }
     }
@@ -85,13 +119,12 @@ async fn play(plugin: &ProviderPlugin, folder: &Path) -> Result<Vec<String>, Err
     if let Some(other) = &case.same_as {
         let whole: Value = case::required(&folder.with_file_name(other).join("expected.json"))?;
         let (streamed, whole) = (assemble::joined(&outcome.chunks), assemble::of_whole(&whole));
-        if streamed != whole {
-            differences.push(format!(
-                "  joined, it isn't the answer of {other}:\n    joined: {streamed}\n    whole:  {whole}"
-            ));
+        let lines = diff(&whole, &streamed);
+        if !lines.is_empty() {
+            differences.push(format!("joined, it isn't the answer of {other}:\n  {}", lines.join("\n  ")));
         }
     }
-    Ok(differences)
+    Ok((plays, differences))
 }
 
 /// Compares with a file, or writes it when blessing.
@@ -109,28 +142,63 @@ fn compare(path: &Path, made: Option<Value>) -> Result<Option<String>, Error> {
     let expected: Option<Value> = case::optional(path)?;
     Ok(match (expected, made) {
         (expected, made) if expected == made => None,
-        (None, Some(made)) => Some(format!("  {name} is missing, and this came:\n    {made}")),
-        (Some(_), None) => Some(format!("  {name} is there, and nothing came")),
+        (None, Some(made)) => Some(format!("{name} is missing, and this came:\n  {made}")),
+        (Some(_), None) => Some(format!("{name} is there, and nothing came")),
         (expected, made) => {
             let [expected, made] = [expected, made].map(Option::unwrap_or_default);
-            Some(format!("  {name} differs:\n    expected: {expected}\n    came:     {made}"))
+            Some(format!("{name} differs:\n  {}", diff(&expected, &made).join("\n  ")))
         }
     })
 }
 
+/// How an answer's bytes come.
+#[derive(Clone, Copy)]
+enum Cut {
+    /// In one read.
+    Whole,
+    /// In two that meet there.
+    Two(usize),
+    /// Byte by byte.
+    Bytes,
+}
+
+impl std::fmt::Display for Cut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole => f.write_str("uncut"),
+            Self::Two(at) => write!(f, "split at byte {at}"),
+            Self::Bytes => f.write_str("byte by byte"),
+        }
+    }
+}
+
+impl Cut {
+    fn reads(self, body: &[u8]) -> Vec<&[u8]> {
+        match self {
+            Self::Whole => vec![body],
+            Self::Two(at) => {
+                body.split_at_checked(at).map_or(vec![body], |(first, second)| vec![first, second])
+            }
+            Self::Bytes => body.chunks(1).collect(),
+        }
+    }
+}
+
 struct Player<'a> {
     plugin: &'a ProviderPlugin,
+    heard: &'a Arc<dyn Observer>,
     call: Call,
     request: Vec<u8>,
     response: Option<(ResponseHead, Vec<u8>)>,
 }
 
 impl Player<'_> {
-    /// One playing; with `split`, the answer's bytes come in two reads that meet there.
-    async fn outcome(&self, split: Option<usize>) -> Result<Outcome, String> {
+    /// One playing, in a fresh instance.
+    async fn outcome(&self, cut: Cut) -> Result<Outcome, String> {
         let failed = |error: PluginError| error.to_string();
         let mut outcome = Outcome::default();
-        let mut instance = self.plugin.open(CallContext::default()).await.map_err(failed)?;
+        let context = CallContext { observer: Some(self.heard.clone()), ..CallContext::default() };
+        let mut instance = self.plugin.open(context).await.map_err(failed)?;
         let body = Body::json(Bytes::from(self.request.clone()));
         let request = match instance.prepare(&self.call, body).await.map_err(failed)? {
             Err(problem) => {
@@ -153,8 +221,7 @@ impl Player<'_> {
                 }
             }
         } else if let ResponsePlan::Decoded(framing) = &request.response {
-            let (first, second) = body.split_at(split.unwrap_or(body.len()).min(body.len()));
-            self.decode(&mut instance, head, framing, [first, second], &mut outcome).await?;
+            self.decode(&mut instance, head, framing, &cut.reads(body), &mut outcome).await?;
         }
         Ok(outcome)
     }
@@ -164,7 +231,7 @@ impl Player<'_> {
         instance: &mut ProviderInstance,
         head: &ResponseHead,
         framing: &str,
-        reads: [&[u8]; 2],
+        reads: &[&[u8]],
         outcome: &mut Outcome,
     ) -> Result<(), String> {
         let failed = |error: PluginError| error.to_string();

@@ -1,19 +1,27 @@
-//! `brokle plugin`: make, sign, check and look into components; see and change what a running server makes of them.
+//! `brokle plugin`: write, build, test, sign, check and look into components; see and change what a running server makes of them.
 
+mod build;
 mod client;
+mod dev;
 mod inspect;
 mod keygen;
 mod manage;
+mod new;
 mod sign;
+mod test;
 mod verify;
 
 use clap::Subcommand;
 
 use super::Outcome;
 
-/// Sign components, see whether and why one would run; install, enable, configure and roll back on a running server.
+/// Write, build and test plugins; sign them, see whether and why one would run; install, enable, configure and roll back on a running server.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
+  brokle plugin new --kind guardrail acme            then, in guardrail-acme:
+  brokle plugin build
+  brokle plugin test
+  brokle plugin dev                                  a server with plugins.dev = true takes each change
   brokle plugin inspect acme_guard.wasm
   brokle plugin keygen --out keys
   brokle plugin sign acme_guard.wasm --key keys/publisher.key.pem
@@ -32,6 +40,14 @@ On a running server, with a key that has plugins:read and plugins:write:
 
 A signature is a file beside the component: acme_guard.wasm.dsse.json. Give both away together.")]
 pub(crate) enum PluginCommand {
+    /// Make a project that builds and passes at once.
+    New(new::New),
+    /// Build a project's component, and show what came of it.
+    Build(build::Build),
+    /// Play a plugin's fixtures in the real sandbox, with no server and no network.
+    Test(test::Test),
+    /// Build, test and install a project into a running server whenever it changes.
+    Dev(dev::Dev),
     /// Make a publisher's key pair.
     Keygen(keygen::Keygen),
     /// Sign a component: writes FILE.wasm.dsse.json.
@@ -46,6 +62,10 @@ pub(crate) enum PluginCommand {
 
 pub(super) fn run(command: PluginCommand) -> Outcome {
     match command {
+        PluginCommand::New(command) => new::run(&command),
+        PluginCommand::Build(command) => build::run(&command),
+        PluginCommand::Test(command) => test::run(&command),
+        PluginCommand::Dev(command) => dev::run(&command),
         PluginCommand::Keygen(command) => keygen::run(&command),
         PluginCommand::Sign(command) => sign::run(&command),
         PluginCommand::Verify(command) => verify::run(&command),

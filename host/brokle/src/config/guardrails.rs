@@ -1,98 +1,90 @@
-//! What may go to a model and what may come back.
+//! Guardrails: what may go to a model, and what may come back.
 
-use std::collections::{BTreeMap, HashSet};
-
-use brokle_core::ids::{ApiKeyId, OrganizationId, ProjectId};
 use brokle_gateway::guardrails::{Mode, NewGuardrail, OnFailure, Scope};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One guardrail. Those of the list rule in its order, each on what the one before left.
+/// A guardrail, in the order in which they rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Guardrail {
-    /// What traces and errors call it; unique.
-    pub(crate) name: String,
-    /// The component's short name or id.
+    /// What traces and errors call it; unique. The plugin's name, if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+    /// The plugin's short name or id.
     pub(crate) plugin: String,
-    /// Whether its rulings count.
+    /// `enforce`, or `shadow`: noted on the trace, without an effect.
     #[serde(default)]
-    #[schemars(with = "String", extend("enum" = ["enforce", "shadow"]))]
+    #[schemars(with = "String")]
     pub(crate) mode: Mode,
-    /// What becomes of a call when it fails.
+    /// `closed`: a call is refused when the guardrail fails. `open`: it goes on.
     #[serde(default)]
-    #[schemars(with = "String", extend("enum" = ["closed", "open"]))]
+    #[schemars(with = "String")]
     pub(crate) on_failure: OnFailure,
     /// `request`, `response`; none named: all that the plugin has rules for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub(crate) stages: Vec<String>,
-    /// By the plugin's schema; without it what the plugin is configured with in the caller's scope.
+    /// The plugin's configuration; without it, what `brokle plugin config` set in the caller's scope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) config: Option<BTreeMap<String, serde_json::Value>>,
-    /// Whose calls, by organization.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) organizations: Vec<String>,
-    /// Whose calls, by project.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) projects: Vec<String>,
-    /// Whose calls, by the API key's id.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) keys: Vec<String>,
-    /// The most that is held back of each text of a stream, in bytes.
+    pub(crate) config: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The most that is held back of each text of a stream, in bytes: 512.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hold_back_bytes: Option<usize>,
+    /// Only calls of these organizations, by id; with `projects` and `keys`: of any of them. None named: all calls.
+    #[serde(default)]
+    pub(crate) organizations: Vec<String>,
+    /// Only calls of these projects, by id.
+    #[serde(default)]
+    pub(crate) projects: Vec<String>,
+    /// Only calls with these API keys, by id.
+    #[serde(default)]
+    pub(crate) keys: Vec<String>,
 }
 
 impl Guardrail {
-    /// For the gateway. Ids that [`check`] has seen are good.
-    pub(crate) fn settings(&self) -> NewGuardrail {
-        fn ids<T: std::str::FromStr>(texts: &[String]) -> Vec<T> {
-            texts.iter().filter_map(|text| text.parse().ok()).collect()
-        }
-        NewGuardrail {
-            name: self.name.clone(),
+    /// What traces and errors call it.
+    pub(crate) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.plugin)
+    }
+
+    /// As the gateway takes it.
+    ///
+    /// # Errors
+    /// An id that is none, with its key.
+    pub(crate) fn to_new(&self) -> Result<NewGuardrail, String> {
+        Ok(NewGuardrail {
+            name: self.name().to_owned(),
             plugin: self.plugin.clone(),
             mode: self.mode,
             on_failure: self.on_failure,
             stages: self.stages.clone(),
-            config: self
-                .config
-                .clone()
-                .map(|config| config.into_iter().collect::<serde_json::Map<_, _>>().into()),
+            config: self.config.clone().map(serde_json::Value::Object),
             scope: Scope {
-                organizations: ids(&self.organizations),
-                projects: ids(&self.projects),
-                keys: ids(&self.keys),
+                organizations: ids("organizations", &self.organizations)?,
+                projects: ids("projects", &self.projects)?,
+                keys: ids("keys", &self.keys)?,
             },
             hold_back: self.hold_back_bytes,
-        }
+        })
     }
 }
 
-/// Finds what no type can refuse. What is in `config` is checked at the start, when the plugin is there.
+fn ids<T: std::str::FromStr>(key: &str, given: &[String]) -> Result<Vec<T>, String> {
+    let read = |(index, text): (usize, &String)| {
+        text.parse().map_err(|_| format!("{key}.{index}: '{text}' is no id (26 characters, a ULID)"))
+    };
+    given.iter().enumerate().map(read).collect()
+}
+
+/// Finds what no type can refuse.
 pub(super) fn check(guardrails: &[Guardrail]) -> Result<(), String> {
-    let mut names = HashSet::new();
+    let mut names = std::collections::HashSet::new();
     for (index, guardrail) in guardrails.iter().enumerate() {
-        let refuse = |key: &str, reason: &str| Err(format!("guardrails[{index}].{key}: {reason}"));
-        if guardrail.name.is_empty() || guardrail.name.len() > 64 || !names.insert(&guardrail.name) {
-            return refuse("name", "a name of 1 to 64 bytes that no other guardrail has is expected");
+        if !names.insert(guardrail.name()) {
+            let name = guardrail.name();
+            return Err(format!("guardrails.{index}.name: there are two guardrails '{name}'"));
         }
-        if guardrail.plugin.is_empty() {
-            return refuse("plugin", "a guardrail's short name or id is expected");
-        }
-        fn wrong<T: std::str::FromStr>(ids: &[String]) -> bool {
-            ids.iter().any(|id| id.parse::<T>().is_err())
-        }
-        for (key, wrong) in [
-            ("organizations", wrong::<OrganizationId>(&guardrail.organizations)),
-            ("projects", wrong::<ProjectId>(&guardrail.projects)),
-            ("keys", wrong::<ApiKeyId>(&guardrail.keys)),
-        ] {
-            // An id that names nobody would let everybody else's calls pass unseen.
-            if wrong {
-                return refuse(key, "ids of 26 characters are expected");
-            }
-        }
+        guardrail.to_new().map_err(|problem| format!("guardrails.{index}.{problem}"))?;
     }
     Ok(())
 }

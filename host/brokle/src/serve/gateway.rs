@@ -10,7 +10,7 @@ use brokle_core::random::Random;
 use brokle_gateway::account::Books;
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
-use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails};
+use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails, OnFailure};
 use brokle_gateway::{Gateway, Parts, Timeouts};
 use brokle_identity::Secret;
 use brokle_identity::connections::ConnectionService;
@@ -79,6 +79,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             clock: Arc::clone(&with.clock),
             random: Arc::clone(&with.random),
             metrics: Arc::clone(&metrics),
+            recorder: Arc::clone(&recorder),
             egress: egress.clone(),
         },
     )
@@ -101,6 +102,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             Err(error) => return Err(error.into()),
         }
     }
+    let guardrails = guardrails(config, snapshot.instance()).await?;
     let stored = ConnectionService::new(
         with.database,
         with.master_key,
@@ -119,7 +121,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         connections,
         plugins: snapshots,
         policy: POLICY.to_owned(),
-        guardrails: guardrails(config, snapshot.instance()).await?,
+        guardrails,
         egress,
         timeouts: Timeouts {
             first_byte: Duration::from_millis(config.gateway.first_byte_ms),
@@ -128,35 +130,6 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         },
     });
     Ok(Assembled { gateway, recorder, store, metrics, catalogue })
-}
-
-/// The guardrails of the configuration file, in its order.
-async fn guardrails(config: &Config, view: &View) -> Result<Guardrails, Failure> {
-    let mut made = Vec::new();
-    for (index, wanted) in config.guardrails.iter().enumerate() {
-        let new = wanted.settings();
-        let (name, plugin) = (new.name.clone(), new.plugin.clone());
-        let built = match view.guardrail(&plugin) {
-            Some(_) => Guardrail::new(view, new).await,
-            None => {
-                tracing::warn!(
-                    guardrail = name,
-                    plugin,
-                    "no such component serves: until it does, this guardrail fails"
-                );
-                Guardrail::absent(new)
-            }
-        };
-        let located = |fault: ConfigFault| {
-            let lines = fault
-                .problems
-                .iter()
-                .map(|(pointer, message)| format!("guardrails[{index}] ({name}) {pointer}: {message}"));
-            lines.collect::<Vec<_>>().join("\n")
-        };
-        made.push(built.map_err(located)?);
-    }
-    Ok(Guardrails::new(made))
 }
 
 fn sandbox(config: &Config) -> RuntimeConfig {
@@ -226,4 +199,34 @@ fn variable_of(name: &str) -> Option<Secret> {
         .ok()
         .filter(|text| !text.trim().is_empty())
         .map(|text| Secret::new(text.trim().to_owned()))
+}
+
+/// The configured guardrails. One whose component doesn't serve is no reason not to start: it may be waiting for its
+/// license, and fails closed until it has it.
+async fn guardrails(config: &Config, view: &View) -> Result<Guardrails, Failure> {
+    let mut list = Vec::with_capacity(config.guardrails.len());
+    for (index, one) in config.guardrails.iter().enumerate() {
+        let new = one.to_new().map_err(|problem| format!("guardrails.{index}.{problem}"))?;
+        if view.guardrail(&new.plugin).is_none() {
+            let calls = match new.on_failure {
+                OnFailure::Closed => "are refused",
+                OnFailure::Open => "go on without it",
+            };
+            tracing::warn!(
+                "guardrail '{}': no plugin '{}' serves; until one does, calls {calls}",
+                new.name,
+                new.plugin
+            );
+            list.push(Guardrail::unchecked(new));
+            continue;
+        }
+        let fault = |fault: ConfigFault| {
+            let line = |(pointer, message): &(String, String)| {
+                format!("guardrails.{index}{}: {message}", pointer.replace('/', "."))
+            };
+            fault.problems.iter().map(line).collect::<Vec<_>>().join("\n")
+        };
+        list.push(Guardrail::new(view, new).await.map_err(fault)?);
+    }
+    Ok(Guardrails::new(list))
 }

@@ -6,19 +6,21 @@ use std::time::{Duration, Instant};
 
 use brokle_api::app::{PluginHealth, PluginStatus, Plugins};
 use brokle_core::clock::Clock;
+use brokle_core::observation::{Kind, Observation, Status};
 use brokle_core::random::Random;
 use brokle_gateway::egress::Egress;
 use brokle_plugins::catalogue::Parts;
 use brokle_plugins::{Catalogue, Entry, State, Trusted, Watch};
-use brokle_runtime::capabilities::Services;
 use brokle_runtime::capabilities::clock::SystemMonotonic;
 use brokle_runtime::capabilities::secrets::EnvironmentSecrets;
-use brokle_runtime::capabilities::telemetry::NoSpans;
+use brokle_runtime::capabilities::telemetry::{PluginSpan, SpanSink};
+use brokle_runtime::capabilities::{DenialSink, Services};
 use brokle_runtime::license::Licenses;
 use brokle_runtime::trust::{Anchor, TrustStore};
 use brokle_runtime::{Builtin, Runtime, inspect};
 use brokle_storage::sql::Database;
-use brokle_telemetry::metrics::{CodeLabels, Metrics, PluginLabels};
+use brokle_telemetry::Recorder;
+use brokle_telemetry::metrics::{CodeLabels, DenialLabels, Metrics, PluginLabels};
 
 use super::Failure;
 use crate::config::Config;
@@ -33,6 +35,7 @@ pub(super) struct Ingredients {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) recorder: Arc<Recorder>,
     pub(super) egress: Egress,
 }
 
@@ -46,7 +49,8 @@ pub(super) async fn start(config: &Config, with: Ingredients) -> Result<Arc<Cata
         kv: Arc::new(with.database.plugin_kv()),
         http: Arc::new(with.egress.clone()),
         secrets: Arc::new(EnvironmentSecrets::default()),
-        spans: Arc::new(NoSpans),
+        spans: Arc::new(Recorded(with.recorder)),
+        denials: Arc::new(Counting(Arc::clone(&with.metrics))),
         clock: Arc::clone(&with.clock),
         monotonic: Arc::new(SystemMonotonic::default()),
         random: Arc::clone(&with.random),
@@ -113,6 +117,37 @@ impl Watch for Counting {
 
     fn swapped(&self) {
         self.0.plugin_swaps.inc();
+    }
+}
+
+impl DenialSink for Counting {
+    fn denied(&self, label: &str, interface: &'static str) {
+        let plugin = label.split(' ').next().unwrap_or_default().to_owned();
+        let labels = DenialLabels { plugin, capability: interface.to_owned() };
+        self.0.plugin_denials.get_or_create(&labels).inc();
+    }
+}
+
+/// Plugins' own spans, beside those of the calls that they are a part of.
+#[derive(Debug)]
+struct Recorded(Arc<Recorder>);
+
+impl SpanSink for Recorded {
+    fn record(&self, span: PluginSpan) {
+        let PluginSpan { plugin, tenant, parent, id, name, started_at, ended_at, attributes, failure } = span;
+        let start = started_at.timestamp_micros();
+        let mut observation = Observation::new(tenant, parent.trace, id, Kind::Plugin, start);
+        observation.parent_span_id = Some(parent.span);
+        observation.name = name.into();
+        let micros = ended_at.timestamp_micros().saturating_sub(start);
+        observation.duration_us = u64::try_from(micros).unwrap_or_default();
+        observation.attributes = attributes.into_iter().map(|(name, value)| (name, value.into())).collect();
+        observation.attributes.insert("brokle.plugin".into(), plugin.into());
+        if let Some(failure) = failure {
+            observation.status = Status::Error;
+            observation.error_message = Some(failure.into());
+        }
+        self.0.record(observation);
     }
 }
 

@@ -84,10 +84,10 @@ fn a_component_is_signed_and_verified() {
         (&"accepted".into(), &"vendor".into())
     );
     assert_eq!(shown["size"], component().len());
-    assert_eq!(shown["stack_size"], 128 << 10);
+    assert_eq!(shown["stack_size"], 64 << 10);
     assert!(shown.get("remark").is_none());
     let text = place.succeed(&["plugin", "inspect", "echo.wasm"]);
-    for part in ["brokle:provider/adapter", "stack      128 KiB", "vendor"] {
+    for part in ["brokle:provider/adapter", "stack      64 KiB", "vendor"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     // Another root's keys are nobody.

@@ -232,7 +232,7 @@ mod tests {
     fn usage_of_two_answers_is_added() {
         let mut first = Usage::default();
         assert!(first.set("input", 5) && first.set("output", 3));
-        let mut second = Some(first.clone());
+        let mut second = Some(first);
         add(&mut second, &first);
         let second = second.unwrap();
         assert_eq!((second.input, second.output), (10, 6));

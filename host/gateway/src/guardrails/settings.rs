@@ -83,52 +83,41 @@ impl Guardrail {
             let message = format!("there is no guardrail '{}'; there are {}", new.plugin, known.join(", "));
             return Err(ConfigFault::at("/plugin", message));
         };
+        let plugin = &active.plugin;
+        if new.hold_back.is_some_and(|bytes| bytes > MAX_HOLD_BACK) {
+            return Err(ConfigFault::at("/hold_back_bytes", format!("{MAX_HOLD_BACK} is the most")));
+        }
         for (index, stage) in new.stages.iter().enumerate() {
-            let known = matches!(stage.as_str(), "request" | "response");
-            if known && !active.plugin.rules_on(stage) {
-                let message = format!("{} has no rules for it", active.plugin.label());
-                return Err(ConfigFault::at(&format!("/stages/{index}"), message));
+            let pointer = format!("/stages/{index}");
+            if !matches!(stage.as_str(), "request" | "response") {
+                return Err(ConfigFault::at(&pointer, "request or response is expected"));
+            }
+            if !plugin.rules_on(stage) {
+                return Err(ConfigFault::at(&pointer, format!("{} has no rules for it", plugin.label())));
             }
         }
-        let config = match &new.config {
+        let own = match &new.config {
             Some(config) => Some(configured(active, config).await?),
             None => None,
         };
-        Self::build(new, config)
+        Ok(Self { config: own, ..Self::unchecked(new) })
     }
 
-    /// A guardrail whose component doesn't serve yet: it waits to be installed, granted or mended. Until then it fails,
-    /// and its configuration is checked by the component itself, at the first call.
-    ///
-    /// # Errors
-    /// What is wrong whatever the component is.
-    pub fn absent(new: NewGuardrail) -> Result<Self, ConfigFault> {
-        let config = new.config.as_ref().map(|config| config.to_string().into_bytes().into());
-        Self::build(new, config)
-    }
-
-    fn build(new: NewGuardrail, config: Option<Arc<[u8]>>) -> Result<Self, ConfigFault> {
-        let hold_back = new.hold_back.unwrap_or(HOLD_BACK);
-        if hold_back > MAX_HOLD_BACK {
-            return Err(ConfigFault::at("/hold_back_bytes", format!("{MAX_HOLD_BACK} is the most")));
-        }
-        if let Some(index) =
-            new.stages.iter().position(|stage| !matches!(stage.as_str(), "request" | "response"))
-        {
-            return Err(ConfigFault::at(&format!("/stages/{index}"), "request or response is expected"));
-        }
+    /// One whose component doesn't serve yet: nothing can be checked but by it. Until it serves, the guardrail fails.
+    pub fn unchecked(new: NewGuardrail) -> Self {
+        let hold_back = new.hold_back.unwrap_or(HOLD_BACK).min(MAX_HOLD_BACK);
         let on = |stage: &str| new.stages.is_empty() || new.stages.iter().any(|named| named == stage);
-        Ok(Self {
+        Self {
             name: new.name.into(),
             on_request: on("request"),
             on_response: on("response"),
             plugin: new.plugin,
-            config,
+            config: new.config.map(|config| config.to_string().into_bytes().into()),
             mode: new.mode,
             on_failure: new.on_failure,
             scope: new.scope,
             hold_back,
-        })
+        }
     }
 }
 

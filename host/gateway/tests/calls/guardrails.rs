@@ -128,8 +128,7 @@ async fn a_changed_request_keeps_every_other_byte_upstream_and_on_the_trace() {
     let expected = body
         .replace(r"\u0061nn@acme.com", r#"<MAIL \"x\">"#)
         .replace("bob@acme.com", r#"<MAIL \"x\">"#)
-        .replace("eve@acme.com", r#"<MAIL \"x\">"#)
-        .replace("hé <", "hé <");
+        .replace("eve@acme.com", r#"<MAIL \"x\">"#);
     let seen = upstream.requests().pop().unwrap();
     assert_eq!(String::from_utf8(seen.body.to_vec()).unwrap(), expected.replace("openai/gpt", "gpt"));
     let trace = world.only_trace().await;

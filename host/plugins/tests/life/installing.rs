@@ -155,7 +155,9 @@ async fn a_pin_lets_an_unsigned_file_in_and_the_lock_file_holds_it() {
     std::fs::remove_file(world.folder.path().join("brokle-plugins.lock")).unwrap();
     let again = start().await;
     assert_eq!(serving_all(&again, "openai"), None);
-    let shown = version(&again, "brokle.provider-openai", "0.1.0");
+    // The other file of this version is in the list too.
+    let entry = again.get("brokle.provider-openai").unwrap();
+    let shown = entry.versions.iter().find(|known| known.sha256 == sha256).unwrap();
     assert_eq!((shown.state, shown.code.as_deref()), (State::Rejected, Some("PLUGIN_UNSIGNED")));
 }
 

@@ -158,7 +158,7 @@ impl Host for State {
             Ok(prepared) => Ok(send(&plugin, tenant, prepared).await),
             Err(error) => {
                 if let Error::Denied(what) = &error {
-                    plugin.denials.count(&plugin.label, "http", what);
+                    plugin.deny("http", what);
                 }
                 Ok(Err(error))
             }

@@ -10,6 +10,7 @@
 //! call answers `denied`.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,12 +46,28 @@ pub struct Services {
     pub secrets: Arc<dyn SecretSource>,
     /// Finished spans.
     pub spans: Arc<dyn SpanSink>,
+    /// Denied calls.
+    pub denials: Arc<dyn DenialSink>,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// Time that only goes forward.
     pub monotonic: Arc<dyn Monotonic>,
     /// Randomness.
     pub random: Arc<dyn Random>,
+}
+
+/// Counts what was denied: the server's metrics. Called while a guest waits: it must not wait itself.
+pub trait DenialSink: Send + Sync + Debug {
+    /// The plugin with this label called an interface without being allowed to.
+    fn denied(&self, plugin: &str, interface: &'static str);
+}
+
+/// Nobody counts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoDenials;
+
+impl DenialSink for NoDenials {
+    fn denied(&self, _: &str, _: &'static str) {}
 }
 
 /// A configured plugin: what its instances share.
@@ -211,6 +228,14 @@ impl Denials {
     }
 }
 
+impl PluginCapabilities {
+    /// Counts a call that was denied: `what`, of this interface.
+    pub(crate) fn deny(&self, interface: &'static str, what: &str) {
+        self.denials.count(&self.label, interface, what);
+        self.services.denials.denied(&self.label, interface);
+    }
+}
+
 impl State {
     /// The instance's capabilities, if it has this one. Counts a denial if it doesn't.
     pub(crate) fn granted(
@@ -228,7 +253,7 @@ impl State {
 
     pub(crate) fn deny(&self, interface: &'static str) {
         if let Some(instance) = self.capabilities.as_deref() {
-            instance.plugin.denials.count(&instance.plugin.label, interface, interface);
+            instance.plugin.deny(interface, interface);
         }
     }
 }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 
 use brokle_core::observation::{SpanId, TraceId};
+use brokle_core::tenancy::Tenant;
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use wasmtime::component::Resource;
@@ -64,6 +65,8 @@ pub struct TraceParent {
 pub struct PluginSpan {
     /// The plugin's id and version.
     pub plugin: String,
+    /// Whose request it is a part of.
+    pub tenant: Tenant,
     /// Where it belongs.
     pub parent: TraceParent,
     /// Its own id.
@@ -253,7 +256,7 @@ impl State {
         }
         instance.spans.started += 1;
         let handle = instance.spans.started;
-        let plugin = instance.plugin.clone();
+        let (plugin, tenant) = (instance.plugin.clone(), instance.tenant);
         if let Some(parent) = instance.trace {
             let now = plugin.services.clock.now();
             let attributes = attributes.iter().take(MAX_ATTRIBUTES).map(|attribute| {
@@ -263,6 +266,7 @@ impl State {
             });
             let span = PluginSpan {
                 plugin: plugin.label.to_string(),
+                tenant,
                 parent,
                 id: SpanId::generate(plugin.services.random.as_ref()),
                 name: clean(name, MAX_NAME, &plugin.known),

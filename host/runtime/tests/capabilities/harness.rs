@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use brokle_core::tenancy::Tenant;
 use brokle_runtime::capabilities::telemetry::TraceParent;
 use brokle_runtime::capabilities::{PluginCapabilities, Services};
 use brokle_runtime::grants::Grants;
 use brokle_runtime::guarding::{Call, Text};
-use brokle_runtime::{Body, CallContext, GuardrailPlugin, PluginError, Runtime, RuntimeConfig};
+use brokle_runtime::{Body, CallContext, GuardrailPlugin, Limits, PluginError, Runtime, RuntimeConfig};
 use brokle_testkit::mocks::MockHost;
 use serde_json::{Value, json};
 
@@ -50,7 +51,10 @@ const ED25519: &str = "-----BEGIN PRIVATE KEY-----\n\
 impl Fixture {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = RuntimeConfig { max_instances: 8, ..RuntimeConfig::default() };
+        // Out of reach for a busy machine; the tests of deadlines have their own.
+        let guardrail =
+            Limits { cpu: Duration::from_secs(30), deadline: Duration::from_secs(60), ..Limits::guardrail() };
+        let config = RuntimeConfig { max_instances: 8, guardrail, ..RuntimeConfig::default() };
         let runtime = Runtime::start(config, folder.path(), [7; 32]).unwrap();
         let plugin = GuardrailPlugin::load(&runtime, &COMPONENT).await.unwrap();
         let host = MockHost::default();

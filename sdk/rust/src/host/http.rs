@@ -7,7 +7,7 @@
 //! let response = http::Request::post("checker", "/v1/check")
 //!     .header("content-type", "application/json")
 //!     .bearer("token")
-//!     .body(br#"{"text":"…"}"#)
+//!     .body(br#"{"text":"hello"}"#)
 //!     .send()?;
 //! # Ok(response.status == 200) }
 //! ```

@@ -24,6 +24,7 @@ impl Drop for Scripted {
 
 impl Scripted {
     /// Gives each of these answers (media type, body) once; the last one again and again.
+    #[expect(clippy::disallowed_methods, reason = "the tasks end with the test's runtime")]
     pub(crate) async fn start(answers: Vec<(&'static str, String)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
