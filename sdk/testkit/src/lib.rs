@@ -127,7 +127,7 @@ pub fn built(package: &str) -> Result<PathBuf, Error> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let found = exe.ancestors().map(Path::to_owned).chain(target).find_map(|folder| {
         let file = |profile: &str| folder.join("wasm32-wasip2").join(profile).join(format!("{name}.wasm"));
-        [file("guest"), file("release")].into_iter().find(|path| path.exists())
+        [file("guest"), file("guest-ee"), file("release")].into_iter().find(|path| path.exists())
     });
     found.ok_or_else(|| Error::NotBuilt {
         command: format!("cargo build --profile guest --target wasm32-wasip2 -p {package}"),

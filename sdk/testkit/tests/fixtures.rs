@@ -1,10 +1,11 @@
-//! Every built-in provider against its fixtures.
+//! Every component of ours against its fixtures.
 
 use std::path::Path;
 
-fn run(package: &str, least: usize) -> Result<(), String> {
+fn run(folder: &str, package: &str, least: usize) -> Result<(), String> {
     let component = brokle_testkit::built(package).map_err(|error| error.to_string())?;
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins").join(package).join("fixtures");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let fixtures = root.join(folder).join(package).join("fixtures");
     let names =
         brokle_testkit::run_fixtures(&component, &fixtures).map_err(|error| format!("{package}: {error}"))?;
     if names.len() < least {
@@ -13,17 +14,23 @@ fn run(package: &str, least: usize) -> Result<(), String> {
     Ok(())
 }
 
-#[test]
-fn anthropic() {
-    run("provider-anthropic", 12).unwrap_or_else(|failure| panic!("{failure}"));
+macro_rules! fixtures {
+    ($($test:ident: $folder:literal, $package:literal, $least:literal;)+) => {$(
+        #[test]
+        fn $test() {
+            run($folder, $package, $least).unwrap_or_else(|failure| panic!("{failure}"));
+        }
+    )+};
 }
 
-#[test]
-fn echo() {
-    run("provider-echo", 10).unwrap_or_else(|failure| panic!("{failure}"));
-}
-
-#[test]
-fn openai() {
-    run("provider-openai", 6).unwrap_or_else(|failure| panic!("{failure}"));
+fixtures! {
+    anthropic: "plugins", "provider-anthropic", 12;
+    echo: "plugins", "provider-echo", 10;
+    openai: "plugins", "provider-openai", 6;
+    regex: "plugins", "guardrail-regex", 6;
+    secrets: "plugins", "guardrail-secrets", 4;
+    json_schema: "plugins", "guardrail-json-schema", 6;
+    moderation: "plugins", "guardrail-moderation", 2;
+    webhook: "plugins", "guardrail-webhook", 3;
+    pii_redaction: "ee-plugins", "pii-redaction", 8;
 }

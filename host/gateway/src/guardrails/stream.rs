@@ -56,6 +56,8 @@ struct Begun {
     pointer: String,
     kind: &'static str,
     closed_early: bool,
+    /// It was shown for the last time, and nothing has come since.
+    over: bool,
 }
 
 /// A piece of a text on its way through the guardrails.
@@ -158,7 +160,8 @@ impl StreamGuard {
             return Ok(());
         }
         self.ended = true;
-        let pieces = (0..self.begun.len()).map(|text| Piece { text, value: String::new(), last: true });
+        let left = self.begun.iter().enumerate().filter(|(_, begun)| !begun.over);
+        let pieces = left.map(|(text, _)| Piece { text, value: String::new(), last: true });
         let released = self.pass(pieces.collect(), true, meter).await;
         self.note_end(meter);
         let released = released?;
@@ -236,6 +239,7 @@ impl StreamGuard {
                     pointer,
                     kind: delta.kind,
                     closed_early: false,
+                    over: false,
                 });
             }
             match pieces.iter_mut().find(|piece| piece.text == text) {
@@ -245,12 +249,18 @@ impl StreamGuard {
         }
         for (text, begun) in self.begun.iter_mut().enumerate() {
             let here = pieces.iter_mut().find(|piece| piece.text == text);
-            let over = finished.contains(&begun.choice);
+            let ends = finished.contains(&begun.choice);
             let early = closing.contains(&begun.choice) && here.is_none() && !begun.closed_early;
             begun.closed_early |= early;
             match here {
-                Some(piece) => piece.last = over,
-                None if over || early => pieces.push(Piece { text, value: String::new(), last: true }),
+                Some(piece) => {
+                    piece.last = ends;
+                    begun.over = ends;
+                }
+                None if (ends || early) && !begun.over => {
+                    begun.over = true;
+                    pieces.push(Piece { text, value: String::new(), last: true });
+                }
                 None => {}
             }
         }

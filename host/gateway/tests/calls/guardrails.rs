@@ -1,5 +1,7 @@
 //! Guardrails: what reaches the provider, the caller and the trace, and what happens when one fails.
 
+mod asking;
+mod redaction;
 mod scripted;
 mod streams;
 
@@ -30,7 +32,7 @@ pub(crate) fn guardrail(plugin: &str, config: Value) -> NewGuardrail {
 
 /// Puts these guardrails into a world.
 pub(crate) async fn guard(world: &World, list: Vec<NewGuardrail>) {
-    serve(world, &["regex", "secrets", "json-schema", "misruling"]).await;
+    serve(world, &["regex", "secrets", "json-schema", "misruling", "pii-redaction"]).await;
     let snapshot = world.plugins.load();
     let mut made = Vec::new();
     for new in list {
@@ -45,10 +47,9 @@ async fn serve(world: &World, names: &[&str]) {
     let mut view = View::new();
     snapshot.instance().providers().for_each(|provider| view.add_provider(provider.clone()));
     for name in names {
-        let file = if *name == "misruling" {
-            (*name).to_owned()
-        } else {
-            format!("guardrail_{}", name.replace('-', "_"))
+        let file = match *name {
+            "misruling" | "pii-redaction" => name.replace('-', "_"),
+            name => format!("guardrail_{}", name.replace('-', "_")),
         };
         let plugin = GuardrailPlugin::load(&world.runtime, &component(&file)).await.unwrap();
         view.add_guardrail(Active::plain(Arc::new(plugin)));

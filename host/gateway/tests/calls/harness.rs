@@ -60,7 +60,11 @@ pub fn openai(name: &'static str, upstream: &Upstream, priority: i32) -> To {
 }
 
 pub fn component(name: &str) -> Vec<u8> {
-    let profile = if ["hostile", "misruling"].contains(&name) { "guest-test" } else { "guest" };
+    let profile = match name {
+        "hostile" | "misruling" => "guest-test",
+        "pii_redaction" => "guest-ee",
+        _ => "guest",
+    };
     let exe = std::env::current_exe().unwrap();
     let found: Option<PathBuf> = exe
         .ancestors()

@@ -157,9 +157,9 @@ impl Player<'_> {
                 }
             }
         }
-        let held = passing.iter().enumerate().filter(|(_, passing)| !passing.held.is_empty());
-        let held: Vec<usize> = held.map(|(index, _)| index).collect();
-        self.show(instance, passing, &held, true, outcome).await
+        // Each text comes to its last fragment, though nothing of it was held back.
+        let all: Vec<usize> = (0..passing.len()).collect();
+        self.show(instance, passing, &all, true, outcome).await
     }
 
     /// Shows what is there of some texts.

@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+/// What came: the first line, the credential, the body.
+type Journal = Arc<Mutex<Vec<(String, Option<String>, serde_json::Value)>>>;
+
 /// The provider.
 pub(crate) struct Scripted {
     address: std::net::SocketAddr,
-    asked: Arc<Mutex<Vec<serde_json::Value>>>,
+    asked: Journal,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -42,14 +45,24 @@ impl Scripted {
 
     /// The bodies that came.
     pub(crate) fn asked(&self) -> Vec<serde_json::Value> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().unwrap().iter().map(|(_, _, body)| body.clone()).collect()
+    }
+
+    /// The first lines that came, each with its credential.
+    pub(crate) fn heads(&self) -> Vec<(String, Option<String>)> {
+        self.asked
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(line, credential, _)| (line.clone(), credential.clone()))
+            .collect()
     }
 }
 
 async fn serve(
     mut stream: TcpStream,
     answers: Arc<Mutex<VecDeque<(&'static str, String)>>>,
-    journal: Arc<Mutex<Vec<serde_json::Value>>>,
+    journal: Journal,
 ) {
     let mut read = Vec::new();
     loop {
@@ -61,7 +74,11 @@ async fn serve(
                 return;
             }
         };
-        let text = String::from_utf8_lossy(&read[..head]).to_lowercase();
+        let as_sent = String::from_utf8_lossy(&read[..head]).into_owned();
+        let text = as_sent.to_lowercase();
+        let credential =
+            text.find("authorization: ").and_then(|at| as_sent[at + 15..].lines().next()).map(str::to_owned);
+        let line = as_sent.lines().next().unwrap_or_default().to_owned();
         let length = text.split("content-length:").nth(1).and_then(|rest| rest.lines().next());
         let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
         while read.len() < head + length {
@@ -70,7 +87,7 @@ async fn serve(
             }
         }
         let body: Vec<u8> = read.drain(..head + length).skip(head).collect();
-        journal.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+        journal.lock().unwrap().push((line, credential, serde_json::from_slice(&body).unwrap()));
         let (kind, answer) = {
             let mut answers = answers.lock().unwrap();
             if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() }
