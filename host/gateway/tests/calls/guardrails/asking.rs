@@ -144,3 +144,26 @@ async fn a_webhook_changes_blocks_and_fails_as_it_answers() {
     assert_eq!(world.call(Operation::ChatCompletions, body).await.status(), 200);
     assert_eq!(provider.asked().len(), 2);
 }
+
+#[tokio::test]
+async fn a_webhook_is_asked_about_a_stream_once() {
+    let check = Scripted::start(vec![answer(&json!({"verdict": "allow"}))]).await;
+    let deltas = [json!({"content": "one "}), json!({"content": "two"})];
+    let provider = Scripted::start(vec![stream(&deltas)]).await;
+    let to = To {
+        name: "main",
+        plugin: "provider_openai",
+        url: provider.base_url(),
+        priority: 0,
+        models: Vec::new(),
+    };
+    let world = world(vec![to]).await;
+    let mut new = guardrail("webhook", json!({}));
+    new.stages = vec!["response".into()];
+    ask(&world, "webhook", "check", "token", &check, new).await;
+    let body = r#"{"model":"openai/m","stream":true,"messages":[{"role":"user","content":"go"}]}"#;
+    let events = world.call(Operation::ChatCompletions, body).await.events().await;
+    assert_eq!(crate::harness::content(&events), "one two");
+    let texts: Vec<Value> = check.asked().iter().map(|asked| asked["texts"][0]["text"].clone()).collect();
+    assert_eq!(texts, ["one two"]);
+}
