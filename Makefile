@@ -9,6 +9,8 @@ override CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
 export CARGO_TARGET_DIR
 TARGET := wasm32-wasip2
 COMPONENTS := $(sort $(notdir $(patsubst %/,%,$(wildcard plugins/*/))))
+# Those without `std` are built apart: in one call cargo would give their libraries the features that the others need.
+SMALL := $(sort $(notdir $(patsubst %/src/lib.rs,%,$(shell grep -l '^brokle_plugin::no_std!' plugins/*/src/lib.rs))))
 # Where the host looks for components, and where a release takes them from.
 export BROKLE_PLUGINS_DIR ?= $(abspath $(CARGO_TARGET_DIR))/$(TARGET)/guest
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
@@ -31,7 +33,8 @@ build: plugins ## Build host and plugins
 	$(CARGO) build -p brokle
 
 plugins: ## Build every component
-	$(CARGO) build --profile guest --target $(TARGET) $(addprefix -p ,$(COMPONENTS))
+	$(CARGO) build --profile guest --target $(TARGET) $(addprefix -p ,$(filter-out $(SMALL),$(COMPONENTS)))
+	$(CARGO) build --profile guest --target $(TARGET) $(addprefix -p ,$(SMALL))
 
 guests: ## Build the components that the tests misbehave with
 	$(CARGO) build --profile guest-test --target $(TARGET) $(addprefix -p ,$(GUESTS))

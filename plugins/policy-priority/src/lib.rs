@@ -3,6 +3,8 @@
 //! A candidate that is cooling down is kept at the end, so that a request is tried rather than
 //! refused while all of them are.
 
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
 use brokle_plugin::Description;
 use brokle_plugin::routing::{Candidate, Plan, Refusal, Request, RoutingPolicy};
 
@@ -19,3 +21,4 @@ impl RoutingPolicy for Priority {
 }
 
 brokle_plugin::export!(routing_policy: Priority);
+brokle_plugin::no_std!();

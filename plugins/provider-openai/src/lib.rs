@@ -5,6 +5,13 @@
 //! stream has no token counts (the host takes the extra chunk out again when the caller didn't
 //! ask for it). Answers are relayed untouched. Source: OpenAI's API reference.
 
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
+use alloc::string::String;
+use alloc::{format, vec};
+
 use brokle_plugin::provider::{Body, Call, Edit, NoDecoder, Preparation, Provider, UpstreamRequest};
 use brokle_plugin::{Description, Problem};
 
@@ -93,3 +100,4 @@ fn options(json: &[u8]) -> Result<Options, Problem> {
 }
 
 brokle_plugin::export!(provider: OpenAi);
+brokle_plugin::no_std!();

@@ -1,5 +1,6 @@
 //! The export macro, and the two custom sections that it writes.
 
+use crate::prelude::*;
 use crate::ConfigProblem;
 
 /// Makes a type the component's implementation of its world.

@@ -2,8 +2,11 @@
 
 pub mod scan;
 
+use std::boxed::Box;
 use std::cell::RefCell;
+use std::thread_local;
 
+use crate::prelude::*;
 use crate::bindings::guardrail::Guest as Lifecycle;
 use crate::bindings::guardrail::exports::brokle::guardrail::guard;
 use crate::{ConfigProblem, Description, Problem};

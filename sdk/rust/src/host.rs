@@ -15,6 +15,7 @@
 //! asked for and not granted answers `Denied`: say what you do without it. What a role may ask for:
 //! `docs/plugins/capabilities.md`.
 
+#[cfg(feature = "std")]
 pub mod clock;
 pub mod crypto;
 pub mod http;
@@ -23,6 +24,7 @@ pub mod random;
 pub mod secrets;
 pub mod telemetry;
 
+use crate::prelude::*;
 use crate::bindings::provider::brokle::host;
 pub use host::log::Level;
 

@@ -60,19 +60,44 @@
 //! it with a small stack (`-C link-arg=-zstack-size=65536`), build it optimized with `lto` and
 //! `panic = "abort"`, and keep the function names (`strip = "debuginfo"`, not `true`), which make
 //! the frames of a trap readable. The template in `sdk/templates` has all of it.
+//!
+//! A provider or policy that needs nothing of `std` can do without: its instance then is one core
+//! module without a single WASI import, which costs a third of one with `std`. Take this crate
+//! with `default-features = false`, begin with `#![cfg_attr(target_arch = "wasm32", no_std)]` and
+//! write [`no_std!`] beside [`export!`]. A panic then traps without a message; the frames stay.
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(any(feature = "std", test))]
+extern crate std;
 
 pub mod bindings;
 mod export;
 #[doc(hidden)]
 pub use export::bytes as __bytes;
+#[cfg(feature = "std")]
 pub mod guardrail;
 pub mod host;
 pub mod openai;
 mod problem;
 pub mod provider;
 pub mod routing;
+#[cfg(all(target_arch = "wasm32", not(feature = "std")))]
+#[doc(hidden)]
+pub mod small;
+
+/// What `std`'s prelude has and `core`'s hasn't.
+mod prelude {
+    pub(crate) use alloc::borrow::ToOwned;
+    pub(crate) use alloc::string::{String, ToString};
+    pub(crate) use alloc::vec::Vec;
+    pub(crate) use alloc::{format, vec};
+}
+use prelude::*;
 
 pub use bindings::common::{ConfigProblem, Header, Problem, ProblemKind, UsageEntry};
+#[cfg(feature = "std")]
 pub use guardrail::Guardrail;
 pub use provider::Provider;
 pub use routing::RoutingPolicy;

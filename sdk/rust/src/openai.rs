@@ -5,6 +5,7 @@
 //! lost on the way. Source: OpenAI's API description, the chat completions and embeddings
 //! sections.
 
+use crate::prelude::*;
 mod chat;
 mod chunk;
 

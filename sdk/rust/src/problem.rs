@@ -1,5 +1,6 @@
 //! Building problems.
 
+use crate::prelude::*;
 use crate::bindings::common::{Problem, ProblemKind};
 use crate::provider::{Call, ResponseHead};
 
@@ -34,7 +35,7 @@ impl Problem {
     }
 
     /// The vendor's answer can't be understood.
-    pub fn bad_answer(what: impl std::fmt::Display) -> Self {
+    pub fn bad_answer(what: impl core::fmt::Display) -> Self {
         Self::new(ProblemKind::Upstream, format!("The provider's answer can't be understood: {what}."))
     }
 

@@ -1,8 +1,9 @@
 //! Providers: from the caller's request to the vendor's, and from the vendor's answer back.
 
-use std::cell::RefCell;
-use std::marker::PhantomData;
+use core::cell::RefCell;
+use core::marker::PhantomData;
 
+use crate::prelude::*;
 use crate::bindings::provider::Guest as Lifecycle;
 use crate::bindings::provider::exports::brokle::provider::adapter;
 use crate::{ConfigProblem, Description, Problem};

@@ -1,7 +1,8 @@
 //! Routing policies: which candidate is tried first.
 
-use std::marker::PhantomData;
+use core::marker::PhantomData;
 
+use crate::prelude::*;
 use crate::bindings::routing::Guest as Lifecycle;
 use crate::bindings::routing::exports::brokle::routing::policy;
 use crate::{ConfigProblem, Description, Problem};

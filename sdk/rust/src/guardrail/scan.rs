@@ -7,6 +7,7 @@
 //! A finding that fills its window may go on beyond it: what follows directly and is made of the same bytes
 //! ([`Finding::more`]) belongs to it, however long.
 
+use crate::prelude::*;
 use std::collections::HashMap;
 use std::ops::Range;
 

@@ -12,6 +12,7 @@
 //! # Ok(response.status == 200) }
 //! ```
 
+use crate::prelude::*;
 use crate::bindings::capabilities::brokle::host::http;
 pub use http::{BasicCredential, Credential, Error, Header, HeaderCredential, Request, Response};
 

@@ -1,7 +1,8 @@
 //! Keys and values that outlive the instance, apart by tenant and plugin.
 
-use std::time::Duration;
+use core::time::Duration;
 
+use crate::prelude::*;
 use crate::bindings::capabilities::brokle::host::kv;
 pub use kv::{Entry, Error, Page, delete, get, list};
 

@@ -1,5 +1,6 @@
 //! Spans under the request's trace, and metrics that the manifest declares.
 
+use crate::prelude::*;
 use crate::bindings::capabilities::brokle::host::telemetry;
 pub use telemetry::{Attribute, Error, Span};
 

@@ -1,5 +1,6 @@
 //! Requests and whole answers.
 
+use crate::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

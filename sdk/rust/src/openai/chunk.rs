@@ -1,5 +1,6 @@
 //! Streamed answers.
 
+use crate::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
