@@ -227,7 +227,8 @@ impl Directory {
         let Some(stored) = &self.stored else { return self.fixed(view) };
         let opened = match self.opened.get(&tenant) {
             Some(opened) => opened,
-            None => match stored.resolve(tenant).await {
+            // In a box, as all that is rare: a query's future is 15 KB.
+            None => match Box::pin(stored.resolve(tenant)).await {
                 Ok(resolved) => {
                     let templates = resolved.into_iter().filter_map(|one| read(one, tenant)).collect();
                     let opened = Arc::new(Opened { templates, bound: ArcSwapOption::empty() });

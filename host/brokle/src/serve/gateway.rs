@@ -15,8 +15,9 @@ use brokle_gateway::{Gateway, Parts, Timeouts};
 use brokle_identity::Secret;
 use brokle_identity::connections::ConnectionService;
 use brokle_identity::seal::MasterKey;
+use brokle_plugins::snapshot::Active;
 use brokle_plugins::{Catalogue, View};
-use brokle_runtime::{Limits, Runtime, RuntimeConfig};
+use brokle_runtime::{Limits, ProviderPlugin, Runtime, RuntimeConfig};
 use brokle_storage::observations::{AnalyticsStore, SqliteObservations};
 use brokle_storage::sql::Database;
 use brokle_telemetry::metrics::Metrics;
@@ -102,6 +103,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             Err(error) => return Err(error.into()),
         }
     }
+    warm(snapshot.instance(), &fixed).await;
     let guardrails = guardrails(config, snapshot.instance()).await?;
     let stored = ConnectionService::new(
         with.database,
@@ -130,6 +132,32 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         },
     });
     Ok(Assembled { gateway, recorder, store, metrics, catalogue })
+}
+
+/// Compiles what the first calls need; the rest of the server's own components waits for whoever asks for it.
+async fn warm(view: &View, fixed: &[Template]) {
+    let mut work = tokio::task::JoinSet::new();
+    let used = |provider: &&Active<ProviderPlugin>| {
+        let manifest = provider.plugin.manifest();
+        let named =
+            |template: &Template| template.provider == manifest.name || template.provider == manifest.id;
+        manifest.provider.as_ref().is_some_and(|provider| provider.offline) || fixed.iter().any(named)
+    };
+    for provider in view.providers().filter(used) {
+        let plugin = Arc::clone(&provider.plugin);
+        work.spawn(async move { plugin.warm().await });
+    }
+    if let Some(policy) = view.policy(POLICY) {
+        let plugin = Arc::clone(&policy.plugin);
+        work.spawn(async move { plugin.warm().await });
+    }
+    while let Some(done) = work.join_next().await {
+        match done {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("a plugin can't be used: {error}"),
+            Err(error) => tracing::error!("a plugin can't be used: {error}"),
+        }
+    }
 }
 
 fn sandbox(config: &Config) -> RuntimeConfig {
