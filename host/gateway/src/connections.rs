@@ -50,6 +50,8 @@ pub struct Connection {
     pub attributes: Vec<(String, String)>,
     /// Sent with every request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// An operator configured it: its base URL may name a private address.
+    pub trusted: bool,
     /// Lower comes first.
     pub priority: i32,
     /// The share of the traffic among equals.
@@ -140,6 +142,7 @@ impl Connection {
             bearer,
             options: serde_json::Value::Object(new.options).to_string().into_bytes(),
             headers,
+            trusted,
             priority: new.priority,
             weight: new.weight,
             models: new.models,

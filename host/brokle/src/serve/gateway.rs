@@ -42,6 +42,7 @@ pub(super) struct Ingredients {
 /// A gateway and what the server shows of it.
 pub(super) struct Assembled {
     pub(super) gateway: Arc<Gateway>,
+    pub(super) connections: Arc<ConnectionService>,
     pub(super) recorder: Arc<Recorder>,
     pub(super) store: Arc<dyn AnalyticsStore>,
     pub(super) metrics: Arc<Metrics>,
@@ -105,13 +106,9 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     }
     warm(snapshot.instance(), &fixed).await;
     let guardrails = guardrails(config, snapshot.instance()).await?;
-    let stored = ConnectionService::new(
-        with.database,
-        with.master_key,
-        Arc::clone(&with.clock),
-        Arc::clone(&with.random),
-    );
-    let connections = Directory::new(fixed, Some(Arc::new(stored)), egress.clone());
+    let (clock, random) = (Arc::clone(&with.clock), Arc::clone(&with.random));
+    let stored = Arc::new(ConnectionService::new(with.database, with.master_key, clock, random));
+    let connections = Directory::new(fixed, Some(Arc::clone(&stored)), egress.clone());
     let gateway = Gateway::new(Parts {
         clock: with.clock,
         random: with.random,
@@ -131,7 +128,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             total: Duration::from_millis(config.gateway.total_ms),
         },
     });
-    Ok(Assembled { gateway, recorder, store, metrics, catalogue })
+    Ok(Assembled { gateway, connections: stored, recorder, store, metrics, catalogue })
 }
 
 /// Compiles what the first calls need; the rest of the server's own components waits for whoever asks for it.
