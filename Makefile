@@ -55,8 +55,9 @@ lint: ## Check format, lints, licences and sources
 	scripts/deny.sh
 	scripts/wit_reference.py --check
 
-bench-plugins: plugins ## Measure what a sandbox costs
+bench-plugins: plugins guests ## Measure what a sandbox costs, and what bad neighbors do
 	$(CARGO) bench -p brokle-runtime --bench plugins
+	$(CARGO) bench -p brokle-runtime --bench neighbors
 
 bench: release ## Measure the gateway against a bare proxy
 	$(CARGO) build --release -p brokle-bench

@@ -10,6 +10,7 @@ use wasmtime::{
 };
 
 use crate::cache::Cache;
+use crate::lane::Lane;
 use crate::limits::{Limits, TICK};
 
 /// What an operator may set.
@@ -43,6 +44,7 @@ pub struct Runtime {
     pub(crate) engine: Engine,
     pub(crate) cache: Arc<Cache>,
     pub(crate) slots: Arc<Semaphore>,
+    pub(crate) lane: Arc<Lane>,
     pub(crate) config: RuntimeConfig,
 }
 
@@ -64,6 +66,7 @@ impl Runtime {
         start_ticker(&engine)?;
         Ok(Self {
             cache: Arc::new(Cache::open(data_dir, cache_key)?),
+            lane: Lane::new(),
             slots: Arc::new(Semaphore::new(config.max_instances as usize)),
             config,
             engine,

@@ -13,6 +13,7 @@ use crate::body::Body;
 use crate::capabilities::{self, CallCapabilities, Instance, PluginCapabilities};
 use crate::engine::Runtime;
 use crate::error::{Fault, PluginError};
+use crate::lane::Place;
 use crate::limits::{Growth, Limits};
 use crate::observer::Observer;
 
@@ -45,6 +46,7 @@ pub(crate) struct State {
     pub(crate) body: Option<Body>,
     ticks_left: u32,
     out_of_time: bool,
+    place: Place,
 }
 
 /// A store with its limits. Whoever holds it holds one of the runtime's slots.
@@ -88,20 +90,22 @@ impl Session {
             body: None,
             ticks_left: 0,
             out_of_time: false,
+            place: Place::default(),
         };
         let mut store = Store::new(&runtime.engine, state);
         store.limiter(|state| &mut state.growth);
         store.set_hostcall_fuel(limits.hostcall_fuel);
         store.set_max_component_handles(limits.handles);
-        // At each tick the guest gives its thread back, so that busy guests can't hold them all.
-        store.epoch_deadline_callback(|mut context| {
+        // At each tick the guest gives its thread back, and takes turns with others of its kind.
+        let lane = runtime.lane.clone();
+        store.epoch_deadline_callback(move |mut context| {
             let state = context.data_mut();
             state.ticks_left = state.ticks_left.saturating_sub(1);
             if state.ticks_left == 0 {
                 state.out_of_time = true;
                 return Ok(UpdateDeadline::Interrupt);
             }
-            Ok(UpdateDeadline::Yield(1))
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(state.place.next(&lane))))
         });
         let (label, observer) = (label.clone(), context.observer);
         let mut session = Self { store, label, limits, spent: Spent::default(), observer, _slot: slot };
@@ -130,6 +134,7 @@ impl Session {
         outcome: Result<wasmtime::Result<R>, tokio::time::error::Elapsed>,
     ) -> Result<R, PluginError> {
         let time = started.elapsed();
+        self.store.data_mut().place.leave();
         self.spent.calls += 1;
         self.spent.time += time;
         let fault = match outcome {

@@ -23,6 +23,7 @@ mod framing;
 pub mod grants;
 mod guardrail;
 mod instance;
+mod lane;
 mod lazy;
 pub mod license;
 mod limits;

@@ -203,8 +203,8 @@ async fn busy_guests_give_their_threads_back() {
     let folder = tempfile::tempdir().unwrap();
     let config = RuntimeConfig {
         provider: Limits {
-            cpu: Duration::from_secs(3),
-            deadline: Duration::from_secs(30),
+            cpu: Duration::from_millis(500),
+            deadline: Duration::from_secs(60),
             ..Limits::provider()
         },
         ..RuntimeConfig::default()
@@ -224,7 +224,7 @@ async fn busy_guests_give_their_threads_back() {
     };
     assert_eq!(other.await, 3, "the spinners were still at it");
     for spinner in spinners {
-        assert_eq!(spinner.await.unwrap(), Fault::Cpu(3_000));
+        assert_eq!(spinner.await.unwrap(), Fault::Cpu(500));
     }
     assert_eq!(runtime.instances(), 0);
 }
