@@ -21,6 +21,7 @@ use hyper::body::Incoming as Upstream;
 
 use crate::account::Meter;
 use crate::answer::{self, AnswerBody, Told};
+use crate::connections::Connection;
 use crate::decoding::{self, Decoding};
 use crate::egress::{self, Segments};
 use crate::gateway::Gateway;
@@ -414,7 +415,26 @@ pub(crate) async fn send(
             ));
         }
     };
-    let request: request::Request<Segments> = egress::build(connection, wanted, content_type, body, passed)?;
+    let (tokens, clock) = (&gateway.tokens, &*gateway.parts.clock);
+    let token = tokens.authorization(gateway, connection, &wanted.auth, None).await?;
+    // A token can be taken back before its time: one that is refused is bought anew, once.
+    let again = token.is_some().then(|| body.clone());
+    let request = egress::build(connection, wanted, content_type, body, passed, token.as_ref(), clock)?;
+    let answer = head(gateway, connection, request).await?;
+    let Some(body) = again.filter(|_| answer.status() == http::StatusCode::UNAUTHORIZED) else {
+        return Ok(answer);
+    };
+    let token = tokens.authorization(gateway, connection, &wanted.auth, token.as_ref()).await?;
+    let request = egress::build(connection, wanted, content_type, body, passed, token.as_ref(), clock)?;
+    head(gateway, connection, request).await
+}
+
+/// Sends a request; the answer's head has come in time.
+async fn head(
+    gateway: &Gateway,
+    connection: &Connection,
+    request: request::Request<Segments>,
+) -> Result<Response<Upstream>, Refusal> {
     let first_byte = gateway.parts.timeouts.first_byte;
     match tokio::time::timeout(first_byte, gateway.parts.egress.send(connection, request)).await {
         Ok(answer) => answer,

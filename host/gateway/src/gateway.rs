@@ -16,6 +16,7 @@ use http::{HeaderMap, Response};
 use crate::account::{Books, Meter};
 use crate::answer::{self, AnswerBody, Told};
 use crate::connections::Directory;
+use crate::credentials::Tokens;
 use crate::egress::Egress;
 use crate::guardrails::Guardrails;
 use crate::limits::RateLimits;
@@ -73,6 +74,7 @@ pub struct Parts {
 pub struct Gateway {
     pub(crate) parts: Parts,
     pub(crate) limits: RateLimits,
+    pub(crate) tokens: Tokens,
 }
 
 /// A request that was read.
@@ -97,7 +99,7 @@ pub struct Incoming<'a> {
 impl Gateway {
     /// A gateway of these parts.
     pub fn new(parts: Parts) -> Arc<Self> {
-        Arc::new(Self { limits: RateLimits::new(), parts })
+        Arc::new(Self { limits: RateLimits::new(), tokens: Tokens::default(), parts })
     }
 
     /// Serves one call.

@@ -42,6 +42,13 @@ impl Segments {
     }
 }
 
+impl Segments {
+    /// What is to be sent, in order.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Bytes> {
+        self.parts.iter()
+    }
+}
+
 impl Body for Segments {
     type Data = Bytes;
     type Error = Infallible;
