@@ -394,6 +394,10 @@ pub(crate) async fn send(
     passed: &HeaderMap,
 ) -> Result<Response<Upstream>, Refusal> {
     let connection = &candidate.connection;
+    if let ResponsePlan::Decoded(framing) = &wanted.response {
+        // Refused before anything is sent.
+        decoding::framer(framing)?;
+    }
     let (content_type, body) = match &wanted.body {
         BodyPlan::None => (None, Segments::default()),
         BodyPlan::Unchanged => (Some("application/json"), Segments::from(body.clone())),

@@ -11,11 +11,15 @@
 
 mod accounting;
 mod bad_input;
+mod credentials;
 mod egress;
 mod failures;
+mod framings;
 mod guardrails;
 mod harness;
 mod passing;
 mod plugin_egress;
 mod plugins;
+mod signing;
 mod swaps;
+mod vendor;
