@@ -10,7 +10,7 @@ use brokle_core::json;
 use brokle_core::observation::{Kind, SpanId};
 use brokle_core::usage::Usage;
 use brokle_runtime::exchange::{
-    BodyPlan, Call, ErrorOutcome, Output, Preparation, ResponseHead, ResponsePlan, UpstreamRequest,
+    Call, ErrorOutcome, Output, Preparation, ResponseHead, ResponsePlan, UpstreamRequest,
 };
 use brokle_runtime::{Body, Header, PluginError, ProviderInstance};
 use bytes::Bytes;
@@ -191,7 +191,8 @@ impl Attempt<'_> {
             return Err(Refusal::client(400, "unsupported", message));
         }
         let mut instance = self.open().await?;
-        let prepared = instance.prepare(&call, Body::json(self.request.body.clone())).await;
+        let body = Body::json(self.request.body.clone());
+        let prepared = instance.prepare(&call, body.clone()).await;
         let export = "prepare";
         self.meter.plugin(
             plugin.label(),
@@ -208,7 +209,7 @@ impl Attempt<'_> {
         // An answer that needs no decoder needs no instance either: its slot is free, and warm for the next call, while
         // the vendor thinks.
         let instance = matches!(wanted.response, ResponsePlan::Decoded(_)).then_some(instance);
-        let sent = send(self.gateway, self.candidate, &wanted, &self.request.body, self.passed).await?;
+        let sent = send(self.gateway, self.candidate, &wanted, &body, self.passed).await?;
         let (head, body) = sent.into_parts();
         self.meter.attempt_answered(head.status.as_u16());
         if !head.status.is_success() {
@@ -240,7 +241,7 @@ impl Attempt<'_> {
             instance,
             call,
             candidate: self.candidate.clone(),
-            request: self.request.body.clone(),
+            request: Body::json(self.request.body.clone()),
             passed: self.passed.clone(),
             upstream,
             framer: decoding::framer(framing)?,
@@ -390,7 +391,7 @@ pub(crate) async fn send(
     gateway: &Gateway,
     candidate: &Candidate,
     wanted: &UpstreamRequest,
-    body: &Bytes,
+    body: &Body,
     passed: &HeaderMap,
 ) -> Result<Response<Upstream>, Refusal> {
     let connection = &candidate.connection;
@@ -398,27 +399,8 @@ pub(crate) async fn send(
         // Refused before anything is sent.
         decoding::framer(framing)?;
     }
-    let (content_type, body) = match &wanted.body {
-        BodyPlan::None => (None, Segments::default()),
-        BodyPlan::Unchanged => (Some("application/json"), Segments::from(body.clone())),
-        BodyPlan::Edits(edits) => match Segments::edited(body, edits) {
-            Ok(body) => (Some("application/json"), body),
-            // The caller's document isn't of the shape that an edit needs.
-            Err(error) => {
-                return Err(Refusal::invalid("", format!("The request doesn't fit the provider: {error}.")));
-            }
-        },
-        BodyPlan::Replaced(payload) => {
-            (Some(payload.content_type.as_str()), Bytes::from(payload.data.clone()).into())
-        }
-        BodyPlan::Form(_) => {
-            return Err(Refusal::upstream(
-                502,
-                "plugin_request_refused",
-                "The plugin edits a form that isn't there.",
-            ));
-        }
-    };
+    let (content_type, body) = egress::planned(&wanted.body, body)?;
+    let content_type = content_type.as_deref();
     let (tokens, clock) = (&gateway.tokens, &*gateway.parts.clock);
     let token = tokens.authorization(gateway, connection, &wanted.auth, None).await?;
     // A token can be taken back before its time: one that is refused is bought anew, once.

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use brokle_runtime::exchange::{Call, ErrorOutcome, NextRequest, Output, ResponseHead, ResponsePlan};
-use brokle_runtime::{FrameError, Framer, ProviderInstance};
-use bytes::Bytes;
+use brokle_runtime::{Body, FrameError, Framer, ProviderInstance};
 use http::HeaderMap;
 use hyper::body::Incoming as Upstream;
 
@@ -24,7 +23,7 @@ pub(crate) struct Decoding {
     pub(crate) call: Call,
     pub(crate) candidate: Candidate,
     /// The caller's body, for further requests.
-    pub(crate) request: Bytes,
+    pub(crate) request: Body,
     pub(crate) passed: HeaderMap,
     pub(crate) upstream: Upstream,
     /// None once the answer has ended.

@@ -8,6 +8,7 @@
 //! - **No redirects**: an answer that is one is an error answer.
 
 pub mod address;
+mod body;
 mod build;
 mod encode;
 mod origin;
@@ -31,6 +32,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+pub(crate) use body::planned;
 pub use build::build;
 pub(crate) use build::is_reserved;
 pub(crate) use encode::form_value;
