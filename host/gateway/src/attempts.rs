@@ -76,6 +76,7 @@ impl Served {
     ) -> Response<AnswerBody> {
         let idle = gateway.parts.timeouts.idle;
         let left = gateway.parts.timeouts.total.saturating_sub(meter.elapsed());
+        let cut = stream::Cut::of(gateway);
         match self {
             Self::Whole(headers, body) => {
                 meter.first_token();
@@ -84,11 +85,11 @@ impl Served {
                 answer::whole(200, headers, body, told, &meter)
             }
             Self::Native { headers, body, strip_usage } => answer::streamed(headers, told, meter, |meter| {
-                stream::native(body, meter, guard, strip_usage, idle, left)
+                stream::native(body, meter, guard, strip_usage, idle, left, cut)
             }),
-            Self::Relay { headers, head, body } => {
-                answer::streamed(headers, told, meter, |meter| stream::relay(head, body, meter, idle, left))
-            }
+            Self::Relay { headers, head, body } => answer::streamed(headers, told, meter, |meter| {
+                stream::relay(head, body, meter, idle, left, cut)
+            }),
             Self::Decoded { headers, decoding, include_usage } => {
                 answer::streamed(headers, told, meter, |meter| {
                     stream::decoded(gateway.clone(), *decoding, meter, guard, include_usage, left)

@@ -12,6 +12,7 @@
 mod accounting;
 mod bad_input;
 mod credentials;
+mod cutting;
 mod egress;
 mod failures;
 mod framings;
