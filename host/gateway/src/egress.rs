@@ -2,7 +2,7 @@
 //!
 //! - **Where to**: the connection's own origin, and nowhere else: a plugin gives a path, never a host. The addresses
 //!   that are really dialed are checked ([`address`]), so a name can't be pointed elsewhere after it was looked at.
-//! - **Secrets** are put in last, marked sensitive, and are in no error and no log.
+//! - **Secrets** are put in last ([`build()`]), marked sensitive, and are in no error and no log.
 //! - **HTTP/1.1** with a pool: a canceled stream costs its connection and nothing else, where one HTTP/2 connection
 //!   that cancels many streams may be cut by its peer.
 //! - **No redirects**: an answer that is one is an error answer.

@@ -127,7 +127,7 @@ fn quoted(name: &str) -> String {
             '"' => text.push_str("%22"),
             '\\' => text.push_str("\\\\"),
             character if character.is_ascii_control() => {
-                text.push_str(&format!("%{:02X}", u32::from(character)))
+                text.push_str(&format!("%{:02X}", u32::from(character)));
             }
             character => text.push(character),
         }

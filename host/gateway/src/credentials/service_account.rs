@@ -8,8 +8,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 /// How long an assertion is good: what Google takes at most.
 const LIFE: TimeDelta = TimeDelta::hours(1);
@@ -33,6 +32,26 @@ struct Written {
     private_key_id: Option<String>,
     #[serde(alias = "token_url")]
     token_uri: Option<String>,
+}
+
+/// The assertion's header (RFC 7515).
+#[derive(Serialize)]
+struct Header<'a> {
+    alg: &'static str,
+    typ: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kid: Option<&'a str>,
+}
+
+/// What it says (RFC 7523, section 3; the scope is Google's).
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
+    iat: i64,
+    exp: i64,
 }
 
 const EXPECTED: &str = "a service account's key file (JSON with client_email and private_key) is expected";
@@ -72,18 +91,19 @@ impl ServiceAccount {
     }
 
     fn assertion(&self, scope: &str, audience: &str, now: DateTime<Utc>) -> Result<String, &'static str> {
-        let mut header = json!({"alg": "RS256", "typ": "JWT"});
-        if let Some(id) = &self.private_key_id {
-            header["kid"] = id.as_str().into();
-        }
-        let mut claims = json!({
-            "iss": self.client_email, "aud": audience, "iat": now.timestamp(), "exp": (now + LIFE).timestamp(),
-        });
-        if !scope.is_empty() {
-            claims["scope"] = scope.into();
-        }
-        let part = |value: &serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-        let text = format!("{}.{}", part(&header), part(&claims));
+        let header = Header { alg: "RS256", typ: "JWT", kid: self.private_key_id.as_deref() };
+        let claims = Claims {
+            iss: &self.client_email,
+            aud: audience,
+            scope: Some(scope).filter(|scope| !scope.is_empty()),
+            iat: now.timestamp(),
+            exp: (now + LIFE).timestamp(),
+        };
+        // Neither has anything that JSON can't hold.
+        let part = |json: serde_json::Result<Vec<u8>>| {
+            json.map(|json| BASE64_URL_SAFE_NO_PAD.encode(json)).map_err(|_| EXPECTED)
+        };
+        let text = format!("{}.{}", part(serde_json::to_vec(&header))?, part(serde_json::to_vec(&claims))?);
         let key = self.key()?;
         let mut signature = vec![0; key.public().modulus_len()];
         let signed = key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text.as_bytes(), &mut signature);
@@ -103,13 +123,14 @@ impl ServiceAccount {
 #[cfg(test)]
 mod tests {
     use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+    use serde_json::json;
 
     use super::*;
 
     /// Of the tests of `brokle:host/crypto`.
     const PEM: &str = include_str!("../../../runtime/tests/capabilities/keys/rsa-2048.pem");
 
-    fn account(more: serde_json::Value) -> Result<ServiceAccount, &'static str> {
+    fn account(more: &serde_json::Value) -> Result<ServiceAccount, &'static str> {
         let mut file = json!({"type": "service_account", "client_email": "a@b.example", "private_key": PEM, "private_key_id": "k1"});
         for (name, value) in more.as_object().unwrap() {
             file[name] = value.clone();
@@ -119,7 +140,7 @@ mod tests {
 
     #[test]
     fn an_assertion_is_signed_by_the_key() {
-        let account = account(json!({"token_uri": "https://t.example/token"})).unwrap();
+        let account = account(&json!({"token_uri": "https://t.example/token"})).unwrap();
         assert_eq!(account.token_uri.as_deref(), Some("https://t.example/token"));
         let now = "2026-03-01T10:00:00Z".parse().unwrap();
         let form = account.request("scope a", "https://aud.example/", now).unwrap();
@@ -145,9 +166,9 @@ mod tests {
         for text in ["", "hunter2", "{}", r#"{"client_email":"a","private_key":["hunter2"]}"#] {
             assert_eq!(ServiceAccount::parse(text).unwrap_err(), EXPECTED, "{text}");
         }
-        assert_eq!(account(json!({"type": "authorized_user"})).unwrap_err(), EXPECTED);
+        assert_eq!(account(&json!({"type": "authorized_user"})).unwrap_err(), EXPECTED);
         for key in ["hunter2", "-----BEGIN PRIVATE KEY-----\nMTIz\n-----END PRIVATE KEY-----\n"] {
-            let account = account(json!({"private_key": key})).unwrap();
+            let account = account(&json!({"private_key": key})).unwrap();
             assert_eq!(account.request("", "", DateTime::UNIX_EPOCH).unwrap_err(), KEY);
         }
     }

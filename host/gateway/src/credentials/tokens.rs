@@ -96,17 +96,30 @@ impl Tokens {
         auth: &Auth,
         refused: Option<&HeaderValue>,
     ) -> Result<Option<HeaderValue>, Refusal> {
-        let Some(wanted) = Wanted::of(auth) else { return Ok(None) };
+        match Wanted::of(auth) {
+            None => Ok(None),
+            // In a box: most calls need none of it, and would carry its room about.
+            Some(wanted) => Box::pin(self.token(gateway, connection, &wanted, refused)).await.map(Some),
+        }
+    }
+
+    async fn token(
+        &self,
+        gateway: &Gateway,
+        connection: &Connection,
+        wanted: &Wanted<'_>,
+        refused: Option<&HeaderValue>,
+    ) -> Result<HeaderValue, Refusal> {
         let slot = self.slots.get_with(wanted.key(connection), Arc::default);
         let clock = &*gateway.parts.clock;
         if let Some(header) = slot.usable(clock.now(), refused) {
-            return Ok(Some(header));
+            return Ok(header);
         }
         let before = slot.asked.load(Ordering::Acquire);
         // Who leaves while asking lets go of the lock, and the next one asks.
         let mut failed = slot.asking.lock().await;
         if let Some(header) = slot.usable(clock.now(), refused) {
-            return Ok(Some(header));
+            return Ok(header);
         }
         if let Some(refusal) = failed.as_ref().filter(|_| slot.asked.load(Ordering::Acquire) != before) {
             return Err(refusal.clone());
@@ -117,7 +130,7 @@ impl Tokens {
             Ok(held) => {
                 *failed = None;
                 slot.held.store(Some(Arc::new(held.clone())));
-                Ok(Some(held.header))
+                Ok(held.header)
             }
             Err(refusal) => {
                 tracing::warn!(connection = connection.name, "{}", refusal.message);

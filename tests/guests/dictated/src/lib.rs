@@ -2,6 +2,7 @@
 //! framing. For the host's tests of what providers may ask for.
 //!
 //! A form has no members: it says that it read the field `model`, and edits it.
+#![expect(clippy::indexing_slicing, reason = "of JSON, which answers null for what isn't there")]
 
 use brokle_plugin::provider::{
     Auth, Body, BodyPlan, Call, ClientCredentialsAuth, Decoder, Ending, FormEdit, Frame, OtherAuth, Output,
