@@ -101,8 +101,12 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         }
         started = start(args, config, secrets) => started?,
     };
-    let tasks =
-        background::Tasks::start(Arc::clone(&started.keys), started.gateway.clone(), started.plugins.clone());
+    let tasks = background::Tasks::start(
+        Arc::clone(&started.keys),
+        started.gateway.clone(),
+        started.plugins.clone(),
+        &started.app.lifecycle,
+    );
     let router = if args.role == Role::Worker {
         router::operations(&started.app)
     } else {

@@ -2,6 +2,7 @@
 
 pub mod catalogue;
 pub mod clock;
+pub mod form;
 pub mod ids;
 pub mod json;
 pub mod kv;

@@ -10,7 +10,7 @@ use brokle_core::json;
 use brokle_core::observation::{Kind, SpanId};
 use brokle_core::usage::Usage;
 use brokle_runtime::exchange::{
-    BodyPlan, Call, ErrorOutcome, Output, Preparation, ResponseHead, ResponsePlan, UpstreamRequest,
+    Call, ErrorOutcome, Output, Preparation, ResponseHead, ResponsePlan, UpstreamRequest,
 };
 use brokle_runtime::{Body, Header, PluginError, ProviderInstance};
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use hyper::body::Incoming as Upstream;
 
 use crate::account::Meter;
 use crate::answer::{self, AnswerBody, Told};
+use crate::connections::Connection;
 use crate::decoding::{self, Decoding};
 use crate::egress::{self, Segments};
 use crate::gateway::Gateway;
@@ -75,6 +76,7 @@ impl Served {
     ) -> Response<AnswerBody> {
         let idle = gateway.parts.timeouts.idle;
         let left = gateway.parts.timeouts.total.saturating_sub(meter.elapsed());
+        let cut = stream::Cut::of(gateway);
         match self {
             Self::Whole(headers, body) => {
                 meter.first_token();
@@ -83,11 +85,11 @@ impl Served {
                 answer::whole(200, headers, body, told, &meter)
             }
             Self::Native { headers, body, strip_usage } => answer::streamed(headers, told, meter, |meter| {
-                stream::native(body, meter, guard, strip_usage, idle, left)
+                stream::native(body, meter, guard, strip_usage, idle, left, cut)
             }),
-            Self::Relay { headers, head, body } => {
-                answer::streamed(headers, told, meter, |meter| stream::relay(head, body, meter, idle, left))
-            }
+            Self::Relay { headers, head, body } => answer::streamed(headers, told, meter, |meter| {
+                stream::relay(head, body, meter, idle, left, cut)
+            }),
             Self::Decoded { headers, decoding, include_usage } => {
                 answer::streamed(headers, told, meter, |meter| {
                     stream::decoded(gateway.clone(), *decoding, meter, guard, include_usage, left)
@@ -190,7 +192,8 @@ impl Attempt<'_> {
                 format!("Provider '{}' doesn't offer this operation.", self.candidate.connection.provider);
             return Err(Refusal::client(400, "unsupported", message));
         }
-        let prepared = instance.prepare(&call, Body::json(self.request.body.clone())).await;
+        let body = Body::json(self.request.body.clone());
+        let prepared = instance.prepare(&call, body.clone()).await;
         let export = "prepare";
         self.meter.plugin(
             plugin.label(),
@@ -207,7 +210,7 @@ impl Attempt<'_> {
         // An answer that needs no decoder needs no instance either: its slot is free, and warm for the next call, while
         // the vendor thinks.
         let instance = matches!(wanted.response, ResponsePlan::Decoded(_)).then_some(instance);
-        let sent = send(self.gateway, self.candidate, &wanted, &self.request.body, self.passed).await?;
+        let sent = send(self.gateway, self.candidate, &wanted, &body, self.passed).await?;
         let (head, body) = sent.into_parts();
         self.meter.attempt_answered(head.status.as_u16());
         if !head.status.is_success() {
@@ -239,7 +242,7 @@ impl Attempt<'_> {
             instance,
             call,
             candidate: self.candidate.clone(),
-            request: self.request.body.clone(),
+            request: Body::json(self.request.body.clone()),
             passed: self.passed.clone(),
             upstream,
             framer: decoding::framer(framing)?,
@@ -389,32 +392,36 @@ pub(crate) async fn send(
     gateway: &Gateway,
     candidate: &Candidate,
     wanted: &UpstreamRequest,
-    body: &Bytes,
+    body: &Body,
     passed: &HeaderMap,
 ) -> Result<Response<Upstream>, Refusal> {
     let connection = &candidate.connection;
-    let (content_type, body) = match &wanted.body {
-        BodyPlan::None => (None, Segments::default()),
-        BodyPlan::Unchanged => (Some("application/json"), Segments::from(body.clone())),
-        BodyPlan::Edits(edits) => match Segments::edited(body, edits) {
-            Ok(body) => (Some("application/json"), body),
-            // The caller's document isn't of the shape that an edit needs.
-            Err(error) => {
-                return Err(Refusal::invalid("", format!("The request doesn't fit the provider: {error}.")));
-            }
-        },
-        BodyPlan::Replaced(payload) => {
-            (Some(payload.content_type.as_str()), Bytes::from(payload.data.clone()).into())
-        }
-        BodyPlan::Form(_) => {
-            return Err(Refusal::upstream(
-                502,
-                "plugin_request_refused",
-                "The plugin edits a form that isn't there.",
-            ));
-        }
+    if let ResponsePlan::Decoded(framing) = &wanted.response {
+        // Refused before anything is sent.
+        decoding::framer(framing)?;
+    }
+    let (content_type, body) = egress::planned(&wanted.body, body)?;
+    let content_type = content_type.as_deref();
+    let (tokens, clock) = (&gateway.tokens, &*gateway.parts.clock);
+    let token = tokens.authorization(gateway, connection, &wanted.auth, None).await?;
+    // A token can be taken back before its time: one that is refused is bought anew, once.
+    let again = token.is_some().then(|| body.clone());
+    let request = egress::build(connection, wanted, content_type, body, passed, token.as_ref(), clock)?;
+    let answer = head(gateway, connection, request).await?;
+    let Some(body) = again.filter(|_| answer.status() == http::StatusCode::UNAUTHORIZED) else {
+        return Ok(answer);
     };
-    let request: request::Request<Segments> = egress::build(connection, wanted, content_type, body, passed)?;
+    let token = tokens.authorization(gateway, connection, &wanted.auth, token.as_ref()).await?;
+    let request = egress::build(connection, wanted, content_type, body, passed, token.as_ref(), clock)?;
+    head(gateway, connection, request).await
+}
+
+/// Sends a request; the answer's head has come in time.
+async fn head(
+    gateway: &Gateway,
+    connection: &Connection,
+    request: request::Request<Segments>,
+) -> Result<Response<Upstream>, Refusal> {
     let first_byte = gateway.parts.timeouts.first_byte;
     match tokio::time::timeout(first_byte, gateway.parts.egress.send(connection, request)).await {
         Ok(answer) => answer,

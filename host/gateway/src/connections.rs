@@ -22,6 +22,7 @@ use http::header::{HeaderName, HeaderValue};
 use moka::sync::Cache;
 
 use crate::egress::{Egress, Origin};
+use crate::refusal::Refusal;
 
 /// A way to a provider.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ pub struct Connection {
     pub origin: Option<Origin>,
     /// The credential.
     pub secret: Option<Secret>,
-    /// `Bearer …`, ready to be sent.
+    /// `Bearer …`, ready to be sent; none also where no header can hold the credential.
     pub bearer: Option<HeaderValue>,
     /// The plugin's options, a JSON object.
     pub options: Vec<u8>,
@@ -109,16 +110,12 @@ impl Connection {
         if let (true, Some(origin)) = (trusted, &origin) {
             egress.allow(origin.host());
         }
-        let bearer = match &new.secret {
-            Some(secret) => {
-                let value = HeaderValue::from_str(&format!("Bearer {}", secret.expose()));
-                let mut value = value
-                    .map_err(|_| fault("its credential has characters that no header can hold".into()))?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-            None => None,
-        };
+        // A credential that no header can hold (a key file) is fetched or signed with; sending it as it is fails then.
+        let bearer = new.secret.as_ref().and_then(|secret| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.expose())).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
         let mut headers = Vec::new();
         for (name, value) in &new.headers {
             match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
@@ -148,6 +145,12 @@ impl Connection {
             models: new.models,
             name: new.name,
         })
+    }
+
+    /// The credential can't be used as the plugin asks. `reason` has nothing of it.
+    pub(crate) fn unusable(&self, reason: &str) -> Refusal {
+        let message = format!("The credential of connection '{}' can't be used: {reason}.", self.name);
+        Refusal::upstream(502, "connection_credential_unusable", message)
     }
 
     /// Whether the model is among those that it is for.

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use brokle_runtime::exchange::{Call, ErrorOutcome, NextRequest, Output, ResponseHead, ResponsePlan};
-use brokle_runtime::{Framer, ProviderInstance};
-use bytes::Bytes;
+use brokle_runtime::{Body, FrameError, Framer, ProviderInstance};
 use http::HeaderMap;
 use hyper::body::Incoming as Upstream;
 
@@ -24,7 +23,7 @@ pub(crate) struct Decoding {
     pub(crate) call: Call,
     pub(crate) candidate: Candidate,
     /// The caller's body, for further requests.
-    pub(crate) request: Bytes,
+    pub(crate) request: Body,
     pub(crate) passed: HeaderMap,
     pub(crate) upstream: Upstream,
     /// None once the answer has ended.
@@ -40,6 +39,14 @@ pub(crate) fn framer(framing: &str) -> Result<Option<Framer>, Refusal> {
     })
 }
 
+fn unreadable(error: FrameError) -> Refusal {
+    let code = match error {
+        FrameError::CutShort => "upstream_disconnected",
+        FrameError::TooLarge(_) | FrameError::Malformed { .. } => "upstream_error",
+    };
+    Refusal::upstream(502, code, format!("The provider's answer can't be read: {error}."))
+}
+
 impl Decoding {
     /// What the next bytes of the answer amount to; none at its end.
     ///
@@ -50,7 +57,7 @@ impl Decoding {
             let Some(framer) = &mut self.framer else { return Ok(None) };
             let piece = next_piece(&mut self.upstream, gateway.parts.timeouts.idle).await?;
             let Some(piece) = piece else {
-                let rest = self.framer.take().and_then(Framer::finish);
+                let rest = self.framer.take().map(Framer::finish).transpose().map_err(unreadable)?.flatten();
                 let mut outputs = match rest {
                     Some(frame) => self.instance.push(&[frame]).await?.map_err(Refusal::from_problem)?,
                     None => Vec::new(),
@@ -64,13 +71,7 @@ impl Decoding {
                 }
                 return Ok(Some(outputs));
             };
-            let frames = framer.push(&piece).map_err(|error| {
-                Refusal::upstream(
-                    502,
-                    "upstream_error",
-                    format!("The provider's answer can't be read: {error}."),
-                )
-            })?;
+            let frames = framer.push(&piece).map_err(unreadable)?;
             if !frames.is_empty() {
                 return Ok(Some(self.instance.push(&frames).await?.map_err(Refusal::from_problem)?));
             }

@@ -12,10 +12,12 @@ use brokle_plugins::Snapshots;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, Response};
+use tokio::sync::watch;
 
 use crate::account::{Books, Meter};
 use crate::answer::{self, AnswerBody, Told};
 use crate::connections::Directory;
+use crate::credentials::Tokens;
 use crate::egress::Egress;
 use crate::guardrails::Guardrails;
 use crate::limits::RateLimits;
@@ -73,6 +75,9 @@ pub struct Parts {
 pub struct Gateway {
     pub(crate) parts: Parts,
     pub(crate) limits: RateLimits,
+    pub(crate) tokens: Tokens,
+    /// Says when streams are to end.
+    pub(crate) cutting: watch::Sender<bool>,
 }
 
 /// A request that was read.
@@ -97,7 +102,17 @@ pub struct Incoming<'a> {
 impl Gateway {
     /// A gateway of these parts.
     pub fn new(parts: Parts) -> Arc<Self> {
-        Arc::new(Self { limits: RateLimits::new(), parts })
+        Arc::new(Self {
+            limits: RateLimits::new(),
+            tokens: Tokens::default(),
+            cutting: watch::Sender::new(false),
+            parts,
+        })
+    }
+
+    /// Ends every stream that is still open, with a verdict: the server is about to close their connections.
+    pub fn cut(&self) {
+        self.cutting.send_replace(true);
     }
 
     /// Serves one call.

@@ -4,6 +4,9 @@
 //! Whatever happens, a stream of events ends with a verdict: `[DONE]`, after an error event if it was cut short.
 //! Events are forwarded whole: a piece of one is held back until the rest has come, so that nothing is ever put into
 //! the middle of an event.
+//!
+//! A server that stops cuts what is still open at the end of its drain ([`Cut`]): the verdict is `server_stopping`, and
+//! the upstream is let go.
 
 mod tap;
 
@@ -16,6 +19,7 @@ use brokle_runtime::exchange::Output;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use hyper::body::Incoming as Upstream;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::account::Meter;
@@ -50,6 +54,43 @@ fn too_long() -> Refusal {
     Refusal::upstream(504, "upstream_timeout", "The stream took longer than is allowed.")
 }
 
+/// Fires when the server is about to close the connections of streams.
+pub(crate) struct Cut(watch::Receiver<bool>);
+
+impl Cut {
+    pub(crate) fn of(gateway: &Gateway) -> Self {
+        let mut cut = gateway.cutting.subscribe();
+        // For a stream that begins after it fired, too.
+        let fired = *cut.borrow();
+        if fired {
+            cut.mark_changed();
+        }
+        Self(cut)
+    }
+
+    /// What comes next, unless the stream is cut or its time is over.
+    async fn or<T>(
+        &mut self,
+        deadline: Instant,
+        next: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        // An upstream that always has something ready doesn't keep it from being heard.
+        if self.0.has_changed().unwrap_or(false) {
+            return Err(stopping());
+        }
+        tokio::select! {
+            biased;
+            next = tokio::time::timeout_at(deadline, next) => next.unwrap_or_else(|_| Err(too_long())),
+            _ = self.0.changed() => Err(stopping()),
+        }
+    }
+}
+
+fn stopping() -> Refusal {
+    let message = "The server is stopping, and the stream took longer than it waits. Try again.";
+    Refusal { fault: crate::Fault::Internal, ..Refusal::client(503, "server_stopping", message) }
+}
+
 /// The provider's own events, untouched but for the usage chunk that the caller didn't ask for.
 pub(crate) fn native(
     body: Upstream,
@@ -58,9 +99,11 @@ pub(crate) fn native(
     strip_usage: bool,
     idle: Duration,
     left: Duration,
+    cut: Cut,
 ) -> ByteStream {
     struct State {
         body: Upstream,
+        cut: Cut,
         meter: Meter,
         tap: Tap,
         guard: Option<Box<StreamGuard>>,
@@ -69,7 +112,7 @@ pub(crate) fn native(
     }
     let deadline = Instant::now() + left;
     let state =
-        State { body, meter, tap: Tap::new(strip_usage), guard, ready: VecDeque::new(), ended: false };
+        State { body, cut, meter, tap: Tap::new(strip_usage), guard, ready: VecDeque::new(), ended: false };
     Box::pin(futures_util::stream::unfold(state, move |mut state| async move {
         loop {
             if let Some(bytes) = state.ready.pop_front() {
@@ -81,8 +124,7 @@ pub(crate) fn native(
                 let _ = tokio::time::timeout(TAIL, next_piece(&mut state.body, idle)).await;
                 return None;
             }
-            let next = tokio::time::timeout_at(deadline, next_piece(&mut state.body, idle)).await;
-            let verdict = match next.unwrap_or_else(|_| Err(too_long())) {
+            let verdict = match state.cut.or(deadline, next_piece(&mut state.body, idle)).await {
                 Ok(Some(piece)) => state.tap.feed(piece, &mut state.ready, &mut state.meter),
                 Ok(None) => state.tap.end(&mut state.ready).map(|()| true),
                 Err(refusal) if state.tap.is_done() => {
@@ -134,30 +176,30 @@ pub(crate) fn relay(
     meter: Meter,
     idle: Duration,
     left: Duration,
+    cut: Cut,
 ) -> ByteStream {
     let deadline = Instant::now() + left;
-    let state = (VecDeque::from(head), body, meter, false);
-    Box::pin(futures_util::stream::unfold(state, move |(mut head, mut body, mut meter, ended)| async move {
-        meter.first_token();
-        if let Some(bytes) = head.pop_front() {
-            return Some((bytes, (head, body, meter, false)));
-        }
-        if ended {
-            return None;
-        }
-        let next = tokio::time::timeout_at(deadline, next_piece(&mut body, idle)).await;
-        match next.unwrap_or_else(|_| Err(too_long())) {
-            Ok(Some(bytes)) => Some((bytes, (head, body, meter, false))),
-            Ok(None) => {
-                meter.complete();
-                None
+    let state = (VecDeque::from(head), body, meter, cut);
+    Box::pin(futures_util::stream::unfold(
+        state,
+        move |(mut head, mut body, mut meter, mut cut)| async move {
+            meter.first_token();
+            if let Some(bytes) = head.pop_front() {
+                return Some((bytes, (head, body, meter, cut)));
             }
-            Err(refusal) => {
-                meter.refuse(&refusal, Some(200));
-                None
+            match cut.or(deadline, next_piece(&mut body, idle)).await {
+                Ok(Some(bytes)) => Some((bytes, (head, body, meter, cut))),
+                Ok(None) => {
+                    meter.complete();
+                    None
+                }
+                Err(refusal) => {
+                    meter.refuse(&refusal, Some(200));
+                    None
+                }
             }
-        }
-    }))
+        },
+    ))
 }
 
 /// What a plugin makes of its vendor's events.
@@ -170,33 +212,35 @@ pub(crate) fn decoded(
     left: Duration,
 ) -> ByteStream {
     let deadline = Instant::now() + left;
-    let state = (gateway, decoding, Written::new(meter, guard, include_usage));
-    Box::pin(futures_util::stream::unfold(state, move |(gateway, mut decoding, mut written)| async move {
-        while !written.ended {
-            let next = tokio::time::timeout_at(deadline, decoding.next(&gateway)).await;
-            match next.unwrap_or_else(|_| Err(too_long())) {
-                Ok(Some(outputs)) => written.take(outputs),
-                Ok(None) => written.done(),
-                Err(refusal) => {
-                    if refusal.fault == crate::Fault::Plugin {
-                        written.meter.trap(decoding.candidate.connection.plugin.label());
+    let state = (Cut::of(&gateway), gateway, decoding, Written::new(meter, guard, include_usage));
+    Box::pin(futures_util::stream::unfold(
+        state,
+        move |(mut cut, gateway, mut decoding, mut written)| async move {
+            while !written.ended {
+                match cut.or(deadline, decoding.next(&gateway)).await {
+                    Ok(Some(outputs)) => written.take(outputs),
+                    Ok(None) => written.done(),
+                    Err(refusal) => {
+                        if refusal.fault == crate::Fault::Plugin {
+                            written.meter.trap(decoding.candidate.connection.plugin.label());
+                        }
+                        written.fail(&refusal);
                     }
-                    written.fail(&refusal);
+                }
+                written.guarded().await;
+                if written.ended {
+                    let plugin = decoding.candidate.connection.plugin.label().clone();
+                    let spent = decoding.instance.spent().time;
+                    written.meter.plugin(&plugin, "decode", None, spent, &*gateway.parts.random);
+                }
+                if !written.bytes.is_empty() {
+                    break;
                 }
             }
-            written.guarded().await;
-            if written.ended {
-                let plugin = decoding.candidate.connection.plugin.label().clone();
-                let spent = decoding.instance.spent().time;
-                written.meter.plugin(&plugin, "decode", None, spent, &*gateway.parts.random);
-            }
-            if !written.bytes.is_empty() {
-                break;
-            }
-        }
-        let bytes = written.bytes.split().freeze();
-        (!bytes.is_empty()).then_some((bytes, (gateway, decoding, written)))
-    }))
+            let bytes = written.bytes.split().freeze();
+            (!bytes.is_empty()).then_some((bytes, (cut, gateway, decoding, written)))
+        },
+    ))
 }
 
 /// An answer that needed no vendor: one event at a time, as a vendor's would come.

@@ -117,7 +117,7 @@ impl Gateway {
         };
         let begun = Instant::now();
         let (head, body) =
-            send(self, candidate, &wanted, &Bytes::new(), &HeaderMap::new()).await?.into_parts();
+            send(self, candidate, &wanted, &Body::json(Bytes::new()), &HeaderMap::new()).await?.into_parts();
         let latency = begun.elapsed();
         if head.status.is_success() {
             return Ok(Trial::Works { latency, models: listed(&self.read(body).await?) });

@@ -301,8 +301,8 @@ impl exchange::HostBody for State {
         Ok(self.body.as_ref().and_then(|body| body.get(&pointer)))
     }
 
-    fn form_field(&mut self, _: Resource<Body>, _name: String) -> wasmtime::Result<Option<String>> {
-        Ok(None)
+    fn form_field(&mut self, _: Resource<Body>, name: String) -> wasmtime::Result<Option<String>> {
+        Ok(self.body.as_ref().and_then(|body| body.form_field(&name)))
     }
 
     fn drop(&mut self, _: Resource<Body>) -> wasmtime::Result<()> {

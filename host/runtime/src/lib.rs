@@ -45,7 +45,7 @@ pub use builtin::Builtin;
 pub use capabilities::Capabilities;
 pub use engine::{Runtime, RuntimeConfig};
 pub use error::{Fault, LoadError, PluginError};
-pub use framing::{FrameTooLarge, Framer, MAX_EVENT, MAX_WHOLE};
+pub use framing::{FrameError, Framer, MAX_EVENT, MAX_WHOLE};
 pub use guardrail::{GuardrailInstance, GuardrailPlugin};
 pub use instance::{CallContext, Spent};
 pub use limits::Limits;

@@ -122,6 +122,22 @@ async fn the_openai_provider_edits_two_members() {
 }
 
 #[tokio::test]
+async fn a_forms_fields_are_read_and_its_files_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = ProviderPlugin::load(&runtime(&folder), &component("guest-test", "dictated")).await.unwrap();
+    let mut instance = plugin.open(CallContext::default()).await.unwrap();
+    let form = "--b\r\nContent-Disposition: form-data; name=file; filename=a\r\n\r\nsound\r\n--b\r\nContent-Disposition: form-data; name=model\r\n\r\nwhisper-1\r\n--b--";
+    let body = Body::form("multipart/form-data; boundary=b", form.into()).unwrap();
+    let call = Call { content_type: "multipart/form-data".into(), ..call("m", false) };
+    let Preparation::Request(request) = instance.prepare(&call, body).await.unwrap().unwrap() else {
+        panic!("no request")
+    };
+    assert_eq!(request.path, "/whisper-1/none");
+    let BodyPlan::Form(edits) = request.body else { panic!("no edits of a form") };
+    assert_eq!(edits.len(), 3);
+}
+
+#[tokio::test]
 async fn the_priority_policy_keeps_the_operators_order() {
     let folder = tempfile::tempdir().unwrap();
     let plugin = PolicyPlugin::load(&runtime(&folder), &component("guest", "policy_priority")).await.unwrap();

@@ -65,7 +65,7 @@ impl Case {
 
 /// The vendor's answer in a folder, when it has one.
 pub(crate) fn response(folder: &Path) -> Result<Option<(ResponseHead, Vec<u8>)>, Error> {
-    let names = ["response.json", "response.sse", "response.ndjson", "response.txt"];
+    let names = ["response.json", "response.sse", "response.ndjson", "response.txt", "response.eventstream"];
     let Some(path) = names.iter().map(|name| folder.join(name)).find(|path| path.exists()) else {
         return Ok(None);
     };

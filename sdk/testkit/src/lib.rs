@@ -12,7 +12,7 @@
 //! | `case.json` | [`Case`]: operation, model, streaming, options |
 //! | `request.json` | the caller's canonical body |
 //! | `expected-upstream.json` | the request that the vendor gets, the body plan applied |
-//! | `response.json`, `response.sse`, `response.ndjson` | the vendor's answer |
+//! | `response.json`, `response.sse`, `response.ndjson`, `response.eventstream` | the vendor's answer |
 //! | `response-head.json` | its `status` and `headers`; without it 200 and none |
 //! | `expected.json` | the canonical answer; a list of chunks when it is streamed |
 //! | `expected-usage.json` | the last token counts |

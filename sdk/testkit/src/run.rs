@@ -103,7 +103,8 @@ async fn play(
     };
     let mut plays = 1;
     let length = player.response.as_ref().map_or(0, |(_, body)| body.len());
-    if folder.join("response.sse").exists() || folder.join("response.ndjson").exists() {
+    let streams = ["response.sse", "response.ndjson", "response.eventstream"];
+    if streams.iter().any(|name| folder.join(name).exists()) {
         for cut in (1..length).map(Cut::Two).chain([Cut::Bytes]) {
             plays += 1;
             match player.outcome(cut).await {
@@ -242,7 +243,7 @@ impl Player<'_> {
         for read in reads {
             batches.push(framer.push(read).map_err(|error| error.to_string())?);
         }
-        batches.push(framer.finish().into_iter().collect());
+        batches.push(framer.finish().map_err(|error| error.to_string())?.into_iter().collect());
         for batch in batches.iter().filter(|batch| !batch.is_empty()) {
             match instance.push(batch).await.map_err(failed)? {
                 Ok(outputs) => outcome.extend(&outputs),

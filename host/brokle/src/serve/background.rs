@@ -6,12 +6,14 @@
 //! | write the keys' last use | 10 s | not a write per request |
 //! | look after the plugins: other servers' changes, the watched folder, back-offs | 1 s | what is dropped in is there soon |
 //! | take out plugins that fail | at once | the next call shouldn't fail too |
+//! | end the streams that a shutdown cuts | once | their callers hear why before the connection is closed |
 //!
 //! A task that fails says so (the key service logs an outage's beginning and end) and tries again at its next turn.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use brokle_api::Lifecycle;
 use brokle_gateway::Gateway;
 use brokle_identity::KeyService;
 use brokle_plugins::Catalogue;
@@ -34,8 +36,16 @@ impl Tasks {
         keys: Arc<KeyService>,
         gateway: Option<Arc<Gateway>>,
         plugins: Option<Arc<Catalogue>>,
+        lifecycle: &Lifecycle,
     ) -> Self {
         let tasks = Self { tracker: TaskTracker::new(), end: CancellationToken::new() };
+        if let Some(gateway) = gateway.clone() {
+            let (cutting, end) = (lifecycle.cutting().clone(), tasks.end.clone());
+            tasks.tracker.spawn(end.run_until_cancelled_owned(async move {
+                cutting.cancelled().await;
+                gateway.cut();
+            }));
+        }
         if let Some(plugins) = plugins {
             let (watched, end) = (Arc::clone(&plugins), tasks.end.clone());
             tasks.tracker.spawn(end.run_until_cancelled_owned(watched.supervise()));

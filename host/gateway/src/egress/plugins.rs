@@ -32,7 +32,11 @@ impl HttpTransport for Egress {
                 self.policy.check(&host, address).map_err(|_| TransportError::AddressRefused)?;
             }
             let response = self.client.request(request).await.map_err(|error| {
-                tracing::info!(host, error = &error as &dyn std::error::Error, "a plugin's request failed");
+                tracing::info!(
+                    host,
+                    error = &error as &dyn std::error::Error,
+                    "a request of the host for a plugin or a token failed"
+                );
                 if is_refusal(&error) {
                     TransportError::AddressRefused
                 } else if error.is_connect() {

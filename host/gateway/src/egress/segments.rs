@@ -5,8 +5,9 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use brokle_core::form::{self, Form, Piece};
 use brokle_core::json::{Change, EditError, Splices};
-use brokle_runtime::exchange::Edit;
+use brokle_runtime::exchange::{Edit, FormEdit};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
@@ -39,6 +40,35 @@ impl Segments {
         let splices = Splices::apply(body, &changes)?;
         let remaining = splices.len() as u64;
         Ok(Self { parts: splices.parts(|range| body.slice(range), Bytes::from).into(), remaining })
+    }
+}
+
+impl Segments {
+    /// The caller's form with a plugin's edits.
+    ///
+    /// # Errors
+    /// The first edit that can't be made.
+    pub fn form(body: &Bytes, form: &Form, edits: &[FormEdit]) -> Result<Self, form::EditError> {
+        let changes: Vec<form::Change<'_>> = edits
+            .iter()
+            .map(|edit| match edit {
+                FormEdit::Set(set) => form::Change::Set(&set.name, &set.value),
+                FormEdit::Rename(rename) => form::Change::Rename(&rename.name, &rename.to),
+                FormEdit::Remove(name) => form::Change::Remove(name),
+            })
+            .collect();
+        let parts = form.apply(&changes)?.into_iter().map(|piece| match piece {
+            Piece::Kept(range) => body.slice(range),
+            Piece::New(bytes) => bytes.into(),
+        });
+        let parts: VecDeque<Bytes> = parts.collect();
+        let remaining = parts.iter().map(|part| part.len() as u64).sum();
+        Ok(Self { parts, remaining })
+    }
+
+    /// What is to be sent, in order.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Bytes> {
+        self.parts.iter()
     }
 }
 

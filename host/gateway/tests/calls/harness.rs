@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brokle_core::catalogue::Catalogue;
-use brokle_core::clock::SystemClock;
+use brokle_core::clock::{Clock, SystemClock};
 use brokle_core::ids::RequestId;
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::{Capture, Tenant};
@@ -61,7 +61,7 @@ pub fn openai(name: &'static str, upstream: &Upstream, priority: i32) -> To {
 
 pub fn component(name: &str) -> Vec<u8> {
     let profile = match name {
-        "hostile" | "misruling" => "guest-test",
+        "dictated" | "hostile" | "misruling" => "guest-test",
         "pii_redaction" => "guest-ee",
         _ => "guest",
     };
@@ -83,8 +83,30 @@ pub async fn world(connections: Vec<To>) -> World {
 }
 
 pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool) -> World {
+    let made = |to: To| {
+        let new = NewConnection {
+            name: to.name.into(),
+            base_url: (!to.url.is_empty()).then_some(to.url),
+            secret: Some(Secret::new("sk-very-secret".into())),
+            priority: to.priority,
+            weight: 1,
+            models: to.models,
+            ..NewConnection::default()
+        };
+        (to.plugin, new)
+    };
+    world_of(connections.into_iter().map(made).collect(), timeouts, distrust, Arc::new(SystemClock)).await
+}
+
+/// With connections of any kind, each with its plugin, and any clock.
+pub async fn world_of(
+    connections: Vec<(&'static str, NewConnection)>,
+    timeouts: Timeouts,
+    distrust: bool,
+    clock: Arc<dyn Clock>,
+) -> World {
     let folder = tempfile::tempdir().unwrap();
-    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    let random = Arc::new(SystemRandom);
     let url = format!("sqlite:{}", folder.path().join("brokle.db").display());
     let database = Database::connect(&url, ConnectOptions::default()).await.unwrap();
     Migrator::new(&database).up(None, false, |_| {}).await.unwrap();
@@ -105,17 +127,8 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
     view.add_policy(Active::plain(policy));
     let egress = Egress::new(false, Duration::from_secs(2));
     let mut fixed = Vec::new();
-    for to in connections {
-        let plugin = Arc::new(ProviderPlugin::load(&runtime, &component(to.plugin)).await.unwrap());
-        let new = NewConnection {
-            name: to.name.into(),
-            base_url: (!to.url.is_empty()).then_some(to.url),
-            secret: Some(Secret::new("sk-very-secret".into())),
-            priority: to.priority,
-            weight: 1,
-            models: to.models,
-            ..NewConnection::default()
-        };
+    for (plugin, new) in connections {
+        let plugin = Arc::new(ProviderPlugin::load(&runtime, &component(plugin)).await.unwrap());
         let provider = plugin.manifest().name.clone();
         view.add_provider(Active::plain(plugin));
         fixed.push(Template { provider, new, trusted: !distrust });
@@ -158,7 +171,6 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
 }
 
 fn chrono_now() -> chrono::DateTime<chrono::Utc> {
-    use brokle_core::clock::Clock;
     SystemClock.now()
 }
 

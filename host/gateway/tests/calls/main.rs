@@ -11,11 +11,16 @@
 
 mod accounting;
 mod bad_input;
+mod credentials;
+mod cutting;
 mod egress;
 mod failures;
+mod framings;
 mod guardrails;
 mod harness;
 mod passing;
 mod plugin_egress;
 mod plugins;
+mod signing;
 mod swaps;
+mod vendor;
