@@ -53,6 +53,7 @@ lint: ## Check format, lints, licences and sources
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	scripts/deny.sh
+	scripts/wit_reference.py --check
 
 bench-plugins: plugins ## Measure what a sandbox costs
 	$(CARGO) bench -p brokle-runtime --bench plugins
@@ -64,6 +65,7 @@ bench: release ## Measure the gateway against a bare proxy
 docs: ## Write the generated documents anew
 	$(CARGO) run -q -p brokle -- openapi > docs/openapi.json.new
 	mv docs/openapi.json.new docs/openapi.json
+	scripts/wit_reference.py
 
 dist: release ## Pack a release
 	scripts/dist.sh $(VERSION)

@@ -161,6 +161,7 @@ gateway() {
     exec env -i PATH="$PATH" HOME="$work" TMPDIR="${TMPDIR:-/tmp}" \
         BROKLE_LISTEN=127.0.0.1:0 BROKLE_DATA_DIR="$work/data" \
         BROKLE_BOOTSTRAP_API_KEY="$BROKLE_API_KEY" \
+        BROKLE_ALLOW_PRIVATE_UPSTREAMS=true \
         OPENAI_API_KEY=sk-test OPENAI_BASE_URL="http://$UPSTREAM/v1" \
         ANTHROPIC_API_KEY=sk-ant-test ANTHROPIC_BASE_URL="http://$AIMOCK" \
         "$brokle" "$@" --config "$work/brokle.toml"
@@ -206,7 +207,7 @@ wait_until_ready
 project=$("$venv/bin/python" "$here/second_project.py" "$work/data/brokle.db")
 export BROKLE_URL BROKLE_API_KEY
 export UPSTREAM_URL=http://$UPSTREAM
-BROKLE_OTHER_PROJECT_KEY=$(make_key --name other --project "$project" --scopes gateway,traces:read)
+BROKLE_OTHER_PROJECT_KEY=$(make_key --name other --project "$project" --scopes gateway,traces:read,connections:read,connections:write)
 BROKLE_READ_ONLY_KEY=$(make_key --name reader --scopes traces:read)
 BROKLE_LIMITED_KEY_PYTHON=$(make_key --name limited-python --rpm 1)
 BROKLE_LIMITED_KEY_NODE=$(make_key --name limited-node --rpm 1)

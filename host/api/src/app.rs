@@ -9,6 +9,7 @@ use brokle_core::catalogue::Catalogue;
 use brokle_core::clock::{Clock, SystemClock};
 use brokle_core::random::{Random, SystemRandom};
 use brokle_identity::KeyService;
+use brokle_identity::connections::ConnectionService;
 use brokle_storage::sql::Database;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -41,6 +42,8 @@ pub struct App {
     pub plugin_catalogue: Option<Arc<brokle_plugins::Catalogue>>,
     /// Calls to models; none in a worker.
     pub gateway: Option<Arc<Gateway>>,
+    /// Ways to providers; none in a worker.
+    pub connections: Option<Arc<ConnectionService>>,
     /// What is known of past calls; none in a server without telemetry.
     pub observations: Option<Arc<dyn AnalyticsStore>>,
     /// Ready, draining, cutting.
@@ -144,6 +147,7 @@ impl App {
             metrics: Arc::default(),
             plugin_catalogue: None,
             gateway: None,
+            connections: None,
             observations: None,
             data_directory: PathBuf::from("data"),
             body: BodyLimits::default(),
@@ -165,6 +169,7 @@ pub struct AppBuilder {
     metrics: Arc<Metrics>,
     plugin_catalogue: Option<Arc<brokle_plugins::Catalogue>>,
     gateway: Option<Arc<Gateway>>,
+    connections: Option<Arc<ConnectionService>>,
     observations: Option<Arc<dyn AnalyticsStore>>,
     data_directory: PathBuf,
     body: BodyLimits,
@@ -227,6 +232,13 @@ impl AppBuilder {
         self
     }
 
+    /// Ways to providers.
+    #[must_use]
+    pub fn connections(mut self, connections: Arc<ConnectionService>) -> Self {
+        self.connections = Some(connections);
+        self
+    }
+
     /// The gateway.
     #[must_use]
     pub fn gateway(mut self, gateway: Arc<Gateway>) -> Self {
@@ -271,6 +283,7 @@ impl AppBuilder {
             metrics: self.metrics,
             plugin_catalogue: self.plugin_catalogue,
             gateway: self.gateway,
+            connections: self.connections,
             observations: self.observations,
             lifecycle: self.lifecycle,
             plugins: self.plugins,

@@ -3,6 +3,7 @@
 mod call;
 pub mod chat_completions;
 pub mod completions;
+pub mod connections;
 pub mod docs;
 pub mod embeddings;
 pub mod health;

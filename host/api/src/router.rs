@@ -16,7 +16,8 @@ use crate::app::App;
 use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
 use crate::handlers::{
-    chat_completions, completions, docs, embeddings, health, keys, metrics, models, plugins, traces,
+    chat_completions, completions, connections, docs, embeddings, health, keys, metrics, models, plugins,
+    traces,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -55,6 +56,9 @@ fn for_people() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(traces::list))
         .routes(routes!(traces::get))
+        .routes(routes!(connections::list, connections::create))
+        .routes(routes!(connections::get, connections::change, connections::remove))
+        .routes(routes!(connections::test))
         .routes(routes!(plugins::list, plugins::install))
         .routes(routes!(plugins::get, plugins::change, plugins::remove))
         .routes(routes!(plugins::versions))
@@ -119,6 +123,7 @@ async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Ap
         (name = "models", description = "Calls to models, in OpenAI's form"),
         (name = "keys", description = "API keys"),
         (name = "traces", description = "What became of calls"),
+        (name = "connections", description = "Ways to providers, and the credentials that go with them"),
         (name = "plugins", description = "Components: what there is, what serves, for whom"),
         (name = "operations", description = "Health, metrics, this description"),
     ),

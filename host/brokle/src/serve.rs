@@ -192,6 +192,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         let made = gateway::assemble(config, with).await?;
         app = app
             .gateway(Arc::clone(&made.gateway))
+            .connections(Arc::clone(&made.connections))
             .metrics(made.metrics)
             .observations(made.store)
             .plugins(Arc::new(plugins::Health(Arc::clone(&made.catalogue))))

@@ -186,12 +186,12 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     async fn run(self, call: Call) -> Result<Served, Refusal> {
         let plugin = &self.candidate.connection.plugin;
-        if !plugin.offers(self.request.operation.name()) {
+        let mut instance = self.open().await?;
+        if !instance.offers(self.request.operation.name()) {
             let message =
                 format!("Provider '{}' doesn't offer this operation.", self.candidate.connection.provider);
             return Err(Refusal::client(400, "unsupported", message));
         }
-        let mut instance = self.open().await?;
         let body = Body::json(self.request.body.clone());
         let prepared = instance.prepare(&call, body.clone()).await;
         let export = "prepare";
@@ -214,13 +214,13 @@ impl Attempt<'_> {
         let (head, body) = sent.into_parts();
         self.meter.attempt_answered(head.status.as_u16());
         if !head.status.is_success() {
-            return self.failed(instance, call, head.status.as_u16(), &head.headers, body).await;
+            return Box::pin(self.failed(instance, call, head.status.as_u16(), &head.headers, body)).await;
         }
         match (&wanted.response, instance) {
             (ResponsePlan::Decoded(framing), Some(instance)) => {
                 let head = plugin_head(head.status.as_u16(), &head.headers);
                 let decoding = self.decoding(instance, call, body, framing)?;
-                self.decoded(decoding, head).await
+                Box::pin(self.decoded(decoding, head)).await
             }
             (plan, _) => self.native(plan, head.headers, body).await,
         }

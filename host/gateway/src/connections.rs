@@ -51,6 +51,8 @@ pub struct Connection {
     pub attributes: Vec<(String, String)>,
     /// Sent with every request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// An operator configured it: its base URL may name a private address.
+    pub trusted: bool,
     /// Lower comes first.
     pub priority: i32,
     /// The share of the traffic among equals.
@@ -137,6 +139,7 @@ impl Connection {
             bearer,
             options: serde_json::Value::Object(new.options).to_string().into_bytes(),
             headers,
+            trusted,
             priority: new.priority,
             weight: new.weight,
             models: new.models,
@@ -230,7 +233,8 @@ impl Directory {
         let Some(stored) = &self.stored else { return self.fixed(view) };
         let opened = match self.opened.get(&tenant) {
             Some(opened) => opened,
-            None => match stored.resolve(tenant).await {
+            // In a box, as all that is rare: a query's future is 15 KB.
+            None => match Box::pin(stored.resolve(tenant)).await {
                 Ok(resolved) => {
                     let templates = resolved.into_iter().filter_map(|one| read(one, tenant)).collect();
                     let opened = Arc::new(Opened { templates, bound: ArcSwapOption::empty() });

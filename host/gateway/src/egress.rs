@@ -104,7 +104,10 @@ impl Egress {
         request: Request<Segments>,
     ) -> Result<Response<Incoming>, Refusal> {
         // A literal address needs no resolver, so the resolver's filter doesn't see it.
-        let host = request.uri().host().map(bare).unwrap_or_default().to_owned();
+        let host = request.uri().host().map(bare).unwrap_or_default().to_ascii_lowercase();
+        if !connection.trusted {
+            self.policy.check_stranger(&host).map_err(|reason| unreachable(connection, &reason))?;
+        }
         if let Ok(address) = host.parse::<IpAddr>() {
             self.policy.check(&host, address).map_err(|reason| unreachable(connection, &reason))?;
         }

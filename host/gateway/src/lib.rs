@@ -24,9 +24,11 @@ mod refusal;
 mod request;
 mod routing;
 mod stream;
+mod trial;
 
 pub use answer::AnswerBody;
 pub use gateway::{Gateway, Incoming, Parts, Timeouts};
 pub use models::ModelObject;
 pub use operation::Operation;
 pub use refusal::{Fault, Refusal};
+pub use trial::Trial;

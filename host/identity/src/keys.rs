@@ -206,7 +206,8 @@ impl KeyService {
         let hash = parse(presented)?;
         match self.cached_hash(&hash) {
             Some(answer) => answer,
-            None => self.look_up(hash).await,
+            // In a box: a query's future is 15 KB, which every call would move about for the rare miss.
+            None => Box::pin(self.look_up(hash)).await,
         }
     }
 

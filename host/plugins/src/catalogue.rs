@@ -35,6 +35,7 @@ use brokle_runtime::Runtime;
 use brokle_runtime::capabilities::{PluginCapabilities, Services};
 use brokle_storage::sql::Database;
 use brokle_storage::sql::plugins::{Event, EventFilter, ScopeKey, ScopeSetting, Version};
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -132,7 +133,7 @@ struct Inner {
     trips: HashMap<String, Trip>,
     troubles: HashMap<String, Trouble>,
     /// Bytes of the embedded set, by hash.
-    embedded: HashMap<String, Vec<u8>>,
+    embedded: HashMap<String, Bytes>,
     lock: Lock,
     folder: Option<Folder>,
 }

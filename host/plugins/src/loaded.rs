@@ -7,6 +7,7 @@ use brokle_runtime::{
     CallContext, ConfigProblem, GuardrailPlugin, Inspection, Kind, LoadError, PluginError, PolicyPlugin,
     ProviderPlugin, Runtime, inspect,
 };
+use bytes::Bytes;
 
 use crate::health::Health;
 use crate::snapshot::{Active, View};
@@ -28,11 +29,21 @@ pub(crate) struct Loaded {
 
 impl Component {
     /// Compiles, links and tests on a thread of its own, away from those that serve.
-    pub(crate) async fn load(runtime: &Runtime, bytes: Vec<u8>) -> Result<Self, LoadError> {
+    pub(crate) async fn load(runtime: &Runtime, bytes: Bytes) -> Result<Self, LoadError> {
         let runtime = runtime.clone();
         let handle = tokio::runtime::Handle::current();
         let work = tokio::task::spawn_blocking(move || handle.block_on(Self::load_here(&runtime, &bytes)));
         work.await.map_err(|error| LoadError::Compile { plugin: "it".into(), detail: error.to_string() })?
+    }
+
+    /// One of the server's own: compiled when it is first used.
+    pub(crate) fn later(runtime: &Runtime, bytes: Bytes) -> Result<Self, LoadError> {
+        let inspection = inspect(&bytes)?;
+        Ok(match inspection.manifest.kind {
+            Kind::Provider => Self::Provider(Arc::new(ProviderPlugin::later(runtime, bytes, inspection)?)),
+            Kind::RoutingPolicy => Self::Policy(Arc::new(PolicyPlugin::later(runtime, bytes, inspection)?)),
+            Kind::Guardrail => Self::Guardrail(Arc::new(GuardrailPlugin::later(runtime, bytes, inspection)?)),
+        })
     }
 
     async fn load_here(runtime: &Runtime, bytes: &[u8]) -> Result<Self, LoadError> {

@@ -1,7 +1,8 @@
 //! The built-in plugins: inside a release binary, in the build folder beside a debug one.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
 
 use crate::error::LoadError;
 
@@ -11,7 +12,7 @@ pub struct Builtin {
     /// The file's name.
     pub name: String,
     /// The component.
-    pub bytes: Cow<'static, [u8]>,
+    pub bytes: Bytes,
 }
 
 // `EMBEDDED`: names and bytes of the components that the build found.
@@ -32,7 +33,9 @@ impl Builtin {
     #[expect(clippy::unnecessary_wraps, reason = "a build without embedded plugins may fail here")]
     fn own() -> Result<Vec<Self>, LoadError> {
         let embedded = EMBEDDED.iter();
-        Ok(embedded.map(|&(name, bytes)| Self { name: name.to_owned(), bytes: bytes.into() }).collect())
+        Ok(embedded
+            .map(|&(name, bytes)| Self { name: name.to_owned(), bytes: Bytes::from_static(bytes) })
+            .collect())
     }
 
     #[cfg(not(feature = "embed-plugins"))]

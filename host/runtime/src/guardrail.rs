@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use wasmtime::component::{HasSelf, Resource};
 
 use crate::bindings::common::ConfigProblem;
@@ -17,6 +18,7 @@ use crate::engine::Runtime;
 use crate::error::{Fault, LoadError, PluginError};
 use crate::guarding::{Call, Failure, Fragment, Ruling, StreamRuling, Text};
 use crate::instance::{CallContext, Session, Spent, State, guarded};
+use crate::lazy::Lazy;
 use crate::load::{Inspection, compile, inspect, linker, world_error};
 use crate::manifest::{Kind, Manifest};
 
@@ -24,11 +26,16 @@ use crate::manifest::{Kind, Manifest};
 pub struct GuardrailPlugin {
     /// What it says of itself.
     pub inspection: Inspection,
-    /// What it has rules for: the JSON of `describe`.
-    pub description: serde_json::Value,
     label: Arc<str>,
     runtime: Runtime,
+    ready: Lazy<Ready>,
+}
+
+/// A component that can be instantiated.
+struct Ready {
     pre: GuardrailPre<State>,
+    /// What it has rules for: the JSON of `describe`.
+    description: serde_json::Value,
 }
 
 impl std::fmt::Debug for GuardrailPlugin {
@@ -43,37 +50,39 @@ impl GuardrailPlugin {
     /// # Errors
     /// Why it can't be loaded.
     pub async fn load(runtime: &Runtime, bytes: &[u8]) -> Result<Self, LoadError> {
-        let inspection = inspect(bytes)?;
+        let mut plugin = Self::later(runtime, Bytes::new(), inspect(bytes)?)?;
+        plugin.ready = Lazy::done(make(runtime, bytes, &plugin.inspection).await?);
+        Ok(plugin)
+    }
+
+    /// One of the server's own: compiled and tested when it is first used.
+    ///
+    /// # Errors
+    /// It is no guardrail.
+    pub fn later(runtime: &Runtime, bytes: Bytes, inspection: Inspection) -> Result<Self, LoadError> {
         let manifest = &inspection.manifest;
         if manifest.kind != Kind::Guardrail {
             return Err(LoadError::Manifest(format!("{} is not a guardrail", manifest.label())));
         }
-        let component = compile(runtime, bytes, &inspection)?;
-        let mut linker = linker(runtime, &component, manifest)?;
-        let link = Guardrail::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state);
-        let pre = link.and_then(|()| linker.instantiate_pre(&component)).and_then(GuardrailPre::new);
-        let pre = pre.map_err(|error| world_error(manifest, &error))?;
-        let label: Arc<str> = manifest.label().into();
-        let description = serde_json::Value::Null;
-        let mut plugin = Self { label, runtime: runtime.clone(), pre, description, inspection };
-        plugin.description = plugin.probe().await?;
-        Ok(plugin)
+        let label = manifest.label().into();
+        Ok(Self { label, runtime: runtime.clone(), ready: Lazy::later(bytes), inspection })
     }
 
-    async fn probe(&self) -> Result<serde_json::Value, LoadError> {
-        let failed = |detail: String| LoadError::SelfTest { plugin: self.label.to_string(), detail };
-        let mut instance =
-            self.open(CallContext::default()).await.map_err(|error| failed(error.to_string()))?;
-        let session = &mut instance.session;
-        let described = guarded!(session, "describe", instance.bindings.call_describe(&mut session.store));
-        let described = described.map_err(|error| failed(error.to_string()))?;
-        let description = serde_json::from_slice(&described)
-            .map_err(|error| failed(format!("its description isn't JSON: {error}")))?;
-        let tested = guarded!(session, "self-test", instance.bindings.call_self_test(&mut session.store));
-        match tested.map_err(|error| failed(error.to_string()))? {
-            Ok(()) => Ok(description),
-            Err(problem) => Err(failed(problem.message)),
+    /// Compiles it now, unless that was done.
+    ///
+    /// # Errors
+    /// It can't be used, and why.
+    pub async fn warm(&self) -> Result<(), PluginError> {
+        self.ready().await.map(|_| ())
+    }
+
+    async fn ready(&self) -> Result<&Ready, PluginError> {
+        if let Some(ready) = self.ready.get() {
+            return Ok(ready);
         }
+        let (runtime, inspection) = (self.runtime.clone(), self.inspection.clone());
+        let make = |bytes: Bytes| async move { make(&runtime, &bytes, &inspection).await };
+        Box::pin(self.ready.ready(&self.label, make)).await
     }
 
     /// What it says of itself.
@@ -86,9 +95,10 @@ impl GuardrailPlugin {
         &self.label
     }
 
-    /// Whether it has rules for a stage, `request` or `response`.
+    /// Whether it has rules for a stage, `request` or `response`. One that nobody has used yet may have: it is asked.
     pub fn rules_on(&self, stage: &str) -> bool {
-        let stages = self.description.get("stages").and_then(serde_json::Value::as_array);
+        let Some(ready) = self.ready.get() else { return true };
+        let stages = ready.description.get("stages").and_then(serde_json::Value::as_array);
         stages.is_some_and(|stages| stages.iter().any(|named| named == stage))
     }
 
@@ -113,18 +123,59 @@ impl GuardrailPlugin {
     /// No slot is free, or the instance can't be made.
     pub async fn open(&self, context: CallContext) -> Result<GuardrailInstance, PluginError> {
         let started = Instant::now();
-        let limits = self.runtime.config.guardrail;
-        let mut session = Session::open(&self.runtime, &self.label, limits, context)?;
-        let made = self.pre.instantiate_async(&mut session.store).await;
-        session.spent.time += started.elapsed();
-        match made {
-            Ok(bindings) => Ok(GuardrailInstance { session, bindings }),
-            Err(error) => Err(PluginError {
-                plugin: self.label.clone(),
-                export: "instantiate",
-                fault: Fault::Instantiate(format!("{error:#}")),
-            }),
-        }
+        let pre = &self.ready().await?.pre;
+        instantiate(&self.runtime, &self.label, pre, context, started).await
+    }
+}
+
+async fn instantiate(
+    runtime: &Runtime,
+    label: &Arc<str>,
+    pre: &GuardrailPre<State>,
+    context: CallContext,
+    started: Instant,
+) -> Result<GuardrailInstance, PluginError> {
+    let mut session = Session::open(runtime, label, runtime.config.guardrail, context)?;
+    let made = pre.instantiate_async(&mut session.store).await;
+    session.spent.time += started.elapsed();
+    match made {
+        Ok(bindings) => Ok(GuardrailInstance { session, bindings }),
+        Err(error) => Err(PluginError {
+            plugin: label.clone(),
+            export: "instantiate",
+            fault: Fault::Instantiate(format!("{error:#}")),
+        }),
+    }
+}
+
+async fn make(runtime: &Runtime, bytes: &[u8], inspection: &Inspection) -> Result<Ready, LoadError> {
+    let manifest = &inspection.manifest;
+    let component = compile(runtime, bytes, inspection)?;
+    let mut linker = linker(runtime, &component, manifest)?;
+    let link = Guardrail::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state);
+    let pre = link.and_then(|()| linker.instantiate_pre(&component)).and_then(GuardrailPre::new);
+    let pre = pre.map_err(|error| world_error(manifest, &error))?;
+    let description = probe(runtime, &manifest.label().into(), &pre).await?;
+    Ok(Ready { pre, description })
+}
+
+async fn probe(
+    runtime: &Runtime,
+    label: &Arc<str>,
+    pre: &GuardrailPre<State>,
+) -> Result<serde_json::Value, LoadError> {
+    let failed = |detail: String| LoadError::SelfTest { plugin: label.to_string(), detail };
+    let opened = instantiate(runtime, label, pre, CallContext::default(), Instant::now()).await;
+    let mut instance = opened.map_err(|error| failed(error.to_string()))?;
+    let session = &mut instance.session;
+    let described = guarded!(session, "describe", instance.bindings.call_describe(&mut session.store));
+    let described = described.map_err(|error| failed(error.to_string()))?;
+    let description = serde_json::from_slice(&described)
+        .map_err(|error| failed(format!("its description isn't JSON: {error}")))?;
+    let tested = guarded!(session, "self-test", instance.bindings.call_self_test(&mut session.store));
+    match tested.map_err(|error| failed(error.to_string()))? {
+        Ok(()) => Ok(description),
+        Err(problem) => Err(failed(problem.message)),
     }
 }
 

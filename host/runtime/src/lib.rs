@@ -23,6 +23,7 @@ mod framing;
 pub mod grants;
 mod guardrail;
 mod instance;
+mod lazy;
 pub mod license;
 mod limits;
 mod load;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use wasmtime::component::{Component, HasSelf, Instance, InstancePre};
 
 use crate::bindings::common::ConfigProblem;
@@ -12,6 +13,7 @@ use crate::error::{Fault, LoadError, PluginError};
 use crate::export::{CheckConfig, Export, describe_and_test, signature};
 use crate::facts::{Candidate, Plan, Refusal, Request};
 use crate::instance::{CallContext, Session, Spent, State, guarded};
+use crate::lazy::Lazy;
 use crate::load::{Inspection, compile, inspect, linker, world_error};
 use crate::manifest::{Kind, Manifest};
 
@@ -21,6 +23,11 @@ pub struct PolicyPlugin {
     pub inspection: Inspection,
     label: Arc<str>,
     runtime: Runtime,
+    ready: Lazy<Ready>,
+}
+
+/// A component that can be instantiated.
+struct Ready {
     pre: InstancePre<State>,
     decide: Export<Decide>,
     check_config: Export<CheckConfig>,
@@ -45,19 +52,39 @@ impl PolicyPlugin {
     /// # Errors
     /// Why it can't be loaded.
     pub async fn load(runtime: &Runtime, bytes: &[u8]) -> Result<Self, LoadError> {
-        let inspection = inspect(bytes)?;
+        let mut plugin = Self::later(runtime, Bytes::new(), inspect(bytes)?)?;
+        plugin.ready = Lazy::done(make(runtime, bytes, &plugin.inspection).await?);
+        Ok(plugin)
+    }
+
+    /// One of the server's own: compiled and tested when it is first used.
+    ///
+    /// # Errors
+    /// It is no routing policy.
+    pub fn later(runtime: &Runtime, bytes: Bytes, inspection: Inspection) -> Result<Self, LoadError> {
         let manifest = &inspection.manifest;
         if manifest.kind != Kind::RoutingPolicy {
             return Err(LoadError::Manifest(format!("{} is not a routing policy", manifest.label())));
         }
-        let component = compile(runtime, bytes, &inspection)?;
-        let mut linker = linker(runtime, &component, manifest)?;
-        let link = RoutingPolicy::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state);
-        let pre = link.and_then(|()| linker.instantiate_pre(&component));
-        let pre = pre.map_err(|error| world_error(manifest, &error))?;
-        let label: Arc<str> = manifest.label().into();
-        let (decide, check_config) = probe(runtime, &label, &component, &pre, manifest).await?;
-        Ok(Self { label, runtime: runtime.clone(), pre, decide, check_config, inspection })
+        let label = manifest.label().into();
+        Ok(Self { label, runtime: runtime.clone(), ready: Lazy::later(bytes), inspection })
+    }
+
+    /// Compiles it now, unless that was done.
+    ///
+    /// # Errors
+    /// It can't be used, and why.
+    pub async fn warm(&self) -> Result<(), PluginError> {
+        self.ready().await.map(|_| ())
+    }
+
+    async fn ready(&self) -> Result<&Ready, PluginError> {
+        if let Some(ready) = self.ready.get() {
+            return Ok(ready);
+        }
+        let (runtime, inspection) = (self.runtime.clone(), self.inspection.clone());
+        let make = |bytes: Bytes| async move { make(&runtime, &bytes, &inspection).await };
+        Box::pin(self.ready.ready(&self.label, make)).await
     }
 
     /// What a fresh instance says of a configuration that its schema has accepted: nothing when it is good, else what
@@ -67,8 +94,8 @@ impl PolicyPlugin {
     /// The plugin failed.
     pub async fn check_config(&self, config: &[u8]) -> Result<Vec<ConfigProblem>, PluginError> {
         let context = CallContext { config: config.into(), ..CallContext::default() };
-        let (mut session, instance) = self.open(context).await?;
-        let check = &self.check_config;
+        let (mut session, instance, ready) = self.open(context).await?;
+        let check = &ready.check_config;
         let (checked,) =
             guarded!(session, "check-config", check.call(&instance, &mut session.store, (config,)))?;
         Ok(checked.err().unwrap_or_default())
@@ -94,23 +121,37 @@ impl PolicyPlugin {
         request: &Request,
         candidates: &[Candidate],
     ) -> Result<(Result<Plan, Refusal>, Spent), PluginError> {
-        let (mut session, instance) = self.open(context).await?;
+        let (mut session, instance, ready) = self.open(context).await?;
         let params = (request, candidates);
-        let (answer,) = guarded!(session, "decide", self.decide.call(&instance, &mut session.store, params))?;
+        let (answer,) =
+            guarded!(session, "decide", ready.decide.call(&instance, &mut session.store, params))?;
         Ok((answer, session.spent))
     }
 
-    async fn open(&self, context: CallContext) -> Result<(Session, Instance), PluginError> {
+    async fn open(&self, context: CallContext) -> Result<(Session, Instance, &Ready), PluginError> {
         let started = Instant::now();
+        let ready = self.ready().await?;
         let mut session = Session::open(&self.runtime, &self.label, self.runtime.config.policy, context)?;
-        let made = self.pre.instantiate_async(&mut session.store).await;
+        let made = ready.pre.instantiate_async(&mut session.store).await;
         session.spent.time += started.elapsed();
-        made.map(|instance| (session, instance)).map_err(|error| PluginError {
+        made.map(|instance| (session, instance, ready)).map_err(|error| PluginError {
             plugin: self.label.clone(),
             export: "instantiate",
             fault: Fault::Instantiate(format!("{error:#}")),
         })
     }
+}
+
+async fn make(runtime: &Runtime, bytes: &[u8], inspection: &Inspection) -> Result<Ready, LoadError> {
+    let manifest = &inspection.manifest;
+    let component = compile(runtime, bytes, inspection)?;
+    let mut linker = linker(runtime, &component, manifest)?;
+    let link = RoutingPolicy::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state);
+    let pre = link.and_then(|()| linker.instantiate_pre(&component));
+    let pre = pre.map_err(|error| world_error(manifest, &error))?;
+    let label: Arc<str> = manifest.label().into();
+    let (decide, check_config) = probe(runtime, &label, &component, &pre, manifest).await?;
+    Ok(Ready { pre, decide, check_config })
 }
 
 /// Checks the export's type and runs the self-test, in an instance like those that requests get.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Resource, ResourceAny};
 use wasmtime::{Result as Wasm, Store};
 
@@ -14,6 +15,7 @@ use crate::error::{Fault, LoadError, PluginError};
 use crate::exchange::{Call, Ending, ErrorOutcome, Frame, Output, Preparation, ResponseHead};
 use crate::export::{CheckConfig, Export, describe_and_test, signature};
 use crate::instance::{CallContext, Session, Spent, State, guarded};
+use crate::lazy::Lazy;
 use crate::load::{Inspection, compile, inspect, linker, world_error};
 use crate::manifest::{Kind, Manifest, ProviderManifest};
 
@@ -21,12 +23,17 @@ use crate::manifest::{Kind, Manifest, ProviderManifest};
 pub struct ProviderPlugin {
     /// What it says of itself.
     pub inspection: Inspection,
-    /// What it can do: the JSON of `describe`.
-    pub description: serde_json::Value,
     label: Arc<str>,
     runtime: Runtime,
+    ready: Lazy<Arc<Ready>>,
+}
+
+/// A component that can be instantiated.
+struct Ready {
     pre: InstancePre<State>,
-    adapter: Arc<Adapter>,
+    adapter: Adapter,
+    /// What it can do: the JSON of `describe`.
+    description: serde_json::Value,
 }
 
 const ADAPTER: Option<&str> = Some("brokle:provider/adapter@0.1.0");
@@ -71,20 +78,39 @@ impl ProviderPlugin {
     /// # Errors
     /// Why it can't be loaded.
     pub async fn load(runtime: &Runtime, bytes: &[u8]) -> Result<Self, LoadError> {
-        let inspection = inspect(bytes)?;
+        let mut plugin = Self::later(runtime, Bytes::new(), inspect(bytes)?)?;
+        plugin.ready = Lazy::done(make(runtime, bytes, &plugin.inspection).await?);
+        Ok(plugin)
+    }
+
+    /// One of the server's own: compiled and tested when it is first used.
+    ///
+    /// # Errors
+    /// It is no provider.
+    pub fn later(runtime: &Runtime, bytes: Bytes, inspection: Inspection) -> Result<Self, LoadError> {
         let manifest = &inspection.manifest;
         if manifest.kind != Kind::Provider {
             return Err(LoadError::Manifest(format!("{} is not a provider", manifest.label())));
         }
-        let component = compile(runtime, bytes, &inspection)?;
-        let mut linker = linker(runtime, &component, manifest)?;
-        let link = Provider::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state);
-        let pre = link.and_then(|()| linker.instantiate_pre(&component));
-        let pre = pre.map_err(|error| world_error(manifest, &error))?;
-        let label: Arc<str> = manifest.label().into();
-        let (adapter, description) = probe(runtime, &label, &component, &pre, manifest).await?;
-        let adapter = Arc::new(adapter);
-        Ok(Self { label, runtime: runtime.clone(), pre, adapter, description, inspection })
+        let label = manifest.label().into();
+        Ok(Self { label, runtime: runtime.clone(), ready: Lazy::later(bytes), inspection })
+    }
+
+    /// Compiles it now, unless that was done.
+    ///
+    /// # Errors
+    /// It can't be used, and why.
+    pub async fn warm(&self) -> Result<(), PluginError> {
+        self.ready().await.map(|_| ())
+    }
+
+    async fn ready(&self) -> Result<&Arc<Ready>, PluginError> {
+        if let Some(ready) = self.ready.get() {
+            return Ok(ready);
+        }
+        let (runtime, inspection) = (self.runtime.clone(), self.inspection.clone());
+        let make = |bytes: Bytes| async move { make(&runtime, &bytes, &inspection).await };
+        Box::pin(self.ready.ready(&self.label, make)).await
     }
 
     /// What a fresh instance says of a configuration that its schema has accepted: nothing when it is good, else what
@@ -95,7 +121,7 @@ impl ProviderPlugin {
     pub async fn check_config(&self, config: &[u8]) -> Result<Vec<ConfigProblem>, PluginError> {
         let context = CallContext { config: config.into(), ..CallContext::default() };
         let mut instance = self.open(context).await?;
-        let (session, check) = (&mut instance.session, &self.adapter.check_config);
+        let (session, check) = (&mut instance.session, &instance.ready.adapter.check_config);
         let (checked,) =
             guarded!(session, "check-config", check.call(&instance.instance, &mut session.store, (config,)))?;
         Ok(checked.err().unwrap_or_default())
@@ -116,24 +142,18 @@ impl ProviderPlugin {
         &self.label
     }
 
-    /// Whether the plugin offers an operation.
-    pub fn offers(&self, operation: &str) -> bool {
-        self.description.get("operations").and_then(|operations| operations.get(operation)).is_some()
-    }
-
     /// A fresh instance, for one request.
     ///
     /// # Errors
     /// No slot is free, or the instance can't be made.
     pub async fn open(&self, context: CallContext) -> Result<ProviderInstance, PluginError> {
         let started = Instant::now();
+        let ready = self.ready().await?.clone();
         let mut session = Session::open(&self.runtime, &self.label, self.runtime.config.provider, context)?;
-        let made = self.pre.instantiate_async(&mut session.store).await;
+        let made = ready.pre.instantiate_async(&mut session.store).await;
         session.spent.time += started.elapsed();
         match made {
-            Ok(instance) => {
-                Ok(ProviderInstance { session, instance, adapter: self.adapter.clone(), decoder: None })
-            }
+            Ok(instance) => Ok(ProviderInstance { session, instance, ready, decoder: None }),
             Err(error) => Err(PluginError {
                 plugin: self.label.clone(),
                 export: "instantiate",
@@ -141,6 +161,18 @@ impl ProviderPlugin {
             }),
         }
     }
+}
+
+async fn make(runtime: &Runtime, bytes: &[u8], inspection: &Inspection) -> Result<Arc<Ready>, LoadError> {
+    let manifest = &inspection.manifest;
+    let component = compile(runtime, bytes, inspection)?;
+    let mut linker = linker(runtime, &component, manifest)?;
+    let link = Provider::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state);
+    let pre = link.and_then(|()| linker.instantiate_pre(&component));
+    let pre = pre.map_err(|error| world_error(manifest, &error))?;
+    let label: Arc<str> = manifest.label().into();
+    let (adapter, description) = probe(runtime, &label, &component, &pre, manifest).await?;
+    Ok(Arc::new(Ready { pre, adapter, description }))
 }
 
 /// Checks the exports' types and runs the self-test, in an instance like those that requests get.
@@ -169,7 +201,7 @@ async fn probe(
 pub struct ProviderInstance {
     session: Session,
     instance: Instance,
-    adapter: Arc<Adapter>,
+    ready: Arc<Ready>,
     decoder: Option<ResourceAny>,
 }
 
@@ -180,6 +212,11 @@ impl std::fmt::Debug for ProviderInstance {
 }
 
 impl ProviderInstance {
+    /// Whether the plugin offers an operation.
+    pub fn offers(&self, operation: &str) -> bool {
+        self.ready.description.get("operations").and_then(|operations| operations.get(operation)).is_some()
+    }
+
     /// What to send for a call.
     ///
     /// # Errors
@@ -191,7 +228,7 @@ impl ProviderInstance {
     ) -> Result<Result<Preparation, Problem>, PluginError> {
         let session = &mut self.session;
         let handle = session.lend(body);
-        let export = &self.adapter.prepare;
+        let export = &self.ready.adapter.prepare;
         let called =
             guarded!(session, "prepare", export.call(&self.instance, &mut session.store, (call, handle)));
         called.map(|(prepared,)| prepared)
@@ -208,7 +245,7 @@ impl ProviderInstance {
         body: Vec<u8>,
     ) -> Result<ErrorOutcome, PluginError> {
         let session = &mut self.session;
-        let export = &self.adapter.map_error;
+        let export = &self.ready.adapter.map_error;
         let params = (call, head, body.as_slice());
         let called = guarded!(session, "map-error", export.call(&self.instance, &mut session.store, params));
         called.map(|(outcome,)| outcome)
@@ -225,7 +262,7 @@ impl ProviderInstance {
         state: &[u8],
     ) -> Result<(), PluginError> {
         let session = &mut self.session;
-        let export = &self.adapter.new_decoder;
+        let export = &self.ready.adapter.new_decoder;
         let params = (call, head, state);
         let (made,) = guarded!(
             session,
@@ -243,7 +280,7 @@ impl ProviderInstance {
     pub async fn push(&mut self, frames: &[Frame]) -> Result<Result<Vec<Output>, Problem>, PluginError> {
         let decoder = self.decoder("decoder.push")?;
         let session = &mut self.session;
-        let export = &self.adapter.push;
+        let export = &self.ready.adapter.push;
         let params = (decoder, frames);
         let called =
             guarded!(session, "decoder.push", export.call(&self.instance, &mut session.store, params));
@@ -257,7 +294,7 @@ impl ProviderInstance {
     pub async fn finish(&mut self) -> Result<Result<Ending, Problem>, PluginError> {
         let decoder = self.decoder("decoder.finish")?;
         let session = &mut self.session;
-        let export = &self.adapter.finish;
+        let export = &self.ready.adapter.finish;
         let called =
             guarded!(session, "decoder.finish", export.call(&self.instance, &mut session.store, (decoder,)));
         called.map(|(ending,)| ending)

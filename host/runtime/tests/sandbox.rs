@@ -69,12 +69,40 @@ async fn fault(plugin: &ProviderPlugin, model: &str) -> Fault {
 }
 
 #[tokio::test]
+async fn a_component_of_our_own_is_compiled_when_it_is_first_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let (runtime, bytes) = (runtime(&folder), component("guest", "provider_openai"));
+    let compiled = || std::fs::read_dir(folder.path().join("cache")).unwrap().count() - 1;
+    let inspection = brokle_runtime::inspect(&bytes).unwrap();
+    let plugin = Arc::new(ProviderPlugin::later(&runtime, bytes.into(), inspection.clone()).unwrap());
+    assert_eq!(compiled(), 0);
+    let mut work = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let plugin = Arc::clone(&plugin);
+        work.spawn(async move { plugin.open(CallContext::default()).await.map(|i| i.offers("embeddings")) });
+    }
+    for offers in work.join_all().await {
+        assert!(offers.unwrap());
+    }
+    assert_eq!(compiled(), 1);
+
+    // What can't be compiled says so at each call, and brings nothing else down.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let broken =
+        ProviderPlugin::later(&self::runtime(&elsewhere), b"\0asm".to_vec().into(), inspection).unwrap();
+    for _ in 0..2 {
+        let error = broken.open(CallContext::default()).await.unwrap_err();
+        assert!(matches!(&error.fault, Fault::Instantiate(_)), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn the_openai_provider_edits_two_members() {
     let folder = tempfile::tempdir().unwrap();
     let plugin =
         ProviderPlugin::load(&runtime(&folder), &component("guest", "provider_openai")).await.unwrap();
-    assert!(plugin.offers("embeddings") && !plugin.offers("realtime"));
     let mut instance = plugin.open(CallContext::default()).await.unwrap();
+    assert!(instance.offers("embeddings") && !instance.offers("realtime"));
     let Preparation::Request(request) =
         instance.prepare(&call("gpt-4o", true), body()).await.unwrap().unwrap()
     else {

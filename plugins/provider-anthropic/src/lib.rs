@@ -34,19 +34,17 @@ impl Provider for Anthropic {
     type Decoder = AnswerDecoder;
 
     fn describe() -> Description {
-        Description::provider([(
-            "chat.completions",
-            &[
-                "stream",
-                "tools",
-                "parallel_tool_calls",
-                "vision",
-                "pdf",
-                "json_schema",
-                "reasoning",
-                "prompt_caching",
-            ][..],
-        )])
+        let chat = [
+            "stream",
+            "tools",
+            "parallel_tool_calls",
+            "vision",
+            "pdf",
+            "json_schema",
+            "reasoning",
+            "prompt_caching",
+        ];
+        Description::provider([("chat.completions", &chat[..]), ("models", &[])])
     }
 
     fn self_test() -> Result<(), Problem> {
@@ -60,8 +58,10 @@ impl Provider for Anthropic {
     }
 
     fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {
-        if call.operation != "chat.completions" {
-            return Err(Problem::unsupported_operation(call));
+        match call.operation.as_str() {
+            "chat.completions" => {}
+            "models" => return Ok(models(call)?.into()),
+            _ => return Err(Problem::unsupported_operation(call)),
         }
         let bytes = body.read(0, u32::try_from(body.size()).unwrap_or(u32::MAX));
         upstream(call, &bytes).map(Into::into)
@@ -72,17 +72,35 @@ impl Provider for Anthropic {
     }
 }
 
+/// The vendor's list of models, in its own form.
+fn models(call: &Call) -> Result<UpstreamRequest, Problem> {
+    let options = Options::parse(&call.options)?;
+    let request = UpstreamRequest::get(format!("{}/models", options.prefix(base_path(call)))).native();
+    Ok(identified(request, &options))
+}
+
+fn base_path(call: &Call) -> Option<&str> {
+    call.attributes.iter().find(|(name, _)| name == "base_path").map(|(_, path)| path.as_str())
+}
+
+/// With the key's header and the API's version.
+fn identified(request: UpstreamRequest, options: &Options) -> UpstreamRequest {
+    request
+        .auth(Auth::Header(HeaderAuth { name: "x-api-key".into(), prefix: String::new() }))
+        .header("anthropic-version", options.version.as_deref().unwrap_or("2023-06-01"))
+}
+
 /// The request for a canonical chat body.
 fn upstream(call: &Call, body: &[u8]) -> Result<UpstreamRequest, Problem> {
     let options = Options::parse(&call.options)?;
     let outgoing = request::translate(body, &call.model, call.streaming, &options)?;
 
-    let base_path =
-        call.attributes.iter().find(|(name, _)| name == "base_path").map(|(_, path)| path.as_str());
-    let mut request = UpstreamRequest::post(format!("{}/messages", options.prefix(base_path)))
-        .auth(Auth::Header(HeaderAuth { name: "x-api-key".into(), prefix: String::new() }))
-        .header("anthropic-version", options.version.as_deref().unwrap_or("2023-06-01"))
-        .decoded(if call.streaming { "sse" } else { "whole" });
+    let path = format!("{}/messages", options.prefix(base_path(call)));
+    let mut request = identified(UpstreamRequest::post(path), &options).decoded(if call.streaming {
+        "sse"
+    } else {
+        "whole"
+    });
     let betas: Vec<_> = options.beta.iter().chain(&outgoing.beta).map(String::as_str).collect();
     if !betas.is_empty() {
         request = request.header("anthropic-beta", betas.join(","));

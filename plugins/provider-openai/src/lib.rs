@@ -52,6 +52,7 @@ impl Provider for OpenAi {
             ),
             ("completions", &["stream", "logprobs"]),
             ("embeddings", &["base64", "dimensions"]),
+            ("models", &[]),
         ])
     }
 
@@ -63,21 +64,29 @@ impl Provider for OpenAi {
     }
 
     fn prepare(call: &Call, _body: &Body) -> Result<Preparation, Problem> {
-        let path = path(&call.operation).ok_or_else(|| Problem::unsupported_operation(call))?;
         let options = options(&call.options)?;
-
+        if call.operation == "models" {
+            return Ok(options.identify(UpstreamRequest::get("/models").native()).into());
+        }
+        let path = path(&call.operation).ok_or_else(|| Problem::unsupported_operation(call))?;
         let mut edits = vec![Edit::set("/model", &call.model)];
         if call.streaming && options.stream_usage && call.operation != "embeddings" {
             edits.push(Edit::set("/stream_options/include_usage", &true));
         }
-        let mut request = UpstreamRequest::post(path).edits(edits).native();
-        if let Some(organization) = options.organization {
+        Ok(options.identify(UpstreamRequest::post(path).edits(edits).native()).into())
+    }
+}
+
+impl Options {
+    /// Says for whom the call is paid.
+    fn identify(self, mut request: UpstreamRequest) -> UpstreamRequest {
+        if let Some(organization) = self.organization {
             request = request.header("openai-organization", organization);
         }
-        if let Some(project) = options.project {
+        if let Some(project) = self.project {
             request = request.header("openai-project", project);
         }
-        Ok(request.into())
+        request
     }
 }
 

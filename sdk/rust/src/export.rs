@@ -1,7 +1,7 @@
 //! The export macro, and the two custom sections that it writes.
 
-use crate::prelude::*;
 use crate::ConfigProblem;
+use crate::prelude::*;
 
 /// Makes a type the component's implementation of its world.
 ///
@@ -49,6 +49,34 @@ macro_rules! export {
         // A native linker refuses the exports' names; unit tests need none of them.
         #[cfg(not(target_arch = "wasm32"))]
         const _: fn() = $crate::guardrail::used::<$type>;
+    };
+}
+
+/// Gives a `no_std` component its allocator and the end of a panic: a trap.
+#[macro_export]
+macro_rules! no_std {
+    () => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            #[global_allocator]
+            static ALLOCATOR: $crate::small::Allocator = $crate::small::Allocator;
+
+            #[panic_handler]
+            fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+                core::arch::wasm32::unreachable()
+            }
+
+            #[unsafe(export_name = "cabi_realloc")]
+            unsafe extern "C" fn cabi_realloc(
+                block: *mut u8,
+                old_size: usize,
+                align: usize,
+                size: usize,
+            ) -> *mut u8 {
+                // SAFETY: passed on as it came.
+                unsafe { $crate::small::cabi_realloc(block, old_size, align, size) }
+            }
+        };
     };
 }
 

@@ -6,9 +6,9 @@ use std::boxed::Box;
 use std::cell::RefCell;
 use std::thread_local;
 
-use crate::prelude::*;
 use crate::bindings::guardrail::Guest as Lifecycle;
 use crate::bindings::guardrail::exports::brokle::guardrail::guard;
+use crate::prelude::*;
 use crate::{ConfigProblem, Description, Problem};
 
 pub use crate::bindings::guardrail::brokle::guardrail::facts::{

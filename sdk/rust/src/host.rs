@@ -24,8 +24,8 @@ pub mod random;
 pub mod secrets;
 pub mod telemetry;
 
-use crate::prelude::*;
 use crate::bindings::provider::brokle::host;
+use crate::prelude::*;
 pub use host::log::Level;
 
 /// Writes a line to the host's log, with named values beside it.

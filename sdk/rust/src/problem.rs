@@ -1,7 +1,7 @@
 //! Building problems.
 
-use crate::prelude::*;
 use crate::bindings::common::{Problem, ProblemKind};
+use crate::prelude::*;
 use crate::provider::{Call, ResponseHead};
 
 impl Problem {

@@ -3,9 +3,9 @@
 use core::cell::RefCell;
 use core::marker::PhantomData;
 
-use crate::prelude::*;
 use crate::bindings::provider::Guest as Lifecycle;
 use crate::bindings::provider::exports::brokle::provider::adapter;
+use crate::prelude::*;
 use crate::{ConfigProblem, Description, Problem};
 
 pub use crate::bindings::common::{Header, UsageEntry};

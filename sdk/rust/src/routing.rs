@@ -2,9 +2,9 @@
 
 use core::marker::PhantomData;
 
-use crate::prelude::*;
 use crate::bindings::routing::Guest as Lifecycle;
 use crate::bindings::routing::exports::brokle::routing::policy;
+use crate::prelude::*;
 use crate::{ConfigProblem, Description, Problem};
 
 pub use crate::bindings::routing::brokle::routing::facts::{Candidate, Plan, Refusal, Request, Stats};

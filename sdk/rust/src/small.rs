@@ -77,31 +77,3 @@ pub unsafe fn cabi_realloc(block: *mut u8, old_size: usize, align: usize, size: 
     }
     moved
 }
-
-/// Gives a `no_std` component its allocator and the end of a panic: a trap.
-#[macro_export]
-macro_rules! no_std {
-    () => {
-        #[cfg(target_arch = "wasm32")]
-        const _: () = {
-            #[global_allocator]
-            static ALLOCATOR: $crate::small::Allocator = $crate::small::Allocator;
-
-            #[panic_handler]
-            fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-                core::arch::wasm32::unreachable()
-            }
-
-            #[unsafe(export_name = "cabi_realloc")]
-            unsafe extern "C" fn cabi_realloc(
-                block: *mut u8,
-                old_size: usize,
-                align: usize,
-                size: usize,
-            ) -> *mut u8 {
-                // SAFETY: passed on as it came.
-                unsafe { $crate::small::cabi_realloc(block, old_size, align, size) }
-            }
-        };
-    };
-}

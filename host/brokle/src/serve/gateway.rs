@@ -15,8 +15,9 @@ use brokle_gateway::{Gateway, Parts, Timeouts};
 use brokle_identity::Secret;
 use brokle_identity::connections::ConnectionService;
 use brokle_identity::seal::MasterKey;
+use brokle_plugins::snapshot::Active;
 use brokle_plugins::{Catalogue, View};
-use brokle_runtime::{Limits, Runtime, RuntimeConfig};
+use brokle_runtime::{Limits, ProviderPlugin, Runtime, RuntimeConfig};
 use brokle_storage::observations::{AnalyticsStore, SqliteObservations};
 use brokle_storage::sql::Database;
 use brokle_telemetry::metrics::Metrics;
@@ -41,6 +42,7 @@ pub(super) struct Ingredients {
 /// A gateway and what the server shows of it.
 pub(super) struct Assembled {
     pub(super) gateway: Arc<Gateway>,
+    pub(super) connections: Arc<ConnectionService>,
     pub(super) recorder: Arc<Recorder>,
     pub(super) store: Arc<dyn AnalyticsStore>,
     pub(super) metrics: Arc<Metrics>,
@@ -102,14 +104,11 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             Err(error) => return Err(error.into()),
         }
     }
+    warm(snapshot.instance(), &fixed).await;
     let guardrails = guardrails(config, snapshot.instance()).await?;
-    let stored = ConnectionService::new(
-        with.database,
-        with.master_key,
-        Arc::clone(&with.clock),
-        Arc::clone(&with.random),
-    );
-    let connections = Directory::new(fixed, Some(Arc::new(stored)), egress.clone());
+    let (clock, random) = (Arc::clone(&with.clock), Arc::clone(&with.random));
+    let stored = Arc::new(ConnectionService::new(with.database, with.master_key, clock, random));
+    let connections = Directory::new(fixed, Some(Arc::clone(&stored)), egress.clone());
     let gateway = Gateway::new(Parts {
         clock: with.clock,
         random: with.random,
@@ -129,7 +128,33 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             total: Duration::from_millis(config.gateway.total_ms),
         },
     });
-    Ok(Assembled { gateway, recorder, store, metrics, catalogue })
+    Ok(Assembled { gateway, connections: stored, recorder, store, metrics, catalogue })
+}
+
+/// Compiles what the first calls need; the rest of the server's own components waits for whoever asks for it.
+async fn warm(view: &View, fixed: &[Template]) {
+    let mut work = tokio::task::JoinSet::new();
+    let used = |provider: &&Active<ProviderPlugin>| {
+        let manifest = provider.plugin.manifest();
+        let named =
+            |template: &Template| template.provider == manifest.name || template.provider == manifest.id;
+        manifest.provider.as_ref().is_some_and(|provider| provider.offline) || fixed.iter().any(named)
+    };
+    for provider in view.providers().filter(used) {
+        let plugin = Arc::clone(&provider.plugin);
+        work.spawn(async move { plugin.warm().await });
+    }
+    if let Some(policy) = view.policy(POLICY) {
+        let plugin = Arc::clone(&policy.plugin);
+        work.spawn(async move { plugin.warm().await });
+    }
+    while let Some(done) = work.join_next().await {
+        match done {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("a plugin can't be used: {error}"),
+            Err(error) => tracing::error!("a plugin can't be used: {error}"),
+        }
+    }
 }
 
 fn sandbox(config: &Config) -> RuntimeConfig {

@@ -31,6 +31,21 @@ pub enum Refused {
 }
 
 impl Policy {
+    /// The same for a host in the URL of a tenant, whom what operators named for themselves doesn't serve: otherwise one
+    /// service of theirs on loopback would open all others there.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_stranger(&self, host: &str) -> Result<(), Refused> {
+        let address = host.parse().ok().or((host == "localhost").then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        match address {
+            Some(address) if class(address) == Class::Private && !self.allow_private => {
+                Err(Refused::Private(address))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether `address`, which `host` stands for, may be dialed.
     ///
     /// # Errors
@@ -159,5 +174,18 @@ mod tests {
         let open = Policy { allow_private: true, named: ArcSwap::from_pointee(HashSet::new()) };
         assert_eq!(open.check("anything", loopback), Ok(()));
         assert_eq!(open.check("anything", metadata), Err(Refused::Never(metadata)));
+    }
+
+    #[test]
+    fn what_operators_named_for_themselves_serves_no_tenant() {
+        let named = ArcSwap::from_pointee(HashSet::from(["127.0.0.1".to_owned(), "localhost".to_owned()]));
+        let policy = Policy { allow_private: false, named };
+        for host in ["127.0.0.1", "localhost", "10.0.0.8", "::1", "::ffff:192.168.0.1"] {
+            assert!(matches!(policy.check_stranger(host), Err(Refused::Private(_))), "{host}");
+        }
+        assert_eq!(policy.check_stranger("93.184.216.34"), Ok(()));
+        assert_eq!(policy.check_stranger("api.example.org"), Ok(()));
+        let open = Policy { allow_private: true, named: ArcSwap::default() };
+        assert_eq!(open.check_stranger("127.0.0.1"), Ok(()));
     }
 }

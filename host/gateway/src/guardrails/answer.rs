@@ -1,6 +1,8 @@
 //! The last stage for guarded calls: candidates are asked, and the answer is held against the guardrails before it
 //! reaches the caller.
 
+use std::sync::Arc;
+
 use brokle_core::json;
 use brokle_core::usage::Usage;
 use bytes::{Bytes, BytesMut};
@@ -40,6 +42,14 @@ impl Ask {
         let Some(chain) = call.known.0.guards.clone().filter(|chain| chain.rules_on_answers()) else {
             return Attempts::run(gateway, call).await;
         };
+        Box::pin(Self::guarded(gateway, call, chain)).await
+    }
+
+    async fn guarded(
+        gateway: &Gateway,
+        call: Stage<'_, (Request, Vec<Candidate>)>,
+        chain: Arc<Chain>,
+    ) -> Result<Served, Refusal> {
         let Stage { incoming, meter, told, plugins, known: (mut request, candidates) } = call;
         // A compressed answer can't be shown to anybody.
         let mut headers = incoming.headers.clone();

@@ -39,7 +39,7 @@ impl GuardRequest {
             let facts = chain.facts(request, 0);
             for link in chain.links.iter_mut().filter(|link| link.on_request()) {
                 let asked = link.ask(gateway, call.meter, "request", &facts, &request.body, &found);
-                let Outcome::Pass(changed) = asked.await? else { continue };
+                let Outcome::Pass(changed) = Box::pin(asked).await? else { continue };
                 let mut changes = Vec::new();
                 for (text, new) in found.iter_mut().zip(changed) {
                     if let Some(new) = new {

@@ -84,6 +84,7 @@ impl Guardrail {
             return Err(ConfigFault::at("/plugin", message));
         };
         let plugin = &active.plugin;
+        plugin.warm().await.map_err(|error| ConfigFault::at("/plugin", error.to_string()))?;
         if new.hold_back.is_some_and(|bytes| bytes > MAX_HOLD_BACK) {
             return Err(ConfigFault::at("/hold_back_bytes", format!("{MAX_HOLD_BACK} is the most")));
         }

@@ -2,6 +2,7 @@
 
 use brokle_runtime::{Inspection, inspect};
 use brokle_storage::sql::plugins::{ScopeKey, Version};
+use bytes::Bytes;
 
 use super::{Actor, Catalogue, CatalogueError, Inner, state_of};
 use crate::configuration;
@@ -33,7 +34,7 @@ pub enum Start {
 #[derive(Clone, Debug)]
 pub struct Offer {
     /// The file.
-    pub component: Vec<u8>,
+    pub component: Bytes,
     /// Its signature.
     pub envelope: Option<Vec<u8>>,
     /// Where it comes from.
@@ -57,8 +58,14 @@ pub struct Terms {
 
 impl Offer {
     /// An offer of these bytes, unsigned, unpinned.
-    pub fn new(component: Vec<u8>, source: Source, reference: impl Into<String>) -> Self {
-        Self { component, envelope: None, source, reference: reference.into(), terms: Terms::default() }
+    pub fn new(component: impl Into<Bytes>, source: Source, reference: impl Into<String>) -> Self {
+        Self {
+            component: component.into(),
+            envelope: None,
+            source,
+            reference: reference.into(),
+            terms: Terms::default(),
+        }
     }
 }
 
@@ -149,11 +156,19 @@ impl Catalogue {
         }
         let component = match inner.loaded.get(sha256) {
             Some(loaded) => loaded.component.clone(),
-            None => {
-                Component::load(&self.parts.runtime, offer.component.clone()).await.map_err(Refusal::from)?
-            }
+            None => self.load(offer).await?,
         };
         Ok(Accepted { sha256: sha256.to_owned(), inspection, admission, component })
+    }
+
+    /// Compiles and tests, but for what the server brings itself: that waits for its first call.
+    pub(super) async fn load(&self, offer: &Offer) -> Result<Component, Refusal> {
+        let (runtime, bytes) = (&self.parts.runtime, offer.component.clone());
+        let loaded = match offer.source {
+            Source::Embedded => Component::later(runtime, bytes),
+            _ => Component::load(runtime, bytes).await,
+        };
+        loaded.map_err(Refusal::from)
     }
 
     /// Lock file, then gate: for installations and for each load.

@@ -28,7 +28,7 @@ impl Catalogue {
         {
             let mut inner = self.lock().await;
             self.read_rows(&mut inner).await?;
-            inner.embedded = embedded.iter().map(|b| (hex_digest(&b.bytes), b.bytes.to_vec())).collect();
+            inner.embedded = embedded.iter().map(|b| (hex_digest(&b.bytes), b.bytes.clone())).collect();
             for builtin in embedded {
                 self.start_embedded(&mut inner, builtin, &actor).await?;
             }
@@ -99,7 +99,7 @@ impl Catalogue {
         actor: &Actor,
     ) -> Result<(), CatalogueError> {
         let sha256 = hex_digest(&builtin.bytes);
-        let offer = Offer::new(builtin.bytes.into_owned(), Source::Embedded, builtin.name);
+        let offer = Offer::new(builtin.bytes, Source::Embedded, builtin.name);
         let id = match inspect(&offer.component) {
             Ok(inspection) => inspection.manifest.id,
             Err(error) => return self.reject(inner, &sha256, &offer, &error.into(), actor).await,
@@ -205,10 +205,10 @@ impl Catalogue {
 
     pub(super) fn stored(&self, inner: &Inner, version: &Version) -> std::io::Result<Offer> {
         let source = Source::named(&version.source);
-        let Stored { component, envelope } = match inner.embedded.get(&version.sha256) {
-            Some(bytes) => Stored { component: bytes.clone(), envelope: None },
-            None => self.files.get(&version.sha256)?,
-        };
+        if let Some(bytes) = inner.embedded.get(&version.sha256) {
+            return Ok(Offer::new(bytes.clone(), source, version.reference.clone()));
+        }
+        let Stored { component, envelope } = self.files.get(&version.sha256)?;
         Ok(Offer { envelope, ..Offer::new(component, source, version.reference.clone()) })
     }
 
@@ -225,7 +225,7 @@ impl Catalogue {
         self.admit(inner, sha256, &inspection, &offer).await?;
         match inner.loaded.get(sha256) {
             Some(loaded) => Ok(loaded.component.clone()),
-            None => Ok(Component::load(&self.parts.runtime, offer.component).await.map_err(Refusal::from)?),
+            None => Ok(self.load(&offer).await?),
         }
     }
 

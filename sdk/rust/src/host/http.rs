@@ -12,8 +12,8 @@
 //! # Ok(response.status == 200) }
 //! ```
 
-use crate::prelude::*;
 use crate::bindings::capabilities::brokle::host::http;
+use crate::prelude::*;
 pub use http::{BasicCredential, Credential, Error, Header, HeaderCredential, Request, Response};
 
 impl Request {

@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-use crate::prelude::*;
 use crate::bindings::capabilities::brokle::host::kv;
+use crate::prelude::*;
 pub use kv::{Entry, Error, Page, delete, get, list};
 
 fn millis(ttl: Option<Duration>) -> Option<u64> {

@@ -1,7 +1,7 @@
 //! Spans under the request's trace, and metrics that the manifest declares.
 
-use crate::prelude::*;
 use crate::bindings::capabilities::brokle::host::telemetry;
+use crate::prelude::*;
 pub use telemetry::{Attribute, Error, Span};
 
 fn attributes(named: &[(&str, &str)]) -> Vec<Attribute> {
