@@ -111,13 +111,13 @@ impl Gateway {
             options: connection.options.clone(),
             attributes: connection.attributes.clone(),
         };
-        let prepared = instance.prepare(&call, Body::json(Bytes::new())).await?;
+        let nothing = Body::json(Bytes::new());
+        let prepared = instance.prepare(&call, nothing.clone()).await?;
         let Preparation::Request(wanted) = prepared.map_err(Refusal::from_problem)? else {
             return Ok(Trial::Untested);
         };
         let begun = Instant::now();
-        let (head, body) =
-            send(self, candidate, &wanted, &Body::json(Bytes::new()), &HeaderMap::new()).await?.into_parts();
+        let (head, body) = send(self, candidate, &wanted, &nothing, &HeaderMap::new()).await?.into_parts();
         let latency = begun.elapsed();
         if head.status.is_success() {
             return Ok(Trial::Works { latency, models: listed(&self.read(body).await?) });
