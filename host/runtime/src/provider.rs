@@ -107,8 +107,9 @@ impl ProviderPlugin {
     }
 
     /// What it needs to be connected.
-    pub fn connection(&self) -> ProviderManifest {
-        self.manifest().provider.clone().unwrap_or_default()
+    pub fn connection(&self) -> &ProviderManifest {
+        static NOTHING: std::sync::LazyLock<ProviderManifest> = std::sync::LazyLock::new(Default::default);
+        self.manifest().provider.as_ref().unwrap_or_else(|| &*NOTHING)
     }
 
     /// `id version`.

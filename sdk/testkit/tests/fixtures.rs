@@ -27,6 +27,7 @@ fixtures! {
     anthropic: "plugins", "provider-anthropic", 12;
     echo: "plugins", "provider-echo", 10;
     openai: "plugins", "provider-openai", 6;
+    openai_compatible: "plugins", "provider-openai-compatible", 20;
     regex: "plugins", "guardrail-regex", 6;
     secrets: "plugins", "guardrail-secrets", 4;
     json_schema: "plugins", "guardrail-json-schema", 6;

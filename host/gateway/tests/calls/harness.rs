@@ -48,6 +48,7 @@ pub struct World {
 /// One connection of a world.
 pub struct To {
     pub name: &'static str,
+    /// The component's file; with a preset `file:preset`.
     pub plugin: &'static str,
     pub url: String,
     pub priority: i32,
@@ -106,7 +107,8 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
     let egress = Egress::new(false, Duration::from_secs(2));
     let mut fixed = Vec::new();
     for to in connections {
-        let plugin = Arc::new(ProviderPlugin::load(&runtime, &component(to.plugin)).await.unwrap());
+        let (file, preset) = to.plugin.split_once(':').map_or((to.plugin, None), |(f, p)| (f, Some(p)));
+        let plugin = Arc::new(ProviderPlugin::load(&runtime, &component(file)).await.unwrap());
         let new = NewConnection {
             name: to.name.into(),
             base_url: (!to.url.is_empty()).then_some(to.url),
@@ -116,7 +118,7 @@ pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool
             models: to.models,
             ..NewConnection::default()
         };
-        let provider = plugin.manifest().name.clone();
+        let provider = preset.unwrap_or(&plugin.manifest().name).to_owned();
         view.add_provider(Active::plain(plugin));
         fixed.push(Template { provider, new, trusted: !distrust });
     }

@@ -18,4 +18,5 @@ mod harness;
 mod passing;
 mod plugin_egress;
 mod plugins;
+mod presets;
 mod swaps;
