@@ -25,7 +25,9 @@ macro_rules! fixtures {
 
 fixtures! {
     anthropic: "plugins", "provider-anthropic", 12;
+    azure_openai: "plugins", "provider-azure-openai", 14;
     echo: "plugins", "provider-echo", 10;
+    gemini: "plugins", "provider-gemini", 40;
     openai: "plugins", "provider-openai", 6;
     openai_compatible: "plugins", "provider-openai-compatible", 20;
     regex: "plugins", "guardrail-regex", 6;
