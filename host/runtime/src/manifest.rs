@@ -104,6 +104,9 @@ pub struct ProviderManifest {
     /// Answers without a vendor: needs no base URL and no credential.
     #[serde(default)]
     pub offline: bool,
+    /// Works without a credential: `base_url_env` alone makes a default connection.
+    #[serde(default)]
+    pub keyless: bool,
     /// Vendors that this component serves as well as its own, by name: a connection picks one by its option `preset`,
     /// and names one of the server's own components as its provider.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

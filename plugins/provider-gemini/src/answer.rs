@@ -11,6 +11,7 @@ mod usage;
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -139,8 +140,8 @@ impl AnswerDecoder {
 
     /// The role, in a candidate's first chunk.
     fn begun(&mut self, index: u32, outputs: &mut Vec<Output>) {
-        if !self.choices.contains_key(&index) {
-            self.choices.insert(index, Choice::default());
+        if let Entry::Vacant(entry) = self.choices.entry(index) {
+            entry.insert(Choice::default());
             let content = if self.streaming { json!("") } else { Value::Null };
             self.delta(
                 index,

@@ -5,7 +5,7 @@
 //! 5xx get the one of their kind. Source: the Gemini API's troubleshooting guide, `google/rpc/error_details.proto`.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use brokle_plugin::provider::ResponseHead;
@@ -99,7 +99,7 @@ fn unreadable(status: u16, body: &[u8]) -> Problem {
     let quoted: String = text.trim().chars().take(500).collect();
     let message = match quoted.is_empty() {
         true => format!("Gemini answered {status} without a message."),
-        false => quoted.to_string(),
+        false => quoted,
     };
     Problem::new(Problem::kind_of_status(status), message)
 }

@@ -179,9 +179,12 @@ fn fixed(config: &Config, view: &View) -> Result<Vec<Template>, Failure> {
     for provider in own {
         let manifest = provider.plugin.connection();
         templates.extend(presets(&provider.plugin.manifest().id, manifest, |name| std::env::var(name).ok()));
-        let Some(secret) = manifest.api_key_env.as_deref().and_then(variable_of) else { continue };
+        let secret = manifest.api_key_env.as_deref().and_then(variable_of);
         let base_url = manifest.base_url_env.as_deref().and_then(|name| std::env::var(name).ok());
         let base_url = base_url.filter(|url| !url.trim().is_empty());
+        if secret.is_none() && !(manifest.keyless && base_url.is_some()) {
+            continue;
+        }
         let name = provider.plugin.manifest().name.clone();
         if let (None, None, Some(variable)) = (&base_url, &manifest.base_url, &manifest.base_url_env) {
             tracing::warn!("{name} has a key and no address: set {variable} to connect it");
@@ -190,7 +193,7 @@ fn fixed(config: &Config, view: &View) -> Result<Vec<Template>, Failure> {
         let new = NewConnection {
             name: name.clone(),
             base_url,
-            secret: Some(secret),
+            secret,
             priority: 100,
             weight: 1,
             ..NewConnection::default()

@@ -233,7 +233,7 @@ impl<'a> Conversation<'a> {
             None => Vec::new(),
         };
         let text: String = parts.iter().filter_map(|part| part.text.as_deref()).collect();
-        let response = FunctionResponse { name: name.clone(), response: response(text) };
+        let response = FunctionResponse { name: name.clone(), response: response(&text) };
         let mut all = vec![Part { function_response: Some(response), ..Part::default() }];
         all.extend(parts.into_iter().filter(|part| part.text.is_none()));
         Ok(all)
@@ -250,13 +250,13 @@ fn arguments(text: String, param: &str) -> Result<Box<RawValue>, Problem> {
 }
 
 /// A result is an object: one goes as it is, anything else as its `result`.
-fn response(text: String) -> Box<RawValue> {
+fn response(text: &str) -> Box<RawValue> {
     #[derive(Serialize)]
     struct Wrapped<'a> {
         result: &'a str,
     }
     let trimmed = text.trim();
     let object = trimmed.starts_with('{').then(|| RawValue::from_string(trimmed.to_string()).ok()).flatten();
-    let wrapped = || to_raw_value(&Wrapped { result: &text }).unwrap_or_else(|_| RawValue::NULL.to_owned());
+    let wrapped = || to_raw_value(&Wrapped { result: text }).unwrap_or_else(|_| RawValue::NULL.to_owned());
     object.unwrap_or_else(wrapped)
 }
