@@ -29,6 +29,7 @@ fixtures! {
     cohere: "plugins", "provider-cohere", 25;
     echo: "plugins", "provider-echo", 10;
     gemini: "plugins", "provider-gemini", 40;
+    mistral: "plugins", "provider-mistral", 18;
     ollama: "plugins", "provider-ollama", 20;
     openai: "plugins", "provider-openai", 6;
     openai_compatible: "plugins", "provider-openai-compatible", 20;
