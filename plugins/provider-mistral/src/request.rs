@@ -73,7 +73,7 @@ pub(crate) fn chat(body: &[u8], model: &str, streaming: bool, options: &Options)
         None => {}
         Some("none") => request.set("reasoning_effort", &"none"),
         Some("minimal" | "low" | "medium" | "high" | "xhigh" | "max") => {
-            request.set("reasoning_effort", &"high")
+            request.set("reasoning_effort", &"high");
         }
         Some(other) => {
             let message = format!(
