@@ -63,10 +63,11 @@ bench: release ## Measure the gateway against a bare proxy
 	$(CARGO) build --release -p brokle-bench
 	$(CARGO_TARGET_DIR)/release/bench run --floor $(CARGO_TARGET_DIR)/release/floor --brokle $(CARGO_TARGET_DIR)/release/brokle
 
-docs: ## Write the generated documents anew
+docs: plugins ## Write the generated documents anew
 	$(CARGO) run -q -p brokle -- openapi > docs/openapi.json.new
 	mv docs/openapi.json.new docs/openapi.json
 	scripts/wit_reference.py
+	BROKLE_BLESS=1 $(CARGO) test -q --workspace $(addprefix --exclude ,$(GUESTS) policy-priority provider-openai) --test providers_doc
 
 dist: release ## Pack a release
 	scripts/dist.sh $(VERSION)

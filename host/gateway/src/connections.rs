@@ -17,7 +17,7 @@ use brokle_identity::Secret;
 use brokle_identity::connections::{ConnectionService, ResolvedConnection};
 use brokle_plugins::configuration::check_options;
 use brokle_plugins::snapshot::{Active, View};
-use brokle_runtime::{CallContext, ProviderPlugin};
+use brokle_runtime::{CallContext, Preset, ProviderManifest, ProviderPlugin};
 use http::header::{HeaderName, HeaderValue};
 use moka::sync::Cache;
 
@@ -35,7 +35,7 @@ pub struct Connection {
     pub plugin: Arc<ProviderPlugin>,
     /// What the adapter's instances are told.
     pub context: CallContext,
-    /// The plugin's short name: `openai`.
+    /// The plugin's short name, `openai`, or that of the preset which it goes by, `groq`.
     pub provider: Arc<str>,
     /// The provider's name in the model catalogue.
     pub catalogue: String,
@@ -47,7 +47,7 @@ pub struct Connection {
     pub bearer: Option<HeaderValue>,
     /// The plugin's options, a JSON object.
     pub options: Vec<u8>,
-    /// What else the plugin is told: `base_path`, the path of the base URL.
+    /// What else the plugin is told: `base_path`, the path of the base URL; `credential`, `none` where there is none.
     pub attributes: Vec<(String, String)>,
     /// Sent with every request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -98,10 +98,14 @@ impl Connection {
         let fault = |what: String| format!("connection '{}': {what}", new.name);
         let Active { plugin, context, .. } = provider.clone();
         let manifest = plugin.connection();
-        if let Some(problem) = check_options(plugin.manifest().options.as_ref(), &new.options).first() {
+        let preset = preset_of(manifest, &new.options).map_err(fault)?;
+        let mut options = preset.map(|(_, preset)| preset.options.clone()).unwrap_or_default();
+        options.extend(new.options);
+        if let Some(problem) = check_options(plugin.manifest().options.as_ref(), &options).first() {
             return Err(fault(format!("options{}: {}", problem.pointer, problem.message)));
         }
-        let base_url = new.base_url.clone().or(manifest.base_url);
+        let usual = preset.map_or(&manifest.base_url, |(_, preset)| &preset.base_url);
+        let base_url = new.base_url.clone().or_else(|| usual.clone());
         let origin = match base_url.as_deref() {
             Some(url) => Some(Origin::parse(url).map_err(fault)?),
             None if manifest.offline => None,
@@ -123,21 +127,24 @@ impl Connection {
                 _ => return Err(fault(format!("header '{name}' can't be sent"))),
             }
         }
-        let provider: Arc<str> = plugin.manifest().name.as_str().into();
+        let provider: Arc<str> = preset.map_or(plugin.manifest().name.as_str(), |(name, _)| name).into();
+        let catalogue = preset.map_or(&manifest.catalogue, |(_, preset)| &preset.catalogue).clone();
+        let mut attributes = Vec::new();
+        attributes.extend(origin.iter().map(|origin| ("base_path".to_owned(), origin.path().to_owned())));
+        if new.secret.is_none() {
+            attributes.push(("credential".to_owned(), "none".to_owned()));
+        }
         Ok(Self {
             id: new.id.unwrap_or_else(|| new.name.clone()).into(),
-            catalogue: manifest.catalogue.unwrap_or_else(|| provider.to_string()),
-            attributes: origin
-                .iter()
-                .map(|origin| ("base_path".to_owned(), origin.path().to_owned()))
-                .collect(),
+            catalogue: catalogue.unwrap_or_else(|| provider.to_string()),
+            attributes,
             provider,
             plugin,
             context,
             origin,
             secret: new.secret,
             bearer,
-            options: serde_json::Value::Object(new.options).to_string().into_bytes(),
+            options: serde_json::Value::Object(options).to_string().into_bytes(),
             headers,
             trusted,
             priority: new.priority,
@@ -164,10 +171,24 @@ impl Connection {
     }
 }
 
+/// The preset that a connection's option `preset` names, where the provider has presets at all.
+fn preset_of<'a>(
+    manifest: &'a ProviderManifest,
+    options: &serde_json::Map<String, serde_json::Value>,
+) -> Result<Option<(&'a str, &'a Preset)>, String> {
+    match options.get("preset").and_then(serde_json::Value::as_str) {
+        Some(wanted) if !manifest.presets.is_empty() => match manifest.presets.get_key_value(wanted) {
+            Some((name, preset)) => Ok(Some((name, preset))),
+            None => Err(format!("options/preset: there is no preset '{}'", wanted.escape_debug())),
+        },
+        _ => Ok(None),
+    }
+}
+
 /// What somebody wrote of a connection, to be bound to whatever serves as its provider.
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// The plugin's short name or id.
+    /// The plugin's short name or id, or a preset's name.
     pub provider: String,
     /// The rest.
     pub new: NewConnection,
@@ -181,10 +202,14 @@ impl Template {
     /// # Errors
     /// What is wrong with it, naming the connection.
     pub fn bind(&self, view: &View, egress: &Egress) -> Result<Connection, String> {
-        let provider = view.provider(&self.provider);
-        let provider = provider
+        let (provider, preset) = view
+            .vendor(&self.provider)
             .ok_or_else(|| format!("connection '{}': no plugin '{}'", self.new.name, self.provider))?;
-        Connection::new(provider, self.new.clone(), egress, self.trusted)
+        let mut new = self.new.clone();
+        if let Some(preset) = preset {
+            new.options.entry("preset").or_insert_with(|| preset.into());
+        }
+        Connection::new(provider, new, egress, self.trusted)
     }
 }
 

@@ -90,6 +90,8 @@ impl<P> Role<P> {
 pub struct View {
     generation: u64,
     providers: Role<ProviderPlugin>,
+    /// Vendors that the server's own components serve by a preset, each with the component's name.
+    presets: HashMap<Box<str>, Box<str>>,
     policies: Role<PolicyPlugin>,
     guardrails: Role<GuardrailPlugin>,
 }
@@ -112,6 +114,22 @@ impl View {
     #[must_use]
     pub fn provider(&self, wanted: &str) -> Option<&Active<ProviderPlugin>> {
         self.providers.get(wanted)
+    }
+
+    /// The provider that a connection to `wanted` (a short name, a preset's name, an id) goes through, and the preset.
+    ///
+    /// Only the server's own components give their presets' names away, and those are above a name that another
+    /// component chose: what an operator writes for a vendor, key included, reaches no component of somebody else's.
+    #[must_use]
+    pub fn vendor(&self, wanted: &str) -> Option<(&Active<ProviderPlugin>, Option<&str>)> {
+        let named = self.providers.by_name.get(wanted).filter(|active| active.embedded);
+        if named.is_none()
+            && let Some((preset, component)) = self.presets.get_key_value(wanted)
+            && let Some(active) = self.providers.by_name.get(component)
+        {
+            return Some((active, Some(preset)));
+        }
+        named.or_else(|| self.providers.get(wanted)).map(|active| (active, None))
     }
 
     /// Every provider, in no order.
@@ -145,7 +163,13 @@ impl View {
     /// Adds a provider; one whose short name is taken is left out.
     pub fn add_provider(&mut self, active: Active<ProviderPlugin>) {
         let plugin = Arc::clone(&active.plugin);
-        self.providers.add(&plugin.manifest().id, &plugin.manifest().name, active);
+        let name = &plugin.manifest().name;
+        if active.embedded && !self.providers.by_name.contains_key(name.as_str()) {
+            for preset in plugin.connection().presets.keys() {
+                self.presets.entry(preset.as_str().into()).or_insert_with(|| name.as_str().into());
+            }
+        }
+        self.providers.add(&plugin.manifest().id, name, active);
     }
 
     /// Adds a routing policy; one whose short name is taken is left out.

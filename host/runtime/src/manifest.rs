@@ -1,5 +1,7 @@
 //! What a component says of itself, in custom sections that are read before anything is compiled.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::capabilities::{Capabilities, LimitsRequest, is_plain};
@@ -102,6 +104,46 @@ pub struct ProviderManifest {
     /// Answers without a vendor: needs no base URL and no credential.
     #[serde(default)]
     pub offline: bool,
+    /// Works without a credential: `base_url_env` alone makes a default connection.
+    #[serde(default)]
+    pub keyless: bool,
+    /// Vendors that this component serves as well as its own, by name: a connection picks one by its option `preset`,
+    /// and names one of the server's own components as its provider.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub presets: BTreeMap<String, Preset>,
+}
+
+/// One vendor among those that a component serves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preset {
+    /// For people.
+    #[serde(default)]
+    pub title: String,
+    /// Where the facts are from: the vendor's reference.
+    #[serde(default)]
+    pub docs: String,
+    /// Where the vendor is; none: each connection says so.
+    #[serde(default)]
+    pub base_url: Option<String>,
+    /// The environment variable that makes a default connection.
+    #[serde(default)]
+    pub api_key_env: Option<String>,
+    /// The environment variable that points the default connection elsewhere.
+    #[serde(default)]
+    pub base_url_env: Option<String>,
+    /// The vendor's name in the model catalogue, when it isn't the preset's.
+    #[serde(default)]
+    pub catalogue: Option<String>,
+    /// Works without a credential: `base_url_env` alone makes a default connection.
+    #[serde(default)]
+    pub keyless: bool,
+    /// Options under those of the connection.
+    #[serde(default)]
+    pub options: serde_json::Map<String, serde_json::Value>,
+    /// Environment variables without which there is no default connection, by the option that each becomes.
+    #[serde(default)]
+    pub options_env: BTreeMap<String, String>,
 }
 
 /// The `brokle:abi` section: the SDK's stamp.
@@ -141,6 +183,10 @@ impl Manifest {
                 "'{}' is no name: a-z, 0-9, '-' and '_'",
                 manifest.name
             )));
+        }
+        let presets = manifest.provider.iter().flat_map(|provider| provider.presets.keys());
+        if let Some(preset) = presets.into_iter().find(|name| !plain(name, "-_") || **name == manifest.name) {
+            return Err(LoadError::Manifest(format!("'{}' is no preset's name", preset.escape_debug())));
         }
         if let Some(entitlement) = manifest.entitlement.as_deref().filter(|name| !is_plain(name)) {
             return Err(LoadError::Manifest(format!("'{}' is no entitlement", entitlement.escape_debug())));

@@ -133,13 +133,19 @@ impl ProviderPlugin {
     }
 
     /// What it needs to be connected.
-    pub fn connection(&self) -> ProviderManifest {
-        self.manifest().provider.clone().unwrap_or_default()
+    pub fn connection(&self) -> &ProviderManifest {
+        static NOTHING: std::sync::LazyLock<ProviderManifest> = std::sync::LazyLock::new(Default::default);
+        self.manifest().provider.as_ref().unwrap_or_else(|| &*NOTHING)
     }
 
     /// `id version`.
     pub fn label(&self) -> &Arc<str> {
         &self.label
+    }
+
+    /// What it can do, the JSON of `describe`; none before it was first used.
+    pub fn description(&self) -> Option<&serde_json::Value> {
+        self.ready.get().map(|ready| &ready.description)
     }
 
     /// A fresh instance, for one request.

@@ -25,12 +25,20 @@ macro_rules! fixtures {
 
 fixtures! {
     anthropic: "plugins", "provider-anthropic", 12;
+    azure_openai: "plugins", "provider-azure-openai", 14;
+    cohere: "plugins", "provider-cohere", 25;
     echo: "plugins", "provider-echo", 10;
+    gemini: "plugins", "provider-gemini", 40;
+    mistral: "plugins", "provider-mistral", 18;
+    ollama: "plugins", "provider-ollama", 20;
     openai: "plugins", "provider-openai", 6;
+    openai_compatible: "plugins", "provider-openai-compatible", 20;
     regex: "plugins", "guardrail-regex", 6;
     secrets: "plugins", "guardrail-secrets", 4;
     json_schema: "plugins", "guardrail-json-schema", 6;
     moderation: "plugins", "guardrail-moderation", 2;
+    voyage: "plugins", "provider-voyage", 8;
+    jina: "plugins", "provider-jina", 6;
     webhook: "plugins", "guardrail-webhook", 3;
     pii_redaction: "ee-plugins", "pii-redaction", 8;
 }

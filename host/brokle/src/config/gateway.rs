@@ -44,7 +44,7 @@ impl Default for Gateway {
 pub(crate) struct Connection {
     /// What people call it; unique.
     pub(crate) name: String,
-    /// The provider's id, such as `openai`.
+    /// The provider's name, such as `openai`, or a preset's, such as `groq`.
     pub(crate) provider: String,
     /// Where the provider is, if not where it usually is.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -17,7 +17,7 @@ use brokle_identity::connections::ConnectionService;
 use brokle_identity::seal::MasterKey;
 use brokle_plugins::snapshot::Active;
 use brokle_plugins::{Catalogue, View};
-use brokle_runtime::{Limits, ProviderPlugin, Runtime, RuntimeConfig};
+use brokle_runtime::{Limits, Preset, ProviderManifest, ProviderPlugin, Runtime, RuntimeConfig};
 use brokle_storage::observations::{AnalyticsStore, SqliteObservations};
 use brokle_storage::sql::Database;
 use brokle_telemetry::metrics::Metrics;
@@ -134,13 +134,10 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
 /// Compiles what the first calls need; the rest of the server's own components waits for whoever asks for it.
 async fn warm(view: &View, fixed: &[Template]) {
     let mut work = tokio::task::JoinSet::new();
-    let used = |provider: &&Active<ProviderPlugin>| {
-        let manifest = provider.plugin.manifest();
-        let named =
-            |template: &Template| template.provider == manifest.name || template.provider == manifest.id;
-        manifest.provider.as_ref().is_some_and(|provider| provider.offline) || fixed.iter().any(named)
-    };
-    for provider in view.providers().filter(used) {
+    let offline = |provider: &&Active<ProviderPlugin>| provider.plugin.connection().offline;
+    let named = fixed.iter().filter_map(|template| view.vendor(&template.provider));
+    // Twice the same is compiled once.
+    for provider in view.providers().filter(offline).chain(named.map(|(provider, _)| provider)) {
         let plugin = Arc::clone(&provider.plugin);
         work.spawn(async move { plugin.warm().await });
     }
@@ -203,13 +200,22 @@ fn fixed(config: &Config, view: &View) -> Result<Vec<Template>, Failure> {
     own.sort_by(|a, b| a.plugin.manifest().id.cmp(&b.plugin.manifest().id));
     for provider in own {
         let manifest = provider.plugin.connection();
-        let Some(secret) = manifest.api_key_env.as_deref().and_then(variable_of) else { continue };
+        templates.extend(presets(&provider.plugin.manifest().id, manifest, |name| std::env::var(name).ok()));
+        let secret = manifest.api_key_env.as_deref().and_then(variable_of);
         let base_url = manifest.base_url_env.as_deref().and_then(|name| std::env::var(name).ok());
+        let base_url = base_url.filter(|url| !url.trim().is_empty());
+        if secret.is_none() && !(manifest.keyless && base_url.is_some()) {
+            continue;
+        }
         let name = provider.plugin.manifest().name.clone();
+        if let (None, None, Some(variable)) = (&base_url, &manifest.base_url, &manifest.base_url_env) {
+            tracing::warn!("{name} has a key and no address: set {variable} to connect it");
+            continue;
+        }
         let new = NewConnection {
             name: name.clone(),
-            base_url: base_url.filter(|url| !url.trim().is_empty()),
-            secret: Some(secret),
+            base_url,
+            secret,
             priority: 100,
             weight: 1,
             ..NewConnection::default()
@@ -217,6 +223,41 @@ fn fixed(config: &Config, view: &View) -> Result<Vec<Template>, Failure> {
         templates.push(Template { provider: name, new, trusted: true });
     }
     Ok(templates)
+}
+
+/// A connection for each preset whose variables are set. It goes to the component of this id, and to no other one of
+/// that name.
+fn presets(
+    id: &str,
+    manifest: &ProviderManifest,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Vec<Template> {
+    let variable =
+        |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let template = |(name, preset): (&String, &Preset)| {
+        let secret = preset.api_key_env.as_deref().and_then(variable);
+        let base_url = preset.base_url_env.as_deref().and_then(variable);
+        let is_wanted = secret.is_some() || (preset.keyless && base_url.is_some());
+        if !is_wanted || (base_url.is_none() && preset.base_url.is_none()) {
+            return None;
+        }
+        let mut options: serde_json::Map<_, _> =
+            [("preset".to_owned(), name.as_str().into())].into_iter().collect();
+        for (option, name) in &preset.options_env {
+            options.insert(option.clone(), variable(name)?.into());
+        }
+        let new = NewConnection {
+            name: name.clone(),
+            base_url,
+            secret: secret.map(Secret::new),
+            options,
+            priority: 100,
+            weight: 1,
+            ..NewConnection::default()
+        };
+        Some(Template { provider: id.to_owned(), new, trusted: true })
+    };
+    manifest.presets.iter().filter_map(template).collect()
 }
 
 fn variable_of(name: &str) -> Option<Secret> {
@@ -254,4 +295,50 @@ async fn guardrails(config: &Config, view: &View) -> Result<Guardrails, Failure>
         list.push(Guardrail::new(view, new).await.map_err(fault)?);
     }
     Ok(Guardrails::new(list))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(variables: &[(&str, &str)]) -> Vec<Template> {
+        let manifest = r#"{"presets": {
+            "hosted": {"base_url": "https://hosted.example", "api_key_env": "HOSTED_API_KEY", "base_url_env": "HOSTED_BASE_URL"},
+            "local": {"base_url": "http://localhost:1", "base_url_env": "LOCAL_BASE_URL", "keyless": true},
+            "private": {"api_key_env": "PRIVATE_API_KEY", "base_url_env": "PRIVATE_BASE_URL"},
+            "account": {"base_url": "https://a.example", "api_key_env": "ACCOUNT_API_KEY",
+                        "options_env": {"account_id": "ACCOUNT_ID"}}
+        }}"#;
+        let manifest: ProviderManifest = serde_json::from_str(manifest).unwrap();
+        let variable = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        presets("brokle.many", &manifest, variable)
+    }
+
+    #[test]
+    fn a_presets_variables_make_its_connection() {
+        assert!(made(&[]).is_empty());
+        assert!(made(&[("HOSTED_API_KEY", "  ")]).is_empty(), "an empty key is none");
+        let [hosted] = made(&[("HOSTED_API_KEY", "k\n")]).try_into().unwrap();
+        assert_eq!((hosted.provider.as_str(), hosted.new.name.as_str()), ("brokle.many", "hosted"));
+        assert_eq!(hosted.new.options.get("preset"), Some(&"hosted".into()));
+        assert_eq!(hosted.new.secret.unwrap().expose(), "k");
+        assert_eq!(hosted.new.base_url, None);
+    }
+
+    #[test]
+    fn what_cant_be_reached_isnt_connected() {
+        assert!(made(&[("PRIVATE_API_KEY", "k")]).is_empty(), "no base URL");
+        assert_eq!(made(&[("PRIVATE_API_KEY", "k"), ("PRIVATE_BASE_URL", "https://p.example")]).len(), 1);
+        assert!(made(&[("ACCOUNT_API_KEY", "k")]).is_empty(), "no account");
+        let [account] = made(&[("ACCOUNT_API_KEY", "k"), ("ACCOUNT_ID", "me")]).try_into().unwrap();
+        assert_eq!(account.new.options.get("account_id"), Some(&"me".into()));
+        assert!(made(&[("HOSTED_BASE_URL", "https://h.example")]).is_empty(), "a vendor wants a key");
+        assert_eq!(
+            made(&[("LOCAL_BASE_URL", "http://localhost:2")]).len(),
+            1,
+            "a server of one's own doesn't"
+        );
+    }
 }

@@ -48,6 +48,7 @@ pub struct World {
 /// One connection of a world.
 pub struct To {
     pub name: &'static str,
+    /// The component's file; with a preset `file:preset`.
     pub plugin: &'static str,
     pub url: String,
     pub priority: i32,
@@ -128,8 +129,9 @@ pub async fn world_of(
     let egress = Egress::new(false, Duration::from_secs(2));
     let mut fixed = Vec::new();
     for (plugin, new) in connections {
-        let plugin = Arc::new(ProviderPlugin::load(&runtime, &component(plugin)).await.unwrap());
-        let provider = plugin.manifest().name.clone();
+        let (file, preset) = plugin.split_once(':').map_or((plugin, None), |(f, p)| (f, Some(p)));
+        let plugin = Arc::new(ProviderPlugin::load(&runtime, &component(file)).await.unwrap());
+        let provider = preset.unwrap_or(&plugin.manifest().name).to_owned();
         view.add_provider(Active::plain(plugin));
         fixed.push(Template { provider, new, trusted: !distrust });
     }

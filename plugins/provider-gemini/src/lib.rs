@@ -1,0 +1,151 @@
+//! Google's Gemini API behind OpenAI's Chat Completions and Embeddings.
+//!
+//! `request` turns a canonical chat request into `generateContent`'s; `answer` turns the whole or streamed answer back
+//! (a whole answer is the deltas of a stream, joined: the two can't differ); `embeddings` does both for embeddings;
+//! `error` says what an error means. `README.md` has the tables. Source: the Gemini API reference (`v1beta`), its pages
+//! on function calling, thinking, thought signatures, and compatibility with OpenAI.
+//!
+//! **Base URL.** `https://generativelanguage.googleapis.com`, with or without a version: paths begin with `/v1beta`
+//! unless the call's `base_path` ends in `/v1beta`, `/v1alpha` or `/v1`.
+//!
+//! **Thought signatures** come and go byte for byte, where Google's own OpenAI-compatible endpoint has them:
+//! `extra_content.google.thought_signature` at a tool call or at the message.
+
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
+mod answer;
+mod embeddings;
+mod error;
+mod fields;
+mod options;
+mod request;
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use brokle_plugin::provider::{
+    Auth, Body, BodyPlan, Call, Decoder, Ending, ErrorOutcome, Frame, HeaderAuth, Output, Payload,
+    Preparation, Provider, ResponseHead, UpstreamRequest,
+};
+use brokle_plugin::{Description, Problem};
+
+use answer::AnswerDecoder;
+use options::Options;
+
+struct Gemini;
+
+impl Provider for Gemini {
+    type Decoder = Decoding;
+
+    fn describe() -> Description {
+        Description::provider([
+            (
+                "chat.completions",
+                &[
+                    "stream",
+                    "tools",
+                    "parallel_tool_calls",
+                    "vision",
+                    "audio",
+                    "pdf",
+                    "json_schema",
+                    "reasoning",
+                    "prompt_caching",
+                ][..],
+            ),
+            ("embeddings", &["base64", "dimensions"]),
+        ])
+    }
+
+    fn self_test() -> Result<(), Problem> {
+        let sample = br#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+        let body = request::translate(sample, "gemini-sample", &Options::default())?;
+        let answer = br#"{"candidates":[{"content":{"parts":[{"text":"hi"}],"role":"model"},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":1}}"#;
+        match (body.is_empty(), answer::whole(answer, 0, "id")?.len()) {
+            (false, 2) => Ok(()),
+            (_, outputs) => Err(Problem::bad_answer(format!("the sample gave {outputs} outputs"))),
+        }
+    }
+
+    fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {
+        let bytes = body.read(0, u32::try_from(body.size()).unwrap_or(u32::MAX));
+        upstream(call, &bytes).map(Into::into)
+    }
+
+    fn map_error(_call: &Call, head: &ResponseHead, body: Vec<u8>) -> ErrorOutcome {
+        ErrorOutcome::Problem(error::from_answer(head, &body))
+    }
+}
+
+/// The request for a canonical body.
+fn upstream(call: &Call, body: &[u8]) -> Result<UpstreamRequest, Problem> {
+    let options = Options::parse(&call.options)?;
+    let (method, data) = match call.operation.as_str() {
+        "chat.completions" => {
+            let method = if call.streaming { "streamGenerateContent?alt=sse" } else { "generateContent" };
+            (method, request::translate(body, &call.model, &options)?)
+        }
+        "embeddings" => embeddings::request(body, &call.model, &options)?,
+        _ => return Err(Problem::unsupported_operation(call)),
+    };
+    let base = call.attributes.iter().find(|(name, _)| name == "base_path").map(|(_, path)| path.as_str());
+    let base = base.unwrap_or_default().trim_end_matches('/');
+    let versioned = ["/v1beta", "/v1alpha", "/v1"].iter().any(|version| base.ends_with(version));
+    let version = if versioned { "" } else { "/v1beta" };
+    let mut request = UpstreamRequest::post(format!("{version}/{}:{method}", resource(&call.model)))
+        .auth(Auth::Header(HeaderAuth { name: "x-goog-api-key".into(), prefix: String::new() }))
+        .decoded(if call.streaming { "sse" } else { "whole" });
+    request.body = BodyPlan::Replaced(Payload { content_type: "application/json".into(), data });
+    Ok(request)
+}
+
+/// A model's resource name: `models/NAME`, unless the name is one already (`tunedModels/NAME`).
+fn resource(model: &str) -> String {
+    let mut name = String::with_capacity(model.len() + 7);
+    if !model.contains('/') {
+        name.push_str("models/");
+    }
+    for byte in model.bytes() {
+        match byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            true => name.push(char::from(byte)),
+            false => name.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    name
+}
+
+/// One answer, by its operation.
+enum Decoding {
+    Chat(AnswerDecoder),
+    Embeddings(embeddings::EmbeddingsDecoder),
+}
+
+impl Decoder for Decoding {
+    fn new(call: Call, _head: ResponseHead, _state: Vec<u8>) -> Self {
+        match call.operation.as_str() {
+            "embeddings" => Self::Embeddings(embeddings::EmbeddingsDecoder::new(call.model)),
+            _ => Self::Chat(AnswerDecoder::new(&call)),
+        }
+    }
+
+    fn push(&mut self, frames: Vec<Frame>) -> Result<Vec<Output>, Problem> {
+        match self {
+            Self::Chat(decoder) => decoder.push(&frames),
+            Self::Embeddings(decoder) => decoder.push(&frames),
+        }
+    }
+
+    fn finish(&mut self) -> Result<Ending, Problem> {
+        let outputs = match self {
+            Self::Chat(decoder) => decoder.finish()?,
+            Self::Embeddings(decoder) => decoder.finish()?,
+        };
+        Ok(Ending { outputs, next: None })
+    }
+}
+
+brokle_plugin::export!(provider: Gemini);
+brokle_plugin::no_std!();

@@ -1,0 +1,167 @@
+//! Answers in which the model's thinking is called `reasoning`: it becomes `reasoning_content`.
+//!
+//! A document or chunk without it keeps its bytes. Both names in one message: it stays as it is.
+
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use brokle_plugin::provider::{Call, Decoder, Ending, Frame, Output, ResponseHead};
+use brokle_plugin::{Problem, UsageEntry};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::error;
+
+/// One answer, whole or streamed.
+#[derive(Debug)]
+pub(crate) struct Rewriting {
+    streaming: bool,
+    complete: bool,
+}
+
+/// A document or a chunk, as far as it is looked at.
+#[derive(Deserialize)]
+struct Glance<'a> {
+    #[serde(default)]
+    choices: Option<Vec<Choice>>,
+    #[serde(default)]
+    usage: Option<Usage>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    finish_reason: Option<IgnoredAny>,
+    #[serde(default)]
+    message: Option<Message>,
+    #[serde(default)]
+    delta: Option<Message>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    #[serde(default)]
+    reasoning: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Usage {
+    #[serde(default)]
+    prompt_tokens: Option<u64>,
+    #[serde(default)]
+    completion_tokens: Option<u64>,
+    #[serde(default)]
+    prompt_tokens_details: Option<Details>,
+    #[serde(default)]
+    completion_tokens_details: Option<Details>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+    #[serde(default)]
+    audio_tokens: Option<u64>,
+    #[serde(default)]
+    reasoning_tokens: Option<u64>,
+}
+
+impl Decoder for Rewriting {
+    fn new(call: Call, _head: ResponseHead, _state: Vec<u8>) -> Self {
+        Self { streaming: call.streaming, complete: false }
+    }
+
+    fn push(&mut self, frames: Vec<Frame>) -> Result<Vec<Output>, Problem> {
+        let mut outputs = Vec::with_capacity(frames.len());
+        for frame in frames {
+            match frame.data.as_slice() {
+                b"" => {}
+                b"[DONE]" => self.complete = true,
+                _ => self.document(frame.data, &mut outputs)?,
+            }
+        }
+        Ok(outputs)
+    }
+
+    fn finish(&mut self) -> Result<Ending, Problem> {
+        match self.complete {
+            true => Ok(Ending { outputs: Vec::new(), next: None }),
+            false => Err(Problem::bad_answer("it ended before the message did")),
+        }
+    }
+}
+
+impl Rewriting {
+    fn document(&mut self, data: Vec<u8>, outputs: &mut Vec<Output>) -> Result<(), Problem> {
+        let glance: Glance<'_> = serde_json::from_slice(&data).map_err(Problem::bad_answer)?;
+        let choices = glance.choices.as_deref();
+        if let Some(error) =
+            glance.error.filter(|error| error.get() != "null" && choices.is_none_or(<[_]>::is_empty))
+        {
+            let error: Value = serde_json::from_str(error.get()).map_err(Problem::bad_answer)?;
+            outputs.push(Output::Failure(error::in_stream(&error)));
+            self.complete = true;
+            return Ok(());
+        }
+        let choices = choices.unwrap_or_default();
+        self.complete |= !self.streaming || choices.iter().any(|choice| choice.finish_reason.is_some());
+        if let Some(usage) = &glance.usage {
+            let entries = usage.entries();
+            if !entries.is_empty() {
+                outputs.push(Output::Usage(entries));
+            }
+        }
+        let has_thinking = |choice: &Choice| {
+            [&choice.message, &choice.delta].into_iter().flatten().any(|message| message.reasoning.is_some())
+        };
+        let chunk = match choices.iter().any(has_thinking) {
+            true => renamed(&data)?,
+            false => data,
+        };
+        outputs.push(Output::Chunk(chunk));
+        Ok(())
+    }
+}
+
+/// The document with `reasoning` under its canonical name.
+fn renamed(data: &[u8]) -> Result<Vec<u8>, Problem> {
+    let mut document: Value = serde_json::from_slice(data).map_err(Problem::bad_answer)?;
+    let choices = document.get_mut("choices").and_then(Value::as_array_mut);
+    for choice in choices.into_iter().flatten() {
+        for place in ["message", "delta"] {
+            let Some(message) = choice.get_mut(place).and_then(Value::as_object_mut) else { continue };
+            if message.get("reasoning_content").is_some_and(|value| !value.is_null()) {
+                continue;
+            }
+            if let Some(thinking) = message.remove("reasoning") {
+                message.insert("reasoning_content".to_string(), thinking);
+            }
+        }
+    }
+    serde_json::to_vec(&document).map_err(Problem::bad_answer)
+}
+
+impl Usage {
+    fn entries(&self) -> Vec<UsageEntry> {
+        let prompt = |of: fn(&Details) -> Option<u64>| self.prompt_tokens_details.as_ref().and_then(of);
+        let completion =
+            |of: fn(&Details) -> Option<u64>| self.completion_tokens_details.as_ref().and_then(of);
+        let counts = vec![
+            ("input", self.prompt_tokens),
+            ("output", self.completion_tokens),
+            ("cached_read", prompt(|details| details.cached_tokens).filter(|count| *count > 0)),
+            ("reasoning", completion(|details| details.reasoning_tokens).filter(|count| *count > 0)),
+            ("audio_input", prompt(|details| details.audio_tokens).filter(|count| *count > 0)),
+            ("audio_output", completion(|details| details.audio_tokens).filter(|count| *count > 0)),
+        ];
+        let entry = |(kind, amount): (&str, Option<u64>)| {
+            Some(UsageEntry { kind: kind.to_string(), amount: amount? })
+        };
+        counts.into_iter().filter_map(entry).collect()
+    }
+}
