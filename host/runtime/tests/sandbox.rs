@@ -245,6 +245,33 @@ async fn busy_guests_give_their_threads_back() {
     assert_eq!(runtime.instances(), 0);
 }
 
+/// Who reads the log of a trap finds the guest's functions by the names that its author gave them.
+#[tokio::test]
+async fn a_trap_is_logged_with_readable_frames() {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _log = tracing::subscriber::set_default(log);
+    let folder = tempfile::tempdir().unwrap();
+    let (_, plugin) = hostile(&folder).await;
+    assert!(matches!(fault(&plugin, "recurse").await, Fault::Trap(_)));
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("hostile::recurse"), "{text}");
+    assert!(text.contains(plugin.label().as_ref()), "{text}");
+    assert!(!text.contains("_ZN") && !text.contains("_RN"), "mangled: {text}");
+}
+
 #[tokio::test]
 async fn a_failed_stream_leaves_others_alone() {
     let folder = tempfile::tempdir().unwrap();

@@ -41,7 +41,7 @@ fn no_changed_byte_passes() {
 
     let bytes = component();
     let inspection = inspect(&bytes).unwrap();
-    assert!(matches!(guest_stack(&bytes), Some(65_536 | 131_072)));
+    assert!(matches!(guest_stack(&bytes), Some(16_384 | 65_536 | 131_072)));
     let statement = Statement::of(&inspection, 1, ">=0.1".parse().unwrap(), now);
     let envelope = statement.sign(&[&keys[1]]).to_json();
     let rules = Rules::default();

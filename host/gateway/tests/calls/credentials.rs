@@ -109,8 +109,16 @@ async fn fifty_calls_buy_one_token_and_share_one_failure() {
         let ask = client_credentials(&vendor);
         let calls = join_all((0..50).map(|_| world.ask(&ask, "")));
         let opened = async {
-            // Each of them has its instance, and so has asked for the token, or is about to.
-            while world.runtime.instances() < 50 || vendor.seen("/token").is_empty() {
+            // A call asks for its token in the same breath in which its plugin's answer is counted.
+            let prepared = || {
+                let metrics = world.metrics.encode().unwrap();
+                metrics.lines().any(|line| {
+                    line.starts_with("brokle_plugin_call_seconds_count")
+                        && line.contains(r#"export="prepare""#)
+                        && line.ends_with(" 50")
+                })
+            };
+            while !prepared() || vendor.seen("/token").is_empty() {
                 tokio::task::yield_now().await;
             }
             open.add_permits(50);

@@ -116,6 +116,24 @@ async fn a_stream_that_breaks_ends_with_an_error_and_a_clean_end() {
     );
 }
 
+/// However lively the provider is: a call has an end, whole and streamed.
+#[tokio::test]
+async fn the_whole_call_has_an_end() {
+    let upstream = Upstream::start().await.unwrap();
+    let total = Timeouts { total: Duration::from_millis(400), ..short() };
+    let total = Timeouts { first_byte: Duration::from_secs(20), idle: Duration::from_secs(20), ..total };
+    let world = world_with(vec![openai("a", &upstream, 0)], total, false).await;
+    let answer = world.chat("openai/gpt-4o-mini!hang-head", "").await;
+    assert_eq!(answer.status(), 504);
+    assert_eq!(answer.json().await["error"]["code"], "upstream_timeout");
+    let answer = world.chat("openai/gpt-4o-mini!stall-after=2", r#","stream":true"#).await;
+    assert_eq!(answer.status(), 200);
+    let events = answer.events().await;
+    assert_eq!(events.last().unwrap()["error"]["code"], "upstream_timeout", "{events:?}");
+    let traces = world.traces().await;
+    assert_eq!(traces.iter().filter(|trace| trace["status"] == "timeout").count(), 2, "{traces:#?}");
+}
+
 #[tokio::test]
 async fn silence_malformed_and_empty_streams_end_too() {
     let upstream = Upstream::start().await.unwrap();
