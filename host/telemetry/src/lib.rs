@@ -26,6 +26,7 @@ mod collector;
 mod drainer;
 mod frame;
 pub mod metrics;
+pub mod otlp;
 mod progress;
 mod queue;
 mod recorder;
