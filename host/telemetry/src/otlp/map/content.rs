@@ -58,7 +58,7 @@ pub(super) fn is_content(name: &str) -> bool {
 pub(super) fn is_content_event(name: &str) -> bool {
     let in_table = |source: &Source| match *source {
         Source::Events(names) => names.contains(&name),
-        Source::Event(known, _) => name == known && name != "exception",
+        Source::Event(known, _) => name == known,
         _ => false,
     };
     table::INPUT.iter().chain(table::OUTPUT).any(in_table)
