@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 use super::span::{
     Attributes, Budget, Event, Link, MAX_SPAN_BYTES, MAX_VALUE_DEPTH, Origin, Span, Status, double, reason,
 };
+use super::wire::Malformed;
 use super::{Broken, Visit};
 
 type Raw<'a> = Option<&'a RawValue>;
@@ -35,7 +36,7 @@ struct Request<'a> {
 #[serde(default, rename_all = "camelCase")]
 struct ResourceSpans<'a> {
     #[serde(borrow)]
-    resource: Option<Resource<'a>>,
+    resource: Raw<'a>,
     #[serde(borrow)]
     scope_spans: Raw<'a>,
 }
@@ -51,7 +52,7 @@ struct Resource<'a> {
 #[serde(default)]
 struct ScopeSpans<'a> {
     #[serde(borrow)]
-    scope: Option<Scope<'a>>,
+    scope: Raw<'a>,
     #[serde(borrow)]
     spans: Raw<'a>,
 }
@@ -91,7 +92,7 @@ struct JsonSpan<'a> {
     #[serde(borrow)]
     links: Raw<'a>,
     #[serde(borrow)]
-    status: Option<JsonStatus<'a>>,
+    status: Raw<'a>,
     #[serde(borrow)]
     dropped_attributes_count: Loose<'a>,
     #[serde(borrow)]
@@ -152,9 +153,9 @@ struct AnyValue<'a> {
     #[serde(borrow)]
     double_value: Loose<'a>,
     #[serde(borrow)]
-    array_value: Option<Values<'a>>,
+    array_value: Raw<'a>,
     #[serde(borrow)]
-    kvlist_value: Option<Values<'a>>,
+    kvlist_value: Raw<'a>,
     #[serde(borrow)]
     bytes_value: Option<Cow<'a, str>>,
 }
@@ -168,19 +169,20 @@ struct Values<'a> {
 
 /// Hands each span over, or why it can't be decoded.
 pub(super) fn decode(body: &[u8], visit: &mut Visit<'_>) -> Result<(), Broken> {
-    let request: Request<'_> = serde_json::from_slice(body)?;
+    let request: Request<'_> = object(std::str::from_utf8(body).map_err(|_| Malformed::Utf8)?)?;
     each(request.resource_spans, &mut |raw| resource_spans(raw, visit))?
 }
 
 fn resource_spans(raw: &RawValue, visit: &mut Visit<'_>) -> Result<(), Broken> {
-    let group: ResourceSpans<'_> = serde_json::from_str(raw.get())?;
+    let group: ResourceSpans<'_> = object(raw.get())?;
     let mut origin = Origin::default();
     if let Some(resource) = group.resource {
+        let resource: Resource<'_> = object(resource.get())?;
         origin.resource = attributes(resource.attributes, &mut Budget::new(), 0).map_err(Broken::Resource)?;
     }
     each(group.scope_spans, &mut |raw| {
-        let group: ScopeSpans<'_> = serde_json::from_str(raw.get())?;
-        let scope = group.scope.unwrap_or_default();
+        let group: ScopeSpans<'_> = object(raw.get())?;
+        let scope: Scope<'_> = group.scope.map(|raw| object(raw.get())).transpose()?.unwrap_or_default();
         (origin.scope_name, origin.scope_version) = (scope.name.text(), scope.version.text());
         each(group.spans, &mut |raw| visit(&origin, span(raw)))?
     })?
@@ -227,8 +229,22 @@ fn elements<'a>(
     each(list, with).map_err(|_| reason::MALFORMED)?
 }
 
+/// Reads an object. A list isn't one, although serde would take its elements for the members in their order.
+fn object<'a, T: Deserialize<'a>>(text: &'a str) -> serde_json::Result<T> {
+    if text.trim_start().starts_with('[') {
+        return Err(de::Error::custom("an object is expected"));
+    }
+    serde_json::from_str(text)
+}
+
+/// The same within a span.
 fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, Refusal> {
-    serde_json::from_str(raw.get()).map_err(|_| reason::MALFORMED)
+    object(raw.get()).map_err(|_| reason::MALFORMED)
+}
+
+/// The same for what needn't be there.
+fn optional<'a, T: Deserialize<'a> + Default>(raw: Raw<'a>) -> Result<T, Refusal> {
+    raw.map(parse).transpose().map(Option::unwrap_or_default)
 }
 
 fn span(raw: &RawValue) -> Result<Span, Refusal> {
@@ -237,7 +253,7 @@ fn span(raw: &RawValue) -> Result<Span, Refusal> {
     }
     let json: JsonSpan<'_> = parse(raw)?;
     let mut budget = Budget::new();
-    let status = json.status.unwrap_or_default();
+    let status: JsonStatus<'_> = optional(json.status)?;
     let mut span = Span {
         trace_id: hex(&json.trace_id).ok_or(reason::TRACE_ID)?,
         span_id: hex(&json.span_id).ok_or(reason::SPAN_ID)?,
@@ -313,7 +329,8 @@ fn value(raw: Raw<'_>, budget: &mut Budget, depth: usize) -> Result<Value, Refus
     if let Some(text) = any.string_value.or(any.bytes_value) {
         return Ok(Value::String(text.into_owned()));
     }
-    if let Some(list) = any.array_value {
+    if let Some(raw) = any.array_value {
+        let list: Values<'_> = parse(raw)?;
         let mut values = Vec::new();
         elements(list.values, &mut |raw| {
             spend(budget)?;
@@ -322,7 +339,8 @@ fn value(raw: Raw<'_>, budget: &mut Budget, depth: usize) -> Result<Value, Refus
         })?;
         return Ok(Value::Array(values));
     }
-    if let Some(list) = any.kvlist_value {
+    if let Some(raw) = any.kvlist_value {
+        let list: Values<'_> = parse(raw)?;
         let members = attributes(list.values, budget, depth + 1)?;
         return Ok(Value::Object(members.into_iter().collect()));
     }
@@ -387,9 +405,10 @@ impl Loose<'_> {
         }
     }
 
-    /// A time or a count; 0 for anything else.
+    /// A time or a count; 0 for anything else. A float may be a time of today: off by a few hundred nanoseconds.
     fn number(&self) -> u64 {
         match self {
+            Self::Float(number) if number.fract() == 0.0 && (0.0..1.8e19).contains(number) => *number as u64,
             Self::Unsigned(number) => *number,
             Self::Text(text) => text.trim().parse().unwrap_or_default(),
             other => other.integer().and_then(|number| u64::try_from(number).ok()).unwrap_or_default(),

@@ -26,10 +26,13 @@ fn shown(observation: &Observation) -> String {
     line("provider", observation.provider.as_deref().map(str::to_owned));
     line("model", observation.model_requested.as_deref().map(str::to_owned));
     line("served", observation.model_served.as_deref().map(str::to_owned));
-    line("usage", observation.usage.map(|usage| {
-        let counts = usage.counts().into_iter().filter(|(_, count)| *count > 0);
-        counts.map(|(kind, count)| format!("{kind}={count}")).collect::<Vec<_>>().join(" ")
-    }));
+    line(
+        "usage",
+        observation.usage.map(|usage| {
+            let counts = usage.counts().into_iter().filter(|(_, count)| *count > 0);
+            counts.map(|(kind, count)| format!("{kind}={count}")).collect::<Vec<_>>().join(" ")
+        }),
+    );
     line("cost", observation.cost.map(|cost| cost.to_string()));
     line("first token", observation.first_token_us.map(|_| "known".to_owned()));
     line("streaming", observation.streaming.then(|| "yes".to_owned()));
@@ -38,7 +41,8 @@ fn shown(observation: &Observation) -> String {
     line("session", observation.session.as_deref().map(str::to_owned));
     line("user", observation.user.as_deref().map(str::to_owned));
     line("tags", Some(observation.tags.join(" ")));
-    let body = |body: &Option<bytes::Bytes>| body.as_ref().map(|body| String::from_utf8_lossy(body).into_owned());
+    let body =
+        |body: &Option<bytes::Bytes>| body.as_ref().map(|body| String::from_utf8_lossy(body).into_owned());
     line("input", body(&observation.input));
     line("output", body(&observation.output));
     for (name, value) in &observation.attributes {

@@ -67,7 +67,9 @@ fn any(value: Value) -> Value {
         Value::Bool(flag) => json!({ "boolValue": flag }),
         Value::Number(number) if number.is_f64() => json!({ "doubleValue": number }),
         Value::Number(number) => json!({ "intValue": number.to_string() }),
-        Value::Array(list) => json!({ "arrayValue": { "values": list.into_iter().map(any).collect::<Value>() } }),
+        Value::Array(list) => {
+            json!({ "arrayValue": { "values": list.into_iter().map(any).collect::<Value>() } })
+        }
         object @ Value::Object(_) => json!({ "kvlistValue": { "values": attributes(object) } }),
         Value::Null => json!({}),
     }
