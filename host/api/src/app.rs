@@ -15,6 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::body::BodyLimits;
+use crate::ingest::Ingest;
 use crate::lifecycle::Lifecycle;
 use brokle_gateway::Gateway;
 use brokle_storage::observations::AnalyticsStore;
@@ -44,6 +45,8 @@ pub struct App {
     pub gateway: Option<Arc<Gateway>>,
     /// Ways to providers; none in a worker.
     pub connections: Option<Arc<ConnectionService>>,
+    /// Where spans from elsewhere go; none in a server without telemetry.
+    pub ingest: Option<Arc<Ingest>>,
     /// What is known of past calls; none in a server without telemetry.
     pub observations: Option<Arc<dyn AnalyticsStore>>,
     /// Ready, draining, cutting.
@@ -148,6 +151,7 @@ impl App {
             plugin_catalogue: None,
             gateway: None,
             connections: None,
+            ingest: None,
             observations: None,
             data_directory: PathBuf::from("data"),
             body: BodyLimits::default(),
@@ -170,6 +174,7 @@ pub struct AppBuilder {
     plugin_catalogue: Option<Arc<brokle_plugins::Catalogue>>,
     gateway: Option<Arc<Gateway>>,
     connections: Option<Arc<ConnectionService>>,
+    ingest: Option<Arc<Ingest>>,
     observations: Option<Arc<dyn AnalyticsStore>>,
     data_directory: PathBuf,
     body: BodyLimits,
@@ -246,6 +251,13 @@ impl AppBuilder {
         self
     }
 
+    /// Where spans from elsewhere go.
+    #[must_use]
+    pub fn ingest(mut self, ingest: Arc<Ingest>) -> Self {
+        self.ingest = Some(ingest);
+        self
+    }
+
     /// The store that traces are read from.
     #[must_use]
     pub fn observations(mut self, store: Arc<dyn AnalyticsStore>) -> Self {
@@ -284,6 +296,7 @@ impl AppBuilder {
             plugin_catalogue: self.plugin_catalogue,
             gateway: self.gateway,
             connections: self.connections,
+            ingest: self.ingest,
             observations: self.observations,
             lifecycle: self.lifecycle,
             plugins: self.plugins,

@@ -56,7 +56,19 @@ impl FromRequest<Arc<App>> for CappedBody {
 ///
 /// # Errors
 /// 413 `request_too_large`, 408 `request_timeout`, 400 `incomplete_body`.
-pub async fn read(mut body: Body, limits: BodyLimits) -> Result<Bytes, ApiError> {
+pub async fn read(body: Body, limits: BodyLimits) -> Result<Bytes, ApiError> {
+    read_counted(body, limits, &mut |_| Ok(())).await
+}
+
+/// The same; `grow` is told of each piece's bytes before the piece is kept, and can break off.
+///
+/// # Errors
+/// As [`read`], and what `grow` says.
+pub async fn read_counted(
+    mut body: Body,
+    limits: BodyLimits,
+    grow: &mut (dyn FnMut(usize) -> Result<(), ApiError> + Send),
+) -> Result<Bytes, ApiError> {
     let hint = body.size_hint();
     if hint.lower() > limits.max_bytes {
         return Err(too_large(limits));
@@ -74,6 +86,7 @@ pub async fn read(mut body: Body, limits: BodyLimits) -> Result<Bytes, ApiError>
         if received > limits.max_bytes {
             return Err(too_large(limits));
         }
+        grow(data.len())?;
         // Most bodies come in one piece, which is then handed on as it is.
         if let Some(rest) = &mut rest {
             rest.extend_from_slice(&data);

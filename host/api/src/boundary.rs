@@ -18,6 +18,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use brokle_core::ids;
+use brokle_telemetry::otlp::Encoding;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::time::Instant;
@@ -26,6 +27,7 @@ use tracing::{Instrument, Level, Span};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::handlers::otlp;
 use crate::server::PeerAddress;
 
 /// The header that a request's id travels in.
@@ -64,12 +66,31 @@ pub fn is_openai(path: &str) -> bool {
     path == "/v1" || path.starts_with("/v1/")
 }
 
+/// Which form a request's errors have.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    OpenAi,
+    Otlp(Encoding),
+    Problem,
+}
+
+impl Form {
+    fn of(request: &Request) -> Self {
+        let path = request.uri().path();
+        if otlp::PATHS.contains(&path) {
+            return Self::Otlp(otlp::encoding(request.headers()).unwrap_or(Encoding::Json));
+        }
+        if is_openai(path) { Self::OpenAi } else { Self::Problem }
+    }
+}
+
 /// Passes the request on, and sees to it that the answer is in shape whatever happens.
 pub async fn boundary(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = RequestId::of(request.headers(), &app);
     request.extensions_mut().insert(id.clone());
     let line = Line { method: request.method().clone(), path: request.uri().path().to_owned(), begun };
+    let form = Form::of(&request);
     let span = span(&request, &id);
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
     let mut response = answer.unwrap_or_else(|panic| {
@@ -78,7 +99,7 @@ pub async fn boundary(State(app): State<Arc<App>>, mut request: Request, next: N
     });
     let error = response.extensions_mut().remove::<ApiError>();
     if let Some(error) = &error {
-        response = shape(error, &line.path, &id, response);
+        response = shape(error, form, &id, response);
     }
     response.headers_mut().insert(REQUEST_ID, id.0);
     span.in_scope(|| line.write(response.status(), error.as_ref()));
@@ -86,9 +107,12 @@ pub async fn boundary(State(app): State<Arc<App>>, mut request: Request, next: N
 }
 
 /// Writes the error's body; headers that the handler or router set (`Allow`, for instance) stay.
-fn shape(error: &ApiError, path: &str, id: &RequestId, answered: Response) -> Response {
-    let mut response =
-        if is_openai(path) { error.openai_response() } else { error.problem_response(id.as_str()) };
+fn shape(error: &ApiError, form: Form, id: &RequestId, answered: Response) -> Response {
+    let mut response = match form {
+        Form::OpenAi => error.openai_response(),
+        Form::Otlp(encoding) => error.otlp_response(encoding),
+        Form::Problem => error.problem_response(id.as_str()),
+    };
     for (name, value) in answered.headers() {
         if name != http::header::CONTENT_LENGTH && name != http::header::CONTENT_TYPE {
             response.headers_mut().append(name.clone(), value.clone());

@@ -1,6 +1,7 @@
-//! How a request fails: one type for every handler, turned into one of two forms by the path that was asked for.
+//! How a request fails: one type for every handler, turned into one of three forms by the path that was asked for.
 //!
-//! - `/v1/*` answers as OpenAI does: `{"error":{"message","type","param","code"}}`, so that its clients understand it.
+//! - `/v1/traces` and `/v1/otlp/traces` answer `google.rpc.Status` in the encoding that was sent.
+//! - Any other `/v1/*` answers as OpenAI does: `{"error":{"message","type","param","code"}}`, so that its clients understand it.
 //! - Everything else answers an RFC 9457 problem (`application/problem+json`) with a stable `code` and the `request_id`.
 //!
 //! A handler's [`ApiError`] travels in the response's extensions to [`crate::boundary`], which knows the path and the
@@ -15,6 +16,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use brokle_identity::AuthError;
 use brokle_storage::sql::StorageError;
+use brokle_telemetry::otlp::Encoding;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -124,6 +126,13 @@ impl ApiError {
             request_id: request_id.to_owned(),
         };
         self.response(serde_json::to_vec(&body), "application/problem+json")
+    }
+
+    /// The whole answer to a sender of OpenTelemetry data: `google.rpc.Status`.
+    #[must_use]
+    pub fn otlp_response(&self, encoding: Encoding) -> Response {
+        let body = encoding.failed(self.status.as_u16(), self.code, &self.message);
+        self.response(Ok(body), encoding.media_type())
     }
 
     fn response(&self, body: serde_json::Result<Vec<u8>>, content_type: &'static str) -> Response {

@@ -10,5 +10,6 @@ pub mod health;
 pub mod keys;
 pub mod metrics;
 pub mod models;
+pub mod otlp;
 pub mod plugins;
 pub mod traces;

@@ -9,6 +9,7 @@ pub mod body;
 pub mod boundary;
 pub mod error;
 pub mod handlers;
+pub mod ingest;
 pub mod lifecycle;
 pub mod router;
 pub mod server;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::OriginalUri;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::{Method, StatusCode};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -16,8 +16,8 @@ use crate::app::App;
 use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
 use crate::handlers::{
-    chat_completions, completions, connections, docs, embeddings, health, keys, metrics, models, plugins,
-    traces,
+    chat_completions, completions, connections, docs, embeddings, health, keys, metrics, models, otlp,
+    plugins, traces,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -48,6 +48,8 @@ fn for_machines() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(embeddings::embeddings))
         .routes(routes!(models::list))
         .route("/v1/models/{*id}", get(models::get))
+        .routes(routes!(otlp::traces))
+        .route("/v1/otlp/traces", post(otlp::traces))
         .routes(routes!(keys::validate_key))
 }
 
@@ -122,7 +124,7 @@ async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Ap
     tags(
         (name = "models", description = "Calls to models, in OpenAI's form"),
         (name = "keys", description = "API keys"),
-        (name = "traces", description = "What became of calls"),
+        (name = "traces", description = "What became of calls; spans from OpenTelemetry"),
         (name = "connections", description = "Ways to providers, and the credentials that go with them"),
         (name = "plugins", description = "Components: what there is, what serves, for whom"),
         (name = "operations", description = "Health, metrics, this description"),

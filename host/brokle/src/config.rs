@@ -115,6 +115,7 @@ impl Config {
     /// Finds values that no type can refuse.
     fn check(&self) -> Result<(), String> {
         self.server.check()?;
+        self.telemetry.check()?;
         self.gateway.check()?;
         self.runtime.check()?;
         self.plugins.check()?;

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use brokle_api::ingest::Ingest;
 use brokle_api::server::{self, Ended, Stop};
 use brokle_api::{App, Lifecycle, router};
 use brokle_core::catalogue::Catalogue as Models;
@@ -195,6 +196,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
             .connections(Arc::clone(&made.connections))
             .metrics(made.metrics)
             .observations(made.store)
+            .ingest(Arc::new(Ingest::new(Arc::clone(&made.recorder), config.telemetry.max_request_bytes)))
             .plugins(Arc::new(plugins::Health(Arc::clone(&made.catalogue))))
             .plugin_catalogue(Arc::clone(&made.catalogue))
             .telemetry(Arc::new(gateway::Queue(Arc::clone(&made.recorder))));

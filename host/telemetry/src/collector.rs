@@ -6,14 +6,18 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use brokle_core::observation::Observation;
+use tokio::sync::oneshot;
 
 use crate::frame::Encoder;
+use crate::recorder::NotDurable;
 use crate::shared::{Backoff, Shared};
 
 /// How long the first observation of a batch waits for others. At 1,000 calls per second a batch has 20 rows, and this
 /// thread takes 13 to 17 µs of CPU per call; with 5 ms it takes 33 µs (`examples/cost.rs`, 2 cores). It is also what a
 /// crash may lose. Nobody waits for it: a flush and a full batch end it early.
 pub const WINDOW: Duration = Duration::from_millis(20);
+/// How long a batch waits for others when somebody waits for it: each 5 ms more are 5 ms of every sender's time.
+pub const DURABLE_WINDOW: Duration = Duration::from_millis(5);
 /// Rows in a batch at most; so many waiting end the window.
 pub const MAX_BATCH_ROWS: usize = 1_024;
 /// A batch is closed once it holds this many bytes; so many waiting end the window.
@@ -31,8 +35,18 @@ const LAST_TRIES: Duration = Duration::from_secs(5);
 pub(crate) enum Message {
     /// With its weight.
     Observation(Observation, usize),
+    /// Observations whose sender waits until they are durable.
+    Durable(Durable),
     /// Look around: everything closes.
     Wake,
+}
+
+/// Observations that are committed together or not at all.
+pub(crate) struct Durable {
+    pub(crate) rows: Vec<Observation>,
+    pub(crate) weight: usize,
+    /// Told how it went.
+    pub(crate) done: oneshot::Sender<Result<(), NotDurable>>,
 }
 
 pub(crate) struct Collector {
@@ -44,18 +58,35 @@ pub(crate) struct Collector {
 struct Batch {
     rows: Vec<Observation>,
     weight: usize,
+    /// What somebody waits for; with its own rows and weight.
+    durable: Vec<Durable>,
+    durable_rows: usize,
+    durable_weight: usize,
 }
 
 impl Batch {
     fn add(&mut self, message: Message) {
-        if let Message::Observation(observation, weight) = message {
-            self.rows.push(observation);
-            self.weight += weight;
+        match message {
+            Message::Observation(observation, weight) => {
+                self.rows.push(observation);
+                self.weight += weight;
+            }
+            Message::Durable(durable) => {
+                self.durable_rows += durable.rows.len();
+                self.durable_weight += durable.weight;
+                self.durable.push(durable);
+            }
+            Message::Wake => {}
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.durable.is_empty()
+    }
+
     fn is_full(&self) -> bool {
-        self.rows.len() >= MAX_BATCH_ROWS || self.weight >= MAX_BATCH_BYTES
+        self.rows.len() + self.durable_rows >= MAX_BATCH_ROWS
+            || self.weight + self.durable_weight >= MAX_BATCH_BYTES
     }
 }
 
@@ -72,8 +103,8 @@ impl Collector {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => self.shared.closed.store(true, Ordering::SeqCst),
             }
-            if !batch.rows.is_empty() {
-                self.let_others_join();
+            if !batch.is_empty() {
+                self.let_others_join(if batch.durable.is_empty() { WINDOW } else { DURABLE_WINDOW });
             }
             while !batch.is_full() {
                 match self.receiver.try_recv() {
@@ -81,7 +112,7 @@ impl Collector {
                     Err(_) => break,
                 }
             }
-            if !batch.rows.is_empty() {
+            if !batch.is_empty() {
                 self.commit(&mut encoder, batch);
             }
             // `record` counts its observation before it looks whether it may, so 0 means that no more will come.
@@ -96,47 +127,120 @@ impl Collector {
         self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
     }
 
-    fn let_others_join(&self) {
+    fn let_others_join(&self, window: Duration) {
         let memory = &self.shared.memory;
-        self.shared.wait(Some(Instant::now() + WINDOW), || {
+        self.shared.wait(Some(Instant::now() + window), || {
             self.shared.is_urgent()
                 || memory.rows.load(Ordering::SeqCst) >= MAX_BATCH_ROWS
                 || memory.bytes.load(Ordering::SeqCst) >= MAX_BATCH_BYTES
         });
     }
 
+    /// Once with everything; what somebody waits for is given back to its sender if that fails, and the rest is tried
+    /// until it is durable.
+    fn commit(&self, encoder: &mut Encoder, mut batch: Batch) {
+        let (own, mut refused) = (batch.rows.len(), 0);
+        let mut waiting = Vec::with_capacity(batch.durable.len());
+        for durable in batch.durable {
+            batch.rows.extend(durable.rows);
+            waiting.push(durable.done);
+        }
+        let (mut rows, weight) = (batch.rows, batch.weight + batch.durable_weight);
+        if !waiting.is_empty() {
+            let answer = match self.append_once(encoder, rows, weight) {
+                Ok(id) => {
+                    rows = Vec::new();
+                    self.leave(own + batch.durable_rows, weight);
+                    self.collected(own + batch.durable_rows, Some(id));
+                    Ok(())
+                }
+                Err(back) => {
+                    rows = back;
+                    rows.truncate(own);
+                    self.shared.counters.refused.fetch_add(batch.durable_rows as u64, Ordering::Relaxed);
+                    self.leave(batch.durable_rows, batch.durable_weight);
+                    refused = batch.durable_rows;
+                    Err(NotDurable::Failed)
+                }
+            };
+            for done in waiting {
+                // Its sender may have gone away; then nobody needs to know.
+                let _ = done.send(answer);
+            }
+        }
+        if !rows.is_empty() {
+            self.commit_own(encoder, rows, batch.weight);
+        }
+        // Not before the others: a flush takes the count for all that came before.
+        if refused > 0 {
+            self.collected(refused, None);
+        }
+    }
+
     /// Tries until it is durable. Only a closing collector gives up, and counts what it drops.
-    fn commit(&self, encoder: &mut Encoder, batch: Batch) {
-        let shared = &*self.shared;
-        let (rows, weight) = (batch.rows.len(), batch.weight);
-        let committed = match encoder.encode(&batch.rows) {
-            Ok(body) => self.append(&body, batch),
+    fn commit_own(&self, encoder: &mut Encoder, rows: Vec<Observation>, weight: usize) {
+        let count = rows.len();
+        let committed = match encoder.encode(&rows) {
+            Ok(body) => self.append(&body, rows, weight),
             Err(error) => {
-                tracing::error!(
-                    rows,
-                    error = &error as &dyn std::error::Error,
-                    "observations can't be written"
-                );
+                self.unwritable(count, &error);
                 None
             }
         };
         if committed.is_none() {
-            shared.counters.dropped.fetch_add(rows as u64, Ordering::Relaxed);
+            self.shared.counters.dropped.fetch_add(count as u64, Ordering::Relaxed);
         }
-        shared.memory.bytes.fetch_sub(weight, Ordering::SeqCst);
-        shared.memory.rows.fetch_sub(rows, Ordering::SeqCst);
-        shared.advance(|progress| {
+        self.leave(count, weight);
+        self.collected(count, committed);
+    }
+
+    /// So many rows aren't in memory any more.
+    fn leave(&self, rows: usize, weight: usize) {
+        self.shared.memory.bytes.fetch_sub(weight, Ordering::SeqCst);
+        self.shared.memory.rows.fetch_sub(rows, Ordering::SeqCst);
+    }
+
+    /// So many rows are in this batch, or given up.
+    fn collected(&self, rows: usize, committed: Option<i64>) {
+        self.shared.advance(|progress| {
             progress.collected += rows as u64;
             progress.committed_id = progress.committed_id.max(committed.unwrap_or_default());
         });
-        shared.wake();
+        self.shared.wake();
     }
 
-    fn append(&self, body: &[u8], batch: Batch) -> Option<i64> {
+    fn unwritable(&self, rows: usize, error: &serde_json::Error) {
+        tracing::error!(rows, error = error as &dyn std::error::Error, "observations can't be written");
+    }
+
+    /// The batch's id, or the rows again.
+    fn append_once(
+        &self,
+        encoder: &mut Encoder,
+        rows: Vec<Observation>,
+        weight: usize,
+    ) -> Result<i64, Vec<Observation>> {
+        let body = match encoder.encode(&rows) {
+            Ok(body) => body,
+            Err(error) => {
+                self.unwritable(rows.len(), &error);
+                return Err(rows);
+            }
+        };
         let shared = &*self.shared;
-        let (mut rows, mut backoff, mut give_up) = (batch.rows, Backoff::new(), None);
+        shared.queue.append(shared.now_us(), &body, rows, weight).map_err(|(rows, error)| {
+            shared.counters.queue_errors.fetch_add(1, Ordering::Relaxed);
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(rows = rows.len(), error, "the telemetry queue takes nothing: senders are told");
+            rows
+        })
+    }
+
+    fn append(&self, body: &[u8], mut rows: Vec<Observation>, weight: usize) -> Option<i64> {
+        let shared = &*self.shared;
+        let (mut backoff, mut give_up) = (Backoff::new(), None);
         loop {
-            let error = match shared.queue.append(shared.now_us(), body, rows, batch.weight) {
+            let error = match shared.queue.append(shared.now_us(), body, rows, weight) {
                 Ok(id) => return Some(id),
                 Err((back, error)) => {
                     rows = back;

@@ -12,11 +12,14 @@
 //! and only then deletes them from the queue. A crash in between means that rows come again; the database takes each
 //! once. So whatever was committed arrives exactly once.
 //!
+//! [`Recorder::record_durably`] goes the same way, and answers when its rows are in `queue.db`: for spans from elsewhere,
+//! whose senders keep them until they are acknowledged ([`otlp`]).
+//!
 //! When things go wrong:
 //! - **Too much at once**: more than [`Options::max_rows`] or [`Options::max_bytes`] in memory. What comes on top is
 //!   dropped and counted ([`Stats::dropped`]), and logged once per 10 s. Requests never wait for telemetry.
 //! - **The queue's disk is full or broken**: the collector keeps its batch and tries again (100 ms, doubling to 5 s);
-//!   memory fills up to the bound.
+//!   memory fills up to the bound. Rows that somebody waits for are given back to their sender instead.
 //! - **The analytics database is**: batches stay in the queue, which grows on disk; same backoff.
 //! - **A row can't be stored**: the batch is halved until the row is alone; it goes to `dead_letters` in `queue.db` with
 //!   the reason, its neighbors are stored. [`Recorder::dead_letters`] lists them, [`Recorder::redrive`] tries one again.
@@ -26,12 +29,13 @@ mod collector;
 mod drainer;
 mod frame;
 pub mod metrics;
+pub mod otlp;
 mod progress;
 mod queue;
 mod recorder;
 mod shared;
 
-pub use self::collector::{MAX_BATCH_BYTES, MAX_BATCH_ROWS, WINDOW};
+pub use self::collector::{DURABLE_WINDOW, MAX_BATCH_BYTES, MAX_BATCH_ROWS, WINDOW};
 pub use self::drainer::{MAX_ROUND_ROWS, ROUND};
 pub use self::queue::{DeadLetter, QueueError};
-pub use self::recorder::{Options, Recorder, Stats};
+pub use self::recorder::{NotDurable, Options, Recorder, Stats};

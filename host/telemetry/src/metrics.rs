@@ -69,6 +69,25 @@ impl StatusClass {
     }
 }
 
+/// What became of a span from elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the labels' values")]
+pub enum SpanOutcome {
+    /// Acknowledged: it is durable.
+    accepted,
+    /// It can't be kept; its sender was told so.
+    rejected,
+    /// There was no room, or no durability; its sender tries again.
+    refused,
+}
+
+/// Labels of spans from elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SpanLabels {
+    /// What became of it.
+    pub outcome: SpanOutcome,
+}
+
 /// What kind of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "the names are the labels' values")]
@@ -178,6 +197,8 @@ pub struct Metrics {
     pub telemetry_queue_depth: Gauge,
     /// Observations that were given up; the store's own count, copied at each scrape.
     pub telemetry_dropped: Counter,
+    /// Spans from elsewhere, by what became of them.
+    pub spans: Family<SpanLabels, Counter>,
     /// Connections to providers in use.
     pub upstream_connections: Gauge,
     /// Handlers that panicked.
@@ -199,6 +220,7 @@ impl Metrics {
             time_to_first_token: Family::new_with_constructor(calls),
             plugin_call: Family::new_with_constructor(plugins),
             plugin_traps: Family::default(),
+            spans: Family::default(),
             plugin_memory: Family::default(),
             plugin_denials: Family::default(),
             plugin_refusals: Family::default(),
@@ -268,6 +290,7 @@ impl Metrics {
             "Connections to providers in use",
             self.upstream_connections.clone(),
         );
+        registry.register("spans", "Spans from elsewhere by outcome", self.spans.clone());
         registry.register("panics", "Handlers that panicked", self.panics.clone());
     }
 

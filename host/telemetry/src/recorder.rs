@@ -10,7 +10,9 @@ use brokle_core::clock::Clock;
 use brokle_core::observation::Observation;
 use brokle_storage::observations::AnalyticsStore;
 
-use crate::collector::{Collector, MAX_BATCH_BYTES, MAX_BATCH_ROWS, Message};
+use tokio::sync::oneshot;
+
+use crate::collector::{Collector, Durable, MAX_BATCH_BYTES, MAX_BATCH_ROWS, Message};
 use crate::drainer::Drainer;
 use crate::queue::{DeadLetter, Queue, QueueError};
 use crate::shared::Shared;
@@ -25,15 +27,23 @@ pub struct Options {
     pub directory: PathBuf,
     /// Observations in memory at most. Default 65,536.
     pub max_rows: usize,
-    /// Their bytes at most ([`Observation::weight`]). Default 64 MiB.
+    /// Their bytes at most ([`Observation::weight`]). Default 128 MiB.
     pub max_bytes: usize,
+    /// Bytes of the queue's batches on disk from which on [`Recorder::record_durably`] refuses, so that an analytics
+    /// database that is away doesn't fill the disk: its callers can keep what they have. Default 1 GiB.
+    pub max_queued_bytes: usize,
 }
 
 impl Options {
     /// The defaults, in this directory.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), max_rows: 65_536, max_bytes: 64 << 20 }
+        Self {
+            directory: directory.into(),
+            max_rows: 65_536,
+            max_bytes: 128 << 20,
+            max_queued_bytes: 1 << 30,
+        }
     }
 }
 
@@ -52,6 +62,8 @@ pub struct Stats {
     pub oldest_age: Option<Duration>,
     /// Observations that found no room, or came after the end.
     pub dropped: u64,
+    /// Observations whose sender was told that they aren't durable, and that weren't kept.
+    pub refused: u64,
     /// Observations that are in the analytics database since the start.
     pub inserted: u64,
     /// Observations that were there already: the same span twice, or again after a crash.
@@ -62,6 +74,23 @@ pub struct Stats {
     pub queue_errors: u64,
     /// Failed inserts into the analytics database.
     pub store_errors: u64,
+}
+
+/// Why observations aren't durable. All of it is worth another try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotDurable {
+    /// Memory or the queue's file holds as much as it may.
+    #[error("the telemetry queue is full")]
+    Full,
+    /// The queue's file took nothing: its disk is full or broken.
+    #[error("the telemetry queue can't be written")]
+    Failed,
+    /// It took longer than the caller waits.
+    #[error("the telemetry queue takes too long")]
+    Late,
+    /// Nothing is accepted any more.
+    #[error("the telemetry queue is closed")]
+    Closed,
 }
 
 /// Takes observations off a request's hands. Clones share everything; when the last one is dropped, or after
@@ -77,6 +106,7 @@ pub struct Recorder {
 struct Limits {
     max_rows: usize,
     max_bytes: usize,
+    max_queued_bytes: usize,
     started: Instant,
     /// Milliseconds from `started` to when dropping may be logged again.
     log_after: AtomicU64,
@@ -102,6 +132,7 @@ impl Recorder {
         let limits = Limits {
             max_rows: options.max_rows,
             max_bytes: options.max_bytes,
+            max_queued_bytes: options.max_queued_bytes,
             started: Instant::now(),
             log_after: AtomicU64::new(0),
         };
@@ -126,6 +157,76 @@ impl Recorder {
         let crosses = |before: usize, by: usize, line: usize| before < line && before + by >= line;
         if crosses(rows, 1, MAX_BATCH_ROWS) || crosses(bytes, weight, MAX_BATCH_BYTES) {
             self.shared.nudge();
+        }
+    }
+
+    /// Whether [`record_durably`](Self::record_durably) would take anything now: to be asked before a body is read.
+    ///
+    /// # Errors
+    /// [`NotDurable::Full`] or [`NotDurable::Closed`].
+    pub fn has_room(&self) -> Result<(), NotDurable> {
+        let memory = &self.shared.memory;
+        if self.shared.is_closed() {
+            return Err(NotDurable::Closed);
+        }
+        let is_full = memory.rows.load(Ordering::SeqCst) >= self.limits.max_rows / 2
+            || memory.bytes.load(Ordering::SeqCst) >= self.limits.max_bytes / 2
+            || self.shared.queue.depth().bytes >= self.limits.max_queued_bytes;
+        if is_full { Err(NotDurable::Full) } else { Ok(()) }
+    }
+
+    /// The most that one call of [`record_durably`](Self::record_durably) may hand over: half of memory, in rows and in
+    /// bytes ([`Observation::weight`]).
+    #[must_use]
+    pub fn max_durable(&self) -> (usize, usize) {
+        (self.limits.max_rows / 2, self.limits.max_bytes / 2)
+    }
+
+    /// Hands observations over, and waits until they are in the queue: all of them, in one commit. They survive a power
+    /// cut from here on, and are in the analytics database some time later.
+    ///
+    /// They may take half of the memory, so that a flood of spans from elsewhere leaves room for the gateway's own. An
+    /// error says that none of them is promised: those of a commit that failed are forgotten; those of one that takes
+    /// longer than `patience` may arrive all the same. The same rows may be handed over again then, since the database
+    /// takes each once.
+    ///
+    /// # Errors
+    /// As [`NotDurable`] says.
+    pub async fn record_durably(&self, rows: Vec<Observation>, patience: Duration) -> Result<(), NotDurable> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let memory = &self.shared.memory;
+        let (count, weight) = (rows.len(), rows.iter().map(Observation::weight).sum());
+        let give_back = |error| {
+            memory.bytes.fetch_sub(weight, Ordering::SeqCst);
+            memory.rows.fetch_sub(count, Ordering::SeqCst);
+            Err(error)
+        };
+        // Counted first, looked at afterwards: see the collector's end.
+        let rows_before = memory.rows.fetch_add(count, Ordering::SeqCst);
+        let bytes_before = memory.bytes.fetch_add(weight, Ordering::SeqCst);
+        let (max_rows, max_bytes) = self.max_durable();
+        if self.shared.is_closed() {
+            return give_back(NotDurable::Closed);
+        }
+        if rows_before.saturating_add(count) > max_rows
+            || bytes_before.saturating_add(weight) > max_bytes
+            || self.shared.queue.depth().bytes >= self.limits.max_queued_bytes
+        {
+            return give_back(NotDurable::Full);
+        }
+        self.shared.counters.accepted.fetch_add(count as u64, Ordering::SeqCst);
+        let (done, told) = oneshot::channel();
+        if self.sender.send(Message::Durable(Durable { rows, weight, done })).is_err() {
+            return give_back(NotDurable::Closed);
+        }
+        if rows_before + count >= MAX_BATCH_ROWS || bytes_before + weight >= MAX_BATCH_BYTES {
+            self.shared.nudge();
+        }
+        match tokio::time::timeout(patience, told).await {
+            Ok(answer) => answer.unwrap_or(Err(NotDurable::Closed)),
+            Err(_) => Err(NotDurable::Late),
         }
     }
 
@@ -169,6 +270,7 @@ impl Recorder {
             queued_bytes: depth.bytes,
             oldest_age: age_us.map(|age| Duration::from_micros(u64::try_from(age).unwrap_or_default())),
             dropped: counters.dropped.load(Ordering::Relaxed),
+            refused: counters.refused.load(Ordering::Relaxed),
             inserted: counters.inserted.load(Ordering::Relaxed),
             duplicates: counters.duplicates.load(Ordering::Relaxed),
             dead_letters: depth.dead_letters,

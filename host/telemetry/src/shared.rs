@@ -45,6 +45,7 @@ pub(crate) struct Memory {
 pub(crate) struct Counters {
     pub(crate) accepted: AtomicU64,
     pub(crate) dropped: AtomicU64,
+    pub(crate) refused: AtomicU64,
     pub(crate) inserted: AtomicU64,
     pub(crate) duplicates: AtomicU64,
     pub(crate) queue_errors: AtomicU64,

@@ -136,12 +136,38 @@ impl Default for Storage {
 }
 
 /// Observations.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Telemetry {
     /// What the default project's calls leave behind: `full`, `metadata` or `off`.
     #[schemars(with = "String", extend("enum" = ["full", "metadata", "off"]))]
     pub(crate) capture: Capture,
+    /// Bytes of a request with spans, before and after it is inflated; a larger one is answered 413.
+    pub(crate) max_request_bytes: usize,
+    /// Bytes of the queue on disk from which on spans from elsewhere are answered 503.
+    pub(crate) max_queue_bytes: usize,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            capture: Capture::default(),
+            max_request_bytes: brokle_api::ingest::DEFAULT_MAX_BYTES,
+            max_queue_bytes: brokle_telemetry::Options::new("").max_queued_bytes,
+        }
+    }
+}
+
+impl Telemetry {
+    pub(super) fn check(&self) -> Result<(), String> {
+        if !(1..=256 << 20).contains(&self.max_request_bytes) {
+            return Err("telemetry.max_request_bytes: 1 to 268435456 is expected".to_owned());
+        }
+        if self.max_queue_bytes == 0 {
+            return Err("telemetry.max_queue_bytes: 0 would refuse every request".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// The sandbox.

@@ -64,7 +64,8 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     let directory = config.storage.data_dir.join("telemetry");
     super::make_private_directory(&directory)?;
     let store: Arc<dyn AnalyticsStore> = Arc::new(SqliteObservations::open(&directory)?);
-    let recorder = Recorder::start(&Options::new(&directory), Arc::clone(&store), Arc::clone(&with.clock))?;
+    let options = Options { max_queued_bytes: config.telemetry.max_queue_bytes, ..Options::new(&directory) };
+    let recorder = Recorder::start(&options, Arc::clone(&store), Arc::clone(&with.clock))?;
     let recorder = Arc::new(recorder);
     let metrics = Arc::new(Metrics::new());
 

@@ -6,6 +6,8 @@ mod harness;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod durable;
+#[cfg(test)]
 mod flow;
 #[cfg(test)]
 mod outage;
