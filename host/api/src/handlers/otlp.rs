@@ -128,7 +128,7 @@ async fn read(
             now_us: app.clock.now().timestamp_micros(),
             max_weight,
         };
-        decode(encoding, plain, &settings).map_err(not_decoded)
+        decode(encoding, plain, &settings).map_err(|error| not_decoded(&error))
     };
     if is_inline {
         return work();
@@ -166,7 +166,7 @@ fn not_inflated(error: InflateError) -> ApiError {
     }
 }
 
-fn not_decoded(error: DecodeError) -> ApiError {
+fn not_decoded(error: &DecodeError) -> ApiError {
     match error {
         DecodeError::Malformed(_) => {
             ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", error.to_string())
