@@ -5,4 +5,6 @@ mod cli;
 #[cfg(test)]
 mod licensed;
 #[cfg(test)]
+mod otlp;
+#[cfg(test)]
 mod trust;
