@@ -128,7 +128,7 @@ async fn read(
             now_us: app.clock.now().timestamp_micros(),
             max_weight,
         };
-        decode(encoding, plain, &settings).map_err(not_decoded)
+        decode(encoding, plain, &settings).map_err(|error| not_decoded(&error))
     };
     if is_inline {
         return work();
@@ -166,15 +166,12 @@ fn not_inflated(error: InflateError) -> ApiError {
     }
 }
 
-fn not_decoded(error: DecodeError) -> ApiError {
-    match error {
-        DecodeError::Malformed(_) => {
-            ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", error.to_string())
-        }
-        DecodeError::TooMuch(_) => {
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", error.to_string())
-        }
-    }
+fn not_decoded(error: &DecodeError) -> ApiError {
+    let (status, code) = match error {
+        DecodeError::Malformed(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+        DecodeError::TooMuch(_) => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
+    };
+    ApiError::new(status, code, error.to_string())
 }
 
 fn not_durable(error: NotDurable) -> ApiError {

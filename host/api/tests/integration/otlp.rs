@@ -66,7 +66,8 @@ fn span(id: u64, more: Value) -> Value {
     let start = SystemClock.now().timestamp_micros() * 1_000;
     let mut span = json!({"traceId": TRACE, "spanId": format!("{id:016X}"), "name": format!("span {id}"),
         "startTimeUnixNano": start.to_string(), "endTimeUnixNano": (start + 5_000_000).to_string()});
-    span.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let Value::Object(more) = more else { panic!("members are expected: {more}") };
+    span.as_object_mut().unwrap().extend(more);
     span
 }
 
