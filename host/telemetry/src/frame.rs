@@ -159,7 +159,7 @@ fn alone(frame: &[u8]) -> Vec<u8> {
     [&[FORMAT], frame].concat()
 }
 
-/// Memory's bound (64 MiB by default) is far below what 32 bits can say.
+/// Memory's bound (128 MiB by default) is far below what 32 bits can say.
 fn length(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }

@@ -167,14 +167,11 @@ fn not_inflated(error: InflateError) -> ApiError {
 }
 
 fn not_decoded(error: &DecodeError) -> ApiError {
-    match error {
-        DecodeError::Malformed(_) => {
-            ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", error.to_string())
-        }
-        DecodeError::TooMuch(_) => {
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", error.to_string())
-        }
-    }
+    let (status, code) = match error {
+        DecodeError::Malformed(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+        DecodeError::TooMuch(_) => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
+    };
+    ApiError::new(status, code, error.to_string())
 }
 
 fn not_durable(error: NotDurable) -> ApiError {

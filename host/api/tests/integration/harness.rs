@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use brokle_api::auth::Authenticated;
 use brokle_api::body::{BodyLimits, CappedBody};
 use brokle_api::boundary::boundary;
+use brokle_api::ingest::Ingest;
 use brokle_api::server::{self, Ended, Limits, PeerAddress, Stop};
 use brokle_api::{ApiError, App, Lifecycle, router};
 use brokle_core::catalogue::Catalogue;
@@ -23,8 +24,10 @@ use brokle_identity::{Scope, Secret};
 use brokle_plugins::catalogue::Parts;
 use brokle_plugins::{PinnedOnly, Settings, Unwatched};
 use brokle_runtime::{Runtime, RuntimeConfig};
+use brokle_storage::observations::SqliteObservations;
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
+use brokle_telemetry::{Options, Recorder};
 use bytes::Bytes;
 use http_body_util::StreamBody;
 use tempfile::TempDir;
@@ -46,22 +49,32 @@ pub(crate) struct Server {
     pub(crate) ended: JoinHandle<Ended>,
     /// What `/test/stream` sends.
     pub(crate) chunks: mpsc::Sender<&'static str>,
-    _directory: TempDir,
+    pub(crate) directory: TempDir,
 }
 
 type Chunks = Arc<tokio::sync::Mutex<Option<mpsc::Receiver<&'static str>>>>;
 
 impl Server {
     pub(crate) async fn start(limits: Limits, body: BodyLimits) -> Self {
-        Self::start_with(limits, body, None).await
+        Self::start_with(limits, body, None, None).await
     }
 
     /// With a catalogue of plugins, behind this gate.
     pub(crate) async fn with_plugins(gate: PinnedOnly) -> Self {
-        Self::start_with(Limits::default(), BodyLimits::default(), Some(gate)).await
+        Self::start_with(Limits::default(), BodyLimits::default(), Some(gate), None).await
     }
 
-    async fn start_with(limits: Limits, body: BodyLimits, gate: Option<PinnedOnly>) -> Self {
+    /// One that takes telemetry, in bodies up to this size.
+    pub(crate) async fn with_telemetry(max_bytes: usize) -> Self {
+        Self::start_with(Limits::default(), BodyLimits::default(), None, Some(max_bytes)).await
+    }
+
+    async fn start_with(
+        limits: Limits,
+        body: BodyLimits,
+        gate: Option<PinnedOnly>,
+        telemetry: Option<usize>,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", directory.path().join("brokle.db").display());
         let database = Database::connect(&url, ConnectOptions::default()).await.unwrap();
@@ -72,6 +85,14 @@ impl Server {
         let mut builder = App::builder(database.clone(), catalogue).lifecycle(lifecycle.clone()).body(body);
         if let Some(gate) = gate {
             builder = builder.plugin_catalogue(plugins(database, directory.path(), gate).await);
+        }
+        if let Some(max_bytes) = telemetry {
+            let path = directory.path().join("telemetry");
+            let store = Arc::new(SqliteObservations::open(&path).unwrap());
+            let recorder =
+                Recorder::start(&Options::new(&path), store.clone(), Arc::new(SystemClock)).unwrap();
+            builder =
+                builder.observations(store).ingest(Arc::new(Ingest::new(Arc::new(recorder), max_bytes)));
         }
         let app = builder.build();
         let (chunks, receiver) = mpsc::channel(8);
@@ -84,7 +105,7 @@ impl Server {
             reason = "a test has no task tracker; the runtime's end ends it"
         )]
         let ended = tokio::spawn(server::serve(listener, routes, limits, lifecycle.clone(), stop.clone()));
-        Self { address, app, stop, lifecycle, ended, chunks, _directory: directory }
+        Self { address, app, stop, lifecycle, ended, chunks, directory }
     }
 
     pub(crate) async fn default() -> Self {

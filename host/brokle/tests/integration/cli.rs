@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const KEY: &str = "bk_AbCd0123456789AbCd0123456789AbCd01234567";
+pub(crate) const KEY: &str = "bk_AbCd0123456789AbCd0123456789AbCd01234567";
 
 /// The program in a directory of its own, without this process' settings.
-fn brokle(directory: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn brokle(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_brokle"));
     command.args(arguments).current_dir(directory).env_clear().env("BROKLE_LISTEN", "127.0.0.1:0");
     command
@@ -35,15 +35,15 @@ fn json(text: &str) -> serde_json::Value {
 }
 
 /// A running server; killed if the test ends before it does.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     lines: BufReader<std::process::ChildStderr>,
 }
 
 impl Server {
     #[expect(clippy::zombie_processes, reason = "the server that it becomes is waited for")]
-    fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         loop {
@@ -57,7 +57,7 @@ impl Server {
         }
     }
 
-    fn ask(&self, head: &str) -> String {
+    pub(crate) fn ask(&self, head: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         write!(stream, "{head}\r\nhost: test\r\nconnection: close\r\n\r\n").unwrap();
@@ -66,7 +66,7 @@ impl Server {
         answer
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status();
         assert!(sent.unwrap().success());
     }

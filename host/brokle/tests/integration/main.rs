@@ -7,4 +7,6 @@ mod drain;
 #[cfg(test)]
 mod licensed;
 #[cfg(test)]
+mod otlp;
+#[cfg(test)]
 mod trust;
