@@ -27,6 +27,7 @@ use crate::connections::Connection;
 use crate::gateway::Incoming;
 use crate::operation::Operation;
 use crate::refusal::Refusal;
+use crate::routing::stats::Ticket;
 
 /// What is captured of one body at most: 1 MiB.
 const CAPTURED: usize = 1 << 20;
@@ -57,6 +58,8 @@ pub(crate) struct Meter {
     output_shown: bool,
     /// The attempt that is under way.
     attempt: Option<Step>,
+    /// The candidate's, from its attempt's begin to its answer's end.
+    ticket: Option<Ticket>,
     settled: bool,
 }
 
@@ -72,6 +75,7 @@ impl Meter {
             output: BytesMut::new(),
             output_shown: false,
             attempt: None,
+            ticket: None,
             settled: false,
         }
     }
@@ -162,12 +166,19 @@ impl Meter {
     }
 
     /// An attempt begins. It is on the trace also when the call ends before it does.
-    pub(crate) fn begin_attempt(&mut self, step: Step) {
+    pub(crate) fn begin_attempt(&mut self, step: Step, ticket: Ticket) {
         self.attempt = Some(step);
+        // One that is followed without having failed gave its answer, which a guardrail sent back.
+        if let Some(mut before) = self.ticket.replace(ticket) {
+            before.succeeded();
+        }
     }
 
     /// The upstream has answered the attempt with this status.
-    pub(crate) fn attempt_answered(&mut self, status: u16) {
+    pub(crate) fn attempt_answered(&mut self, status: u16, headers: &HeaderMap) {
+        if let Some(ticket) = &mut self.ticket {
+            ticket.answered(status, headers);
+        }
         if let Some(step) = &mut self.attempt {
             step.http_status = Some(status);
         }
@@ -175,6 +186,11 @@ impl Meter {
 
     /// The attempt is over.
     pub(crate) fn end_attempt(&mut self, failure: Option<&Refusal>) {
+        if let Some(refusal) = failure
+            && let Some(mut ticket) = self.ticket.take()
+        {
+            ticket.failed(refusal);
+        }
         if let Some(step) = self.attempt.take() {
             self.end_step(step, failure);
         }
@@ -220,9 +236,14 @@ impl Meter {
     /// The first token is on its way.
     pub(crate) fn first_token(&mut self) {
         let elapsed = micros(self.started.elapsed());
+        let mut streaming = false;
         self.note(|observation| {
             observation.first_token_us.get_or_insert(elapsed);
+            streaming = observation.streaming;
         });
+        if let Some(ticket) = self.ticket.as_mut().filter(|_| streaming) {
+            ticket.first_token();
+        }
     }
 
     /// Counts, as totals so far.
@@ -287,6 +308,9 @@ impl Meter {
     /// The call ends well.
     pub(crate) fn complete(&mut self) {
         self.settled = true;
+        if let Some(ticket) = &mut self.ticket {
+            ticket.succeeded();
+        }
         self.note(|observation| {
             observation.status = Status::Ok;
             observation.http_status = Some(200);
@@ -296,6 +320,9 @@ impl Meter {
     /// The call ends badly. `answered` is the status that the client got, when it had one before.
     pub(crate) fn refuse(&mut self, refusal: &Refusal, answered: Option<u16>) {
         self.settled = true;
+        if let Some(ticket) = &mut self.ticket {
+            ticket.failed(refusal);
+        }
         self.note(|observation| {
             observation.status = refusal.outcome;
             observation.http_status = Some(answered.unwrap_or(refusal.status));

@@ -25,6 +25,7 @@ use crate::models::{self, ModelObject};
 use crate::operation::Operation;
 use crate::pipeline::{self, Stage};
 use crate::refusal::Fault;
+use crate::routing::stats::LiveFacts;
 
 /// How long a provider may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +77,8 @@ pub struct Gateway {
     pub(crate) parts: Parts,
     pub(crate) limits: RateLimits,
     pub(crate) tokens: Tokens,
+    /// What is measured of candidates.
+    pub(crate) facts: LiveFacts,
     /// Says when streams are to end.
     pub(crate) cutting: watch::Sender<bool>,
 }
@@ -105,6 +108,7 @@ impl Gateway {
         Arc::new(Self {
             limits: RateLimits::new(),
             tokens: Tokens::default(),
+            facts: LiveFacts::new(Arc::clone(&parts.clock)),
             cutting: watch::Sender::new(false),
             parts,
         })

@@ -3,9 +3,12 @@
 //! A name is looked up in this order: `provider/model` or `connection/model`; a model that a connection lists; the
 //! catalogue. The name goes to the provider as the caller wrote it, without the prefix: aliases are the vendor's own.
 
+pub(crate) mod stats;
+
 use std::sync::Arc;
 
 use brokle_core::catalogue::Catalogue;
+use brokle_core::money::Usd;
 use brokle_core::observation::Kind;
 use brokle_core::tenancy::Tenant;
 use brokle_plugins::View;
@@ -135,25 +138,20 @@ pub(crate) async fn order(
 fn describe(gateway: &Gateway, candidate: &Candidate) -> facts::Candidate {
     let connection = &candidate.connection;
     let row = gateway.parts.books.catalogue.find(&connection.catalogue, &candidate.model);
+    let price = |price: Option<Usd>| price.map(Usd::approximate);
+    let reading = gateway.facts.read(connection, &candidate.model);
     facts::Candidate {
         connection: connection.name.clone(),
         provider: connection.provider.to_string(),
         model: candidate.model.clone(),
         priority: connection.priority,
         weight: connection.weight,
-        available: true,
-        stats: facts::Stats {
-            latency_ms: None,
-            first_token_ms: None,
-            error_rate: None,
-            in_flight: 0,
-            remaining_requests: None,
-            remaining_tokens: None,
-        },
-        input_price: None,
-        output_price: None,
+        available: reading.cooling.is_none(),
+        stats: reading.stats,
+        input_price: row.and_then(|row| price(row.prices.input)),
+        output_price: row.and_then(|row| price(row.prices.output)),
         context_window: row.and_then(|row| row.context_window).map(u64::from),
-        features: Vec::new(),
+        features: row.iter().flat_map(|row| &row.capabilities).map(|one| one.name().to_owned()).collect(),
         attributes: Vec::new(),
     }
 }
