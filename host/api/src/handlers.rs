@@ -11,4 +11,5 @@ pub mod keys;
 pub mod metrics;
 pub mod models;
 pub mod plugins;
+pub mod routing;
 pub mod traces;

@@ -5,6 +5,7 @@
 //! future drops the meter, and an account that nobody closed says `aborted`, 499.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -217,11 +218,45 @@ impl Meter {
         spent: Duration,
         random: &dyn brokle_core::random::Random,
     ) {
+        let mut step = self.plugin_step(label, spent, random);
+        step.parent_span_id = parent;
+        self.note(|observation| observation.steps.push(step));
+        self.plugin_time(label, export, spent);
+    }
+
+    /// A routing policy was asked: a step with what it decided, or why it didn't.
+    pub(crate) fn decided(
+        &mut self,
+        label: &str,
+        spent: Duration,
+        attributes: BTreeMap<String, serde_json::Value>,
+        failure: Option<&str>,
+        random: &dyn brokle_core::random::Random,
+    ) {
+        let mut step = self.plugin_step(label, spent, random);
+        step.attributes = attributes;
+        if let Some(reason) = failure {
+            step.status = Status::Error;
+            step.error_message = Some(reason.into());
+        }
+        self.note(|observation| observation.steps.push(step));
+        self.plugin_time(label, "decide", spent);
+    }
+
+    /// A routing policy gave no order. By its id, or by the name that an operator wrote.
+    pub(crate) fn policy_failed(&self, label: &str) {
+        let plugin = label.split(' ').next().unwrap_or_default().to_owned();
+        self.books.metrics.policy_failures.get_or_create(&PluginLabels { plugin }).inc();
+    }
+
+    fn plugin_step(&self, label: &str, spent: Duration, random: &dyn brokle_core::random::Random) -> Step {
         let mut step = self.step(Kind::Plugin, Cow::Owned(label.to_owned()), random);
         step.duration_us = micros(spent);
         step.offset_us = step.offset_us.saturating_sub(step.duration_us);
-        step.parent_span_id = parent;
-        self.note(|observation| observation.steps.push(step));
+        step
+    }
+
+    fn plugin_time(&self, label: &str, export: &'static str, spent: Duration) {
         let plugin = label.split(' ').next().unwrap_or_default().to_owned();
         let labels = PluginCallLabels { plugin, export: export.to_owned() };
         self.books.metrics.plugin_call.get_or_create(&labels).observe(spent.as_secs_f64());

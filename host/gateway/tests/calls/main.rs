@@ -21,6 +21,7 @@ mod harness;
 mod passing;
 mod plugin_egress;
 mod plugins;
+mod routes;
 mod signing;
 mod swaps;
 mod vendor;
