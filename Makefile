@@ -46,7 +46,7 @@ release: plugins ## Build one file with the components in it
 	$(CARGO) build --release -p brokle --features embed-plugins
 
 test: doctor plugins ee-plugins guests ## Run every test, those with real clients too
-	$(CARGO) test --workspace $(addprefix --exclude ,$(GUESTS) policy-priority provider-openai)
+	$(CARGO) test --workspace $(addprefix --exclude ,$(GUESTS) $(SMALL))
 	@if [ -x tests/clients/run.sh ]; then tests/clients/run.sh; fi
 
 lint: ## Check format, lints, licences and sources

@@ -12,4 +12,5 @@ pub mod metrics;
 pub mod models;
 pub mod otlp;
 pub mod plugins;
+pub mod routing;
 pub mod traces;

@@ -17,7 +17,7 @@ use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
 use crate::handlers::{
     chat_completions, completions, connections, docs, embeddings, health, keys, metrics, models, otlp,
-    plugins, traces,
+    plugins, routing, traces,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -47,6 +47,7 @@ fn for_machines() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(completions::completions))
         .routes(routes!(embeddings::embeddings))
         .routes(routes!(models::list))
+        .routes(routes!(routing::explain))
         .route("/v1/models/{*id}", get(models::get))
         .routes(routes!(otlp::traces))
         .route("/v1/otlp/traces", post(otlp::traces))

@@ -11,6 +11,7 @@ mod environment;
 mod gateway;
 mod guardrails;
 mod plugins;
+mod routes;
 mod sections;
 mod warnings;
 
@@ -26,6 +27,7 @@ pub(crate) use self::environment::Secrets;
 pub(crate) use self::gateway::Gateway;
 pub(crate) use self::guardrails::Guardrail;
 pub(crate) use self::plugins::Plugins;
+pub(crate) use self::routes::Route;
 pub(crate) use self::sections::{LogFormat, Logs, Runtime, Server, Storage, Telemetry};
 
 /// The file that is read if no other one is named.
@@ -49,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) plugins: Plugins,
     /// Guardrails, in the order in which they rule.
     pub(crate) guardrails: Vec<Guardrail>,
+    /// Names with candidates of their own.
+    pub(crate) routes: Vec<Route>,
     /// The log.
     pub(crate) logs: Logs,
     /// Models that the built-in catalogue doesn't know, or whose prices differ.
@@ -119,7 +123,8 @@ impl Config {
         self.gateway.check()?;
         self.runtime.check()?;
         self.plugins.check()?;
-        guardrails::check(&self.guardrails)
+        guardrails::check(&self.guardrails)?;
+        routes::check(&self.routes)
     }
 
     /// What an operator should know although nothing is wrong, one sentence each.

@@ -11,6 +11,7 @@ mod background;
 mod gateway;
 mod plugins;
 mod quickstart;
+mod routing;
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;

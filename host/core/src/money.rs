@@ -12,6 +12,7 @@ use std::ops::{Add, AddAssign};
 use std::str::FromStr;
 
 use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -39,6 +40,12 @@ impl Usd {
     #[must_use]
     pub const fn as_decimal(self) -> Decimal {
         self.0
+    }
+
+    /// The number of dollars as a float: to compare by, never to add up.
+    #[must_use]
+    pub fn approximate(self) -> f64 {
+        self.0.to_f64().unwrap_or(f64::MAX)
     }
 
     /// Whether this is less than nothing.

@@ -5,6 +5,7 @@
 //! future drops the meter, and an account that nobody closed says `aborted`, 499.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use crate::connections::Connection;
 use crate::gateway::Incoming;
 use crate::operation::Operation;
 use crate::refusal::Refusal;
+use crate::routing::stats::Ticket;
 
 /// What is captured of one body at most: 1 MiB.
 const CAPTURED: usize = 1 << 20;
@@ -57,6 +59,8 @@ pub(crate) struct Meter {
     output_shown: bool,
     /// The attempt that is under way.
     attempt: Option<Step>,
+    /// The candidate's, from its attempt's begin to its answer's end.
+    ticket: Option<Ticket>,
     settled: bool,
 }
 
@@ -72,6 +76,7 @@ impl Meter {
             output: BytesMut::new(),
             output_shown: false,
             attempt: None,
+            ticket: None,
             settled: false,
         }
     }
@@ -162,12 +167,19 @@ impl Meter {
     }
 
     /// An attempt begins. It is on the trace also when the call ends before it does.
-    pub(crate) fn begin_attempt(&mut self, step: Step) {
+    pub(crate) fn begin_attempt(&mut self, step: Step, ticket: Ticket) {
         self.attempt = Some(step);
+        // One that is followed without having failed gave its answer, which a guardrail sent back.
+        if let Some(mut before) = self.ticket.replace(ticket) {
+            before.succeeded();
+        }
     }
 
     /// The upstream has answered the attempt with this status.
-    pub(crate) fn attempt_answered(&mut self, status: u16) {
+    pub(crate) fn attempt_answered(&mut self, status: u16, headers: &HeaderMap) {
+        if let Some(ticket) = &mut self.ticket {
+            ticket.answered(status, headers);
+        }
         if let Some(step) = &mut self.attempt {
             step.http_status = Some(status);
         }
@@ -175,6 +187,11 @@ impl Meter {
 
     /// The attempt is over.
     pub(crate) fn end_attempt(&mut self, failure: Option<&Refusal>) {
+        if let Some(refusal) = failure
+            && let Some(mut ticket) = self.ticket.take()
+        {
+            ticket.failed(refusal);
+        }
         if let Some(step) = self.attempt.take() {
             self.end_step(step, failure);
         }
@@ -201,11 +218,45 @@ impl Meter {
         spent: Duration,
         random: &dyn brokle_core::random::Random,
     ) {
+        let mut step = self.plugin_step(label, spent, random);
+        step.parent_span_id = parent;
+        self.note(|observation| observation.steps.push(step));
+        self.plugin_time(label, export, spent);
+    }
+
+    /// A routing policy was asked: a step with what it decided, or why it didn't.
+    pub(crate) fn decided(
+        &mut self,
+        label: &str,
+        spent: Duration,
+        attributes: BTreeMap<String, serde_json::Value>,
+        failure: Option<&str>,
+        random: &dyn brokle_core::random::Random,
+    ) {
+        let mut step = self.plugin_step(label, spent, random);
+        step.attributes = attributes;
+        if let Some(reason) = failure {
+            step.status = Status::Error;
+            step.error_message = Some(reason.into());
+        }
+        self.note(|observation| observation.steps.push(step));
+        self.plugin_time(label, "decide", spent);
+    }
+
+    /// A routing policy gave no order. By its id, or by the name that an operator wrote.
+    pub(crate) fn policy_failed(&self, label: &str) {
+        let plugin = label.split(' ').next().unwrap_or_default().to_owned();
+        self.books.metrics.policy_failures.get_or_create(&PluginLabels { plugin }).inc();
+    }
+
+    fn plugin_step(&self, label: &str, spent: Duration, random: &dyn brokle_core::random::Random) -> Step {
         let mut step = self.step(Kind::Plugin, Cow::Owned(label.to_owned()), random);
         step.duration_us = micros(spent);
         step.offset_us = step.offset_us.saturating_sub(step.duration_us);
-        step.parent_span_id = parent;
-        self.note(|observation| observation.steps.push(step));
+        step
+    }
+
+    fn plugin_time(&self, label: &str, export: &'static str, spent: Duration) {
         let plugin = label.split(' ').next().unwrap_or_default().to_owned();
         let labels = PluginCallLabels { plugin, export: export.to_owned() };
         self.books.metrics.plugin_call.get_or_create(&labels).observe(spent.as_secs_f64());
@@ -220,9 +271,14 @@ impl Meter {
     /// The first token is on its way.
     pub(crate) fn first_token(&mut self) {
         let elapsed = micros(self.started.elapsed());
+        let mut streaming = false;
         self.note(|observation| {
             observation.first_token_us.get_or_insert(elapsed);
+            streaming = observation.streaming;
         });
+        if let Some(ticket) = self.ticket.as_mut().filter(|_| streaming) {
+            ticket.first_token();
+        }
     }
 
     /// Counts, as totals so far.
@@ -287,6 +343,9 @@ impl Meter {
     /// The call ends well.
     pub(crate) fn complete(&mut self) {
         self.settled = true;
+        if let Some(ticket) = &mut self.ticket {
+            ticket.succeeded();
+        }
         self.note(|observation| {
             observation.status = Status::Ok;
             observation.http_status = Some(200);
@@ -296,6 +355,9 @@ impl Meter {
     /// The call ends badly. `answered` is the status that the client got, when it had one before.
     pub(crate) fn refuse(&mut self, refusal: &Refusal, answered: Option<u16>) {
         self.settled = true;
+        if let Some(ticket) = &mut self.ticket {
+            ticket.failed(refusal);
+        }
         self.note(|observation| {
             observation.status = refusal.outcome;
             observation.http_status = Some(answered.unwrap_or(refusal.status));

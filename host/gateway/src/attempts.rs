@@ -129,7 +129,8 @@ impl Attempts {
             step.connection = Some(candidate.connection.id.clone());
             step.model = Some(candidate.model.as_str().into());
             let span = step.span_id;
-            call.meter.begin_attempt(step);
+            let ticket = gateway.facts.begin(&candidate.connection, &candidate.model);
+            call.meter.begin_attempt(step, ticket);
             let attempt = Attempt {
                 gateway,
                 candidate: &candidate,
@@ -212,7 +213,7 @@ impl Attempt<'_> {
         let instance = matches!(wanted.response, ResponsePlan::Decoded(_)).then_some(instance);
         let sent = send(self.gateway, self.candidate, &wanted, &body, self.passed).await?;
         let (head, body) = sent.into_parts();
-        self.meter.attempt_answered(head.status.as_u16());
+        self.meter.attempt_answered(head.status.as_u16(), &head.headers);
         if !head.status.is_success() {
             return Box::pin(self.failed(instance, call, head.status.as_u16(), &head.headers, body)).await;
         }

@@ -25,6 +25,8 @@ use crate::models::{self, ModelObject};
 use crate::operation::Operation;
 use crate::pipeline::{self, Stage};
 use crate::refusal::Fault;
+use crate::routing::routes::Routing;
+use crate::routing::stats::LiveFacts;
 
 /// How long a provider may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +62,8 @@ pub struct Parts {
     pub connections: Directory,
     /// Which components serve.
     pub plugins: Arc<Snapshots>,
-    /// The short name of the routing policy that orders candidates.
-    pub policy: String,
+    /// Routes, and who orders candidates.
+    pub routing: Routing,
     /// What may go to a model, and what may come back.
     pub guardrails: Guardrails,
     /// The client for everything outside.
@@ -76,6 +78,8 @@ pub struct Gateway {
     pub(crate) parts: Parts,
     pub(crate) limits: RateLimits,
     pub(crate) tokens: Tokens,
+    /// What is measured of candidates.
+    pub(crate) facts: LiveFacts,
     /// Says when streams are to end.
     pub(crate) cutting: watch::Sender<bool>,
 }
@@ -105,6 +109,7 @@ impl Gateway {
         Arc::new(Self {
             limits: RateLimits::new(),
             tokens: Tokens::default(),
+            facts: LiveFacts::new(Arc::clone(&parts.clock)),
             cutting: watch::Sender::new(false),
             parts,
         })
@@ -154,11 +159,11 @@ impl Gateway {
         }
     }
 
-    /// The models that a tenant can ask for.
+    /// The models and routes that a tenant can ask for.
     pub async fn models(&self, tenant: Tenant) -> Vec<ModelObject> {
         let plugins = self.parts.plugins.load();
         let connections = self.parts.connections.of(tenant, plugins.of(tenant)).await;
-        models::list(&connections, &self.parts.books.catalogue)
+        models::list(&connections, self.routes(&connections), &self.parts.books.catalogue)
     }
 
     /// Looks for changed connections; for the server to call each second.

@@ -22,7 +22,7 @@ mod operation;
 mod pipeline;
 mod refusal;
 mod request;
-mod routing;
+pub mod routing;
 mod stream;
 mod trial;
 
@@ -31,4 +31,5 @@ pub use gateway::{Gateway, Incoming, Parts, Timeouts};
 pub use models::ModelObject;
 pub use operation::Operation;
 pub use refusal::{Fault, Refusal};
+pub use routing::explain::{Explanation, Place, Told};
 pub use trial::Trial;

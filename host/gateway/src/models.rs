@@ -16,16 +16,24 @@ pub struct ModelObject {
     pub object: &'static str,
     /// Seconds since the Unix epoch; 0, since the catalogue doesn't know.
     pub created: u64,
-    /// The provider.
+    /// The provider; `brokle` for a route.
     pub owned_by: String,
 }
 
-/// The models of these connections, by name: the catalogue's and the listed ones.
-pub(crate) fn list(connections: &[Arc<Connection>], catalogue: &Catalogue) -> Vec<ModelObject> {
+/// What can be asked for with these connections, by name: routes, the catalogue's models and the listed ones. A route has
+/// the name to itself, as when it is called.
+pub(crate) fn list<'a>(
+    connections: &[Arc<Connection>],
+    routes: impl Iterator<Item = &'a str>,
+    catalogue: &Catalogue,
+) -> Vec<ModelObject> {
     let mut models = BTreeMap::new();
     let mut add = |id: &str, owner: &str| {
         models.entry(id.to_owned()).or_insert_with(|| owner.to_owned());
     };
+    for route in routes {
+        add(route, "brokle");
+    }
     for connection in connections {
         for listed in &connection.models {
             add(listed, &connection.provider);

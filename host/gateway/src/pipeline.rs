@@ -15,7 +15,8 @@ use crate::guardrails::{Ask, GuardRequest};
 use crate::limits::DEFAULT_PER_MINUTE;
 use crate::refusal::{Fault, Refusal};
 use crate::request::Request;
-use crate::routing::{self, Candidate};
+use crate::routing::Candidate;
+use crate::routing::decide::Asked;
 
 /// A call on its way: what the stages know of it so far.
 pub(crate) struct Stage<'a, T> {
@@ -155,9 +156,11 @@ impl Route {
         let plugins = Arc::clone(&call.plugins);
         let view = plugins.of(principal.tenant);
         let connections = gateway.parts.connections.of(principal.tenant, view).await;
-        let candidates = routing::candidates(&connections, &gateway.parts.books.catalogue, &request.model)?;
-        let ordered =
-            routing::order(gateway, view, principal.tenant, call.meter, &request, candidates).await?;
+        let asked =
+            Asked { tenant: principal.tenant, view, headers: call.incoming.headers, request: &request };
+        let (route, candidates) = asked.find(gateway, &connections)?;
+        let decision = asked.decide(gateway, route, candidates, false).await;
+        let ordered = decision.conclude(gateway, call.meter)?;
         Ok(call.with((request, ordered)).1)
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Request {
     pub(crate) max_output_tokens: Option<u64>,
     /// The `user` field.
     pub(crate) user: Option<String>,
+    /// The `prompt_cache_key` field.
+    pub(crate) prompt_cache_key: Option<String>,
     /// What the request needs, in the catalogue's words.
     pub(crate) features: Vec<String>,
     /// Those that have ruled on it, and will on its answer.
@@ -72,6 +74,7 @@ impl Request {
         let mut stream_options = None;
         let mut max_output_tokens = None;
         let mut user = None;
+        let mut prompt_cache_key = None;
         let mut features = Vec::new();
         let mut content = None;
         let mut wrong = None;
@@ -89,6 +92,7 @@ impl Request {
                     max_output_tokens = number(value).or(max_output_tokens);
                 }
                 "user" => user = string(value),
+                "prompt_cache_key" => prompt_cache_key = string(value),
                 "tools" if value != b"[]" && value != b"null" => features.push("tools".to_owned()),
                 "response_format" if memchr::memmem::find(value, b"json_schema").is_some() => {
                     features.push("json_schema".to_owned());
@@ -130,6 +134,7 @@ impl Request {
             include_usage,
             max_output_tokens,
             user,
+            prompt_cache_key,
             features,
             body,
             guards,

@@ -90,7 +90,7 @@ impl Gateway {
         // A tenant's word doesn't open private addresses.
         let template = Template { provider: provider.to_owned(), new, trusted: false };
         let connection = template.bind(plugins.of(tenant), &self.parts.egress)?;
-        Ok(Candidate { connection: Arc::new(connection), model: String::new() })
+        Ok(Candidate::of(&Arc::new(connection), ""))
     }
 
     async fn ask(&self, candidate: &Candidate) -> Result<Trial, Refusal> {

@@ -143,6 +143,11 @@ impl View {
         self.policies.get(wanted)
     }
 
+    /// Every routing policy, in no order.
+    pub fn policies(&self) -> impl Iterator<Item = &Active<PolicyPlugin>> {
+        self.policies.by_name.values()
+    }
+
     /// The guardrail of this short name or id.
     #[must_use]
     pub fn guardrail(&self, wanted: &str) -> Option<&Active<GuardrailPlugin>> {

@@ -185,6 +185,8 @@ pub struct Metrics {
     pub plugin_call: Latency<PluginCallLabels>,
     /// Traps of a component.
     pub plugin_traps: Family<PluginLabels, Counter>,
+    /// Calls for which a routing policy gave no order, so that the built-in one was taken.
+    pub policy_failures: Family<PluginLabels, Counter>,
     /// The most memory that an instance of a component has had, in bytes.
     pub plugin_memory: Family<PluginLabels, Gauge>,
     /// Calls of capabilities that a component wasn't granted.
@@ -221,6 +223,7 @@ impl Metrics {
             plugin_call: Family::new_with_constructor(plugins),
             plugin_traps: Family::default(),
             spans: Family::default(),
+            policy_failures: Family::default(),
             plugin_memory: Family::default(),
             plugin_denials: Family::default(),
             plugin_refusals: Family::default(),
@@ -258,6 +261,11 @@ impl Metrics {
             self.plugin_call.clone(),
         );
         registry.register("plugin_traps", "Calls of a component that trapped", self.plugin_traps.clone());
+        registry.register(
+            "policy_failures",
+            "Calls for which a routing policy gave no order",
+            self.policy_failures.clone(),
+        );
         registry.register_with_unit(
             "plugin_memory",
             "The most memory that an instance of a component has had",

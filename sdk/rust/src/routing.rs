@@ -71,6 +71,63 @@ impl Plan {
         let order = order.into_iter().filter_map(|(index, _)| u32::try_from(index).ok()).collect();
         Self { order, reason: reason.to_owned() }
     }
+
+    /// The available candidates first, of these those of the lowest priority, and so on: `arrange` orders each group
+    /// of equals, which come in the operator's order, as indexes into `candidates`.
+    ///
+    /// ```
+    /// # use brokle_plugin::routing::{Candidate, Draws, Plan, Request};
+    /// fn at_random(request: &Request, candidates: &[Candidate]) -> Plan {
+    ///     let mut draws = Draws::new(request.entropy);
+    ///     Plan::by_group(candidates, |group| draws.shuffle(group), "at random")
+    /// }
+    /// ```
+    pub fn by_group(candidates: &[Candidate], mut arrange: impl FnMut(&mut [u32]), reason: &str) -> Self {
+        let rank = |index: &u32| {
+            let candidate = candidates.get(*index as usize);
+            candidate.map(|candidate| (!candidate.available, candidate.priority))
+        };
+        let mut order: Vec<u32> = (0..).take(candidates.len()).collect();
+        order.sort_by_key(rank);
+        for group in order.chunk_by_mut(|a, b| rank(a) == rank(b)) {
+            arrange(group);
+        }
+        Self { order, reason: reason.to_owned() }
+    }
+}
+
+/// More chance than the one number that a request brings: SplitMix64, seeded with it.
+#[derive(Debug, Clone)]
+pub struct Draws(u64);
+
+impl Draws {
+    /// Begins with `request.entropy`, or anything else that decides the sequence.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number.
+    pub fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// The next number below `bound`; 0 if that is 0. Each is as likely, to within `bound` in 2⁶⁴.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        let product = u128::from(self.draw()) * u128::from(bound);
+        u64::try_from(product >> 64).unwrap_or_default()
+    }
+
+    /// Brings them into any order.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for length in (2..=items.len()).rev() {
+            let chosen = usize::try_from(self.below(length as u64)).unwrap_or_default();
+            items.swap(length - 1, chosen);
+        }
+    }
 }
 
 /// Glue between [`RoutingPolicy`] and the generated exports; named by [`export!`](crate::export).

@@ -40,7 +40,7 @@ pub(super) async fn call(app: &App, operation: Operation, request: Request) -> R
 }
 
 /// 415 for a body that says it is something else. One that says nothing is taken for JSON, as OpenAI does.
-fn json_only(headers: &http::HeaderMap) -> Result<(), ApiError> {
+pub(super) fn json_only(headers: &http::HeaderMap) -> Result<(), ApiError> {
     let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let essence = given.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {

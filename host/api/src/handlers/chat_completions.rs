@@ -16,7 +16,7 @@ use crate::error::{ApiError, OpenAiError};
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "models",
     security(("bearer" = []), ("api_key" = [])),
     request_body(content = serde_json::Value, content_type = "application/json",
-        description = "As in OpenAI's API reference. `model`: a model, or `provider/model`."),
+        description = "As in OpenAI's API reference. `model`: a route, a model, or `provider/model`."),
     responses(
         (status = 200, description = "The answer; server-sent events if `stream` is true", body = serde_json::Value),
         (status = 400, description = "The request is wrong; `param` names the field", body = OpenAiError),

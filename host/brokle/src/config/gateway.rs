@@ -21,6 +21,8 @@ pub(crate) struct Gateway {
     /// Lets calls go to private and loopback addresses. Without it only those go there whose base URL in this
     /// configuration is a literal address or `localhost`. Also `BROKLE_ALLOW_PRIVATE_UPSTREAMS`.
     pub(crate) allow_private_upstreams: bool,
+    /// The routing policy for what no route is for: its short name or id.
+    pub(crate) policy: String,
     /// Accesses to providers, besides those that variables such as `OPENAI_API_KEY` make.
     pub(crate) connections: Vec<Connection>,
 }
@@ -33,6 +35,7 @@ impl Default for Gateway {
             idle_ms: 60_000,
             total_ms: 600_000,
             allow_private_upstreams: false,
+            policy: brokle_gateway::routing::routes::DEFAULT_POLICY.to_owned(),
             connections: Vec::new(),
         }
     }

@@ -109,7 +109,29 @@ fn what_the_example_has_in_comments_can_be_written() {
     assert_eq!(config.gateway.connections.len(), 1);
     assert_eq!(config.models.len(), 1);
     assert_eq!(config.guardrails.len(), 1);
+    assert_eq!((config.routes.len(), config.routes[0].candidates.len()), (1, 1));
     assert!(config.storage.redis_url.is_some() && config.runtime.license_file.is_some());
+}
+
+#[test]
+fn a_route_that_cant_be_is_named() {
+    let route = |name: &str, candidate: &str| {
+        format!("[[routes]]\nname = \"{name}\"\n[[routes.candidates]]\nmodel = \"m\"\n{candidate}\n")
+    };
+    let good = "provider = \"openai\"";
+    assert_eq!(load_text(&route("smart", good)).unwrap().routes.len(), 1);
+    for (text, words) in [
+        (route("smart", good) + &route("smart", good), "routes.1.name: there are two routes 'smart'"),
+        (route("openai/gpt", good), "routes.0.name"),
+        (route("smart", ""), "routes.0.candidates.0: either connection or provider"),
+        (route("smart", "provider = \"a\"\nconnection = \"b\""), "routes.0.candidates.0: either"),
+        (route("smart", "provider = \"a\"\nweight = 1000001"), "routes.0.candidates.0.weight"),
+        (route("smart", "provider = \"a\"\nweight = 0"), "routes.0.candidates: one of them needs a weight"),
+        ("[[routes]]\nname = \"smart\"\ncandidates = []\n".to_owned(), "routes.0.candidates"),
+        (route("smart", "provider = \"a\"\nwheight = 1"), "wheight"),
+    ] {
+        assert!(problem(&text).contains(words), "{}", problem(&text));
+    }
 }
 
 #[test]

@@ -24,11 +24,8 @@ use brokle_telemetry::metrics::Metrics;
 use brokle_telemetry::{Options, Recorder};
 
 use super::Failure;
-use super::plugins;
+use super::{plugins, routing};
 use crate::config::Config;
-
-/// The policy that orders candidates.
-const POLICY: &str = "priority";
 
 /// What a gateway is made with.
 pub(super) struct Ingredients {
@@ -89,11 +86,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     .await?;
     let snapshots = catalogue.snapshots();
     let snapshot = snapshots.load();
-    if snapshot.instance().policy(POLICY).is_none() {
-        tracing::warn!(
-            "no routing policy '{POLICY}' serves: candidates are asked in the order of their priority"
-        );
-    }
+    let routing = routing::of(config, &catalogue, snapshot.instance()).await?;
 
     let fixed = fixed(config, snapshot.instance())?;
     for template in &fixed {
@@ -120,7 +113,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         },
         connections,
         plugins: snapshots,
-        policy: POLICY.to_owned(),
+        routing,
         guardrails,
         egress,
         timeouts: Timeouts {
@@ -140,10 +133,6 @@ async fn warm(view: &View, fixed: &[Template]) {
     // Twice the same is compiled once.
     for provider in view.providers().filter(offline).chain(named.map(|(provider, _)| provider)) {
         let plugin = Arc::clone(&provider.plugin);
-        work.spawn(async move { plugin.warm().await });
-    }
-    if let Some(policy) = view.policy(POLICY) {
-        let plugin = Arc::clone(&policy.plugin);
         work.spawn(async move { plugin.warm().await });
     }
     while let Some(done) = work.join_next().await {

@@ -1,11 +1,15 @@
 //! Upstreams that fail: another is tried while nothing reached the caller, and every stream ends with a verdict.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use brokle_core::clock::ManualClock;
 use brokle_gateway::Timeouts;
+use brokle_gateway::connections::NewConnection;
+use brokle_identity::Secret;
 use brokle_test_upstream::{Fault, Upstream};
 
-use crate::harness::{openai, world, world_with};
+use crate::harness::{openai, world, world_of, world_with};
 
 fn short() -> Timeouts {
     Timeouts {
@@ -19,11 +23,14 @@ fn short() -> Timeouts {
 async fn the_next_candidate_is_tried() {
     let (first, second) = (Upstream::start().await.unwrap(), Upstream::start().await.unwrap());
     let world = world_with(vec![openai("a", &first, 0), openai("b", &second, 1)], short(), false).await;
-    for fault in
+    // A model each, since one that has failed cools down.
+    for (index, fault) in
         ["status=429", "status=500", "status=503", "refuse", "hang-head", "reset-at=60", "truncated-json"]
+            .into_iter()
+            .enumerate()
     {
         first.script([fault.parse::<Fault>().unwrap()]);
-        let answer = world.chat("gpt-4o-mini", "").await;
+        let answer = world.chat(&format!("openai/model-{index}"), "").await;
         assert_eq!((answer.status(), answer.header("x-brokle-attempts")), (200, Some("2")), "{fault}");
     }
     for trace in world.traces().await {
@@ -33,6 +40,40 @@ async fn the_next_candidate_is_tried() {
     first.script(["status=400".parse::<Fault>().unwrap()]);
     let answer = world.chat("gpt-4o-mini", "").await;
     assert_eq!((answer.status(), answer.header("x-brokle-attempts")), (400, Some("1")));
+}
+
+#[tokio::test]
+async fn one_that_cools_down_is_asked_last() {
+    let (first, second) = (Upstream::start().await.unwrap(), Upstream::start().await.unwrap());
+    let start = "2026-03-01T10:00:00Z".parse().unwrap();
+    let clock = Arc::new(ManualClock::new(start));
+    let connection = |name: &str, upstream: &Upstream, priority| {
+        let base_url = Some(upstream.base_url());
+        let secret = Some(Secret::new("sk-very-secret".into()));
+        (
+            "provider_openai",
+            NewConnection { name: name.into(), base_url, secret, priority, ..NewConnection::default() },
+        )
+    };
+    let connections = vec![connection("a", &first, 0), connection("b", &second, 1)];
+    let world = world_of(connections, short(), false, clock.clone()).await;
+    first.script(["status=429;retry-after=30".parse::<Fault>().unwrap()]);
+    let asked = async || {
+        let answer = world.chat("gpt-4o-mini", "").await;
+        assert_eq!(answer.status(), 200);
+        (first.requests().len(), second.requests().len())
+    };
+    assert_eq!(asked().await, (1, 1));
+    assert_eq!(asked().await, (1, 2), "it said when to come back");
+    // Another of its models is another matter.
+    assert_eq!(world.chat("gpt-4o", "").await.header("x-brokle-attempts"), Some("1"));
+    assert_eq!(first.requests().len(), 2);
+    // While all cool down, one is asked rather than none.
+    second.script(["status=429;retry-after=40".parse::<Fault>().unwrap()]);
+    assert_eq!(asked().await, (3, 3));
+    assert_eq!(asked().await, (4, 3));
+    clock.advance(chrono::TimeDelta::seconds(31));
+    assert_eq!(asked().await, (5, 3), "and it came back");
 }
 
 #[tokio::test]

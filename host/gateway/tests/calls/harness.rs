@@ -13,6 +13,7 @@ use brokle_gateway::account::Books;
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::guardrails::Guardrails;
+use brokle_gateway::routing::routes::Routing;
 use brokle_gateway::{AnswerBody, Gateway, Operation, Parts, Timeouts};
 use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::keys::NewKey;
@@ -62,7 +63,7 @@ pub fn openai(name: &'static str, upstream: &Upstream, priority: i32) -> To {
 
 pub fn component(name: &str) -> Vec<u8> {
     let profile = match name {
-        "dictated" | "hostile" | "misruling" => "guest-test",
+        "dictated" | "hostile" | "misrouting" | "misruling" => "guest-test",
         "pii_redaction" => "guest-ee",
         _ => "guest",
     };
@@ -106,6 +107,18 @@ pub async fn world_of(
     distrust: bool,
     clock: Arc<dyn Clock>,
 ) -> World {
+    world_routed(connections, timeouts, distrust, clock, Routing::default(), &[]).await
+}
+
+/// With routes, and policies beside `priority`.
+pub async fn world_routed(
+    connections: Vec<(&'static str, NewConnection)>,
+    timeouts: Timeouts,
+    distrust: bool,
+    clock: Arc<dyn Clock>,
+    routing: Routing,
+    policies: &[&str],
+) -> World {
     let folder = tempfile::tempdir().unwrap();
     let random = Arc::new(SystemRandom);
     let url = format!("sqlite:{}", folder.path().join("brokle.db").display());
@@ -124,8 +137,10 @@ pub async fn world_of(
     let compiled = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     let runtime = Runtime::start(RuntimeConfig::default(), compiled, [1; 32]).unwrap();
     let mut view = View::new();
-    let policy = Arc::new(PolicyPlugin::load(&runtime, &component("policy_priority")).await.unwrap());
-    view.add_policy(Active::plain(policy));
+    for policy in ["policy_priority"].iter().chain(policies) {
+        let policy = Arc::new(PolicyPlugin::load(&runtime, &component(policy)).await.unwrap());
+        view.add_policy(Active::plain(policy));
+    }
     let egress = Egress::new(false, Duration::from_secs(2));
     let mut fixed = Vec::new();
     for (plugin, new) in connections {
@@ -152,7 +167,7 @@ pub async fn world_of(
         },
         connections: Directory::new(fixed, None, egress.clone()),
         plugins: plugins.clone(),
-        policy: "priority".into(),
+        routing,
         guardrails: guardrails.clone(),
         egress,
         timeouts,

@@ -22,6 +22,7 @@ mod passing;
 mod plugin_egress;
 mod plugins;
 mod presets;
+mod routes;
 mod signing;
 mod swaps;
 mod vendor;

@@ -1,0 +1,296 @@
+//! One decision: who may serve a request, what is known of them, and the policy's order.
+//!
+//! A policy that traps, is late, has no plan or names only candidates that there aren't has failed: the built-in order is
+//! taken (available ones first, then by priority, then as they are written), the call goes on, and the failure is
+//! warned about, counted (`brokle_policy_failures_total`) and noted on the trace. So it is when the policy doesn't serve. A
+//! policy that answers with an empty order hasn't failed: it refuses the request, 503 `no_candidate`.
+//!
+//! **Affinity** is a hash of the first of these that a call has, with its project: `x-brokle-session`, `prompt_cache_key`,
+//! `x-brokle-user`, `user`. It is the same on every server and in every version.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use brokle_core::money::Usd;
+use brokle_core::tenancy::Tenant;
+use brokle_plugins::View;
+use brokle_runtime::facts;
+use http::HeaderMap;
+use ring::digest::{SHA256, digest};
+use serde_json::Value;
+
+use super::routes::{ROUTE_HEADER, Route};
+use super::{Candidate, candidates};
+use crate::account::Meter;
+use crate::connections::Connection;
+use crate::gateway::Gateway;
+use crate::refusal::Refusal;
+use crate::request::Request;
+
+/// The most of a policy's own words that is kept, in characters.
+const REASON: usize = 200;
+/// The most candidates that a trace shows.
+const SHOWN: usize = 32;
+
+/// Who asks for what, as far as routing cares.
+pub(crate) struct Asked<'a> {
+    pub(crate) tenant: Tenant,
+    pub(crate) view: &'a View,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) request: &'a Request,
+}
+
+/// A candidate and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) candidate: Candidate,
+    pub(crate) facts: facts::Candidate,
+    pub(crate) cooling: Option<Duration>,
+}
+
+/// What was decided, and how it came about.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    /// The route's name, if it was one.
+    pub(crate) route: Option<String>,
+    /// The policy as the operator named it.
+    pub(crate) policy: String,
+    /// `id version` and time of the component that was asked.
+    pub(crate) asked: Option<(std::sync::Arc<str>, Duration)>,
+    /// In the operator's order.
+    pub(crate) known: Vec<Known>,
+    /// Indexes into `known`; empty: the policy refused.
+    pub(crate) order: Vec<usize>,
+    /// The policy's words.
+    pub(crate) reason: String,
+    /// Why the order is the built-in one.
+    pub(crate) failure: Option<Failure>,
+}
+
+/// A policy that gave no order.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) reason: String,
+    /// The component itself failed, rather than answered that it has no plan.
+    trapped: bool,
+}
+
+impl<'a> Asked<'a> {
+    /// The route that is asked for, and who may serve.
+    ///
+    /// # Errors
+    /// 404 when there is no such route or model.
+    pub(crate) fn find<'g>(
+        &self,
+        gateway: &'g Gateway,
+        connections: &[std::sync::Arc<Connection>],
+    ) -> Result<(Option<&'g Route>, Vec<Candidate>), Refusal> {
+        let routing = &gateway.parts.routing;
+        let chosen = match self.headers.get(ROUTE_HEADER) {
+            Some(value) => {
+                let name = value.to_str().unwrap_or_default().trim();
+                Some(routing.find(name).ok_or_else(|| Route::not_there(name))?)
+            }
+            None => routing.find(&self.request.model),
+        };
+        let Some(route) = chosen else {
+            let catalogue = &gateway.parts.books.catalogue;
+            return Ok((None, candidates(connections, catalogue, &self.request.model)?));
+        };
+        match route.candidates(connections) {
+            none if none.is_empty() => Err(Route::not_there(&route.name)),
+            some => Ok((Some(route), some)),
+        }
+    }
+
+    /// Asks the policy. `peek`: nothing is to come of it, so that no turn is taken.
+    pub(crate) async fn decide(
+        &self,
+        gateway: &Gateway,
+        route: Option<&Route>,
+        candidates: Vec<Candidate>,
+        peek: bool,
+    ) -> Decision {
+        let policy = route.map_or(&gateway.parts.routing.policy, |route| &route.policy);
+        let known: Vec<Known> = candidates.into_iter().map(|candidate| know(gateway, candidate)).collect();
+        let mut decision = Decision {
+            route: route.map(|route| route.name.clone()),
+            policy: policy.name.clone(),
+            asked: None,
+            known,
+            order: Vec::new(),
+            reason: String::new(),
+            failure: None,
+        };
+        let Some(active) = self.view.policy(&policy.name) else {
+            decision.fail("no such routing policy serves", false);
+            return decision;
+        };
+        let mut context = active.context_for(self.tenant, None);
+        if let Some(config) = &policy.config {
+            context.config = config.clone();
+        }
+        let request = self.facts(gateway, route, decision.known.len(), peek);
+        let told: Vec<facts::Candidate> = decision.known.iter().map(|one| one.facts.clone()).collect();
+        match active.plugin.decide(context, &request, &told).await {
+            Ok((planned, spent)) => {
+                decision.asked = Some((active.plugin.label().clone(), spent.time));
+                match planned {
+                    Ok(plan) => decision.take(&plan),
+                    Err(refusal) => decision.fail(&format!("{refusal:?}"), false),
+                }
+            }
+            Err(error) => {
+                decision.asked = Some((active.plugin.label().clone(), Duration::ZERO));
+                decision.fail(&error.to_string(), true);
+            }
+        }
+        decision
+    }
+
+    fn facts(&self, gateway: &Gateway, route: Option<&Route>, count: usize, peek: bool) -> facts::Request {
+        let request = self.request;
+        let mut attributes = Vec::new();
+        if count > 1 {
+            let name = route.map_or(request.model.as_str(), |route| &route.name);
+            let turn = gateway.facts.turn(&self.tenant.project.to_string(), name, peek);
+            attributes.push(("brokle.turn".to_owned(), turn.to_string()));
+        }
+        facts::Request {
+            operation: request.operation.name().into(),
+            model: request.model.clone(),
+            streaming: request.streaming,
+            body_size: request.body.len() as u64,
+            input_tokens: request.estimated_tokens(),
+            max_output_tokens: request.max_output_tokens,
+            features: request.features.clone(),
+            affinity: self.affinity(),
+            entropy: gateway.entropy(),
+            attributes,
+        }
+    }
+
+    fn affinity(&self) -> Option<u64> {
+        let header = |name: &str| {
+            let text = self.headers.get(name)?.to_str().ok()?.trim();
+            (!text.is_empty()).then_some(text)
+        };
+        let (kind, value) = header("x-brokle-session")
+            .map(|session| ("session", session))
+            .or_else(|| Some(("cache", self.request.prompt_cache_key.as_deref()?)))
+            .or_else(|| Some(("user", header("x-brokle-user").or(self.request.user.as_deref())?)))?;
+        let text = format!("{}\0{kind}\0{value}", self.tenant.project);
+        let hash = digest(&SHA256, text.as_bytes());
+        Some(u64::from_le_bytes(hash.as_ref().first_chunk().copied()?))
+    }
+}
+
+impl Decision {
+    fn take(&mut self, plan: &facts::Plan) {
+        self.reason = plan.reason.chars().take(REASON).collect();
+        let mut left = vec![true; self.known.len()];
+        let listed = plan.order.iter().filter_map(|&index| {
+            let index = usize::try_from(index).ok()?;
+            std::mem::take(left.get_mut(index)?).then_some(index)
+        });
+        self.order = listed.collect();
+        if self.order.is_empty() && !plan.order.is_empty() {
+            self.fail("its plan names no candidate that there is", false);
+        }
+    }
+
+    /// The built-in order, and why.
+    fn fail(&mut self, reason: &str, trapped: bool) {
+        self.order = (0..self.known.len()).collect();
+        self.order.sort_by_key(|&index| self.known.get(index).is_some_and(|one| !one.facts.available));
+        self.reason = "the built-in order".into();
+        self.failure = Some(Failure { reason: reason.chars().take(REASON).collect(), trapped });
+    }
+
+    /// The candidates in their order; the account is told how it came about.
+    ///
+    /// # Errors
+    /// The policy refused.
+    pub(crate) fn conclude(self, gateway: &Gateway, meter: &mut Meter) -> Result<Vec<Candidate>, Refusal> {
+        self.note(gateway, meter);
+        if self.order.is_empty() {
+            let message = format!("The routing policy refused: {}.", self.reason);
+            return Err(Refusal::client(503, "no_candidate", message));
+        }
+        let mut left: Vec<Option<Candidate>> =
+            self.known.into_iter().map(|one| Some(one.candidate)).collect();
+        Ok(self.order.into_iter().filter_map(|index| left.get_mut(index)?.take()).collect())
+    }
+
+    fn note(&self, gateway: &Gateway, meter: &mut Meter) {
+        let random = &*gateway.parts.random;
+        if let Some(route) = &self.route {
+            meter.note(|observation| {
+                observation.attributes.insert("brokle.route".into(), route.as_str().into());
+            });
+        }
+        if let Some(Failure { reason, trapped }) = &self.failure {
+            let policy = &self.policy;
+            match &self.asked {
+                Some((label, _)) => {
+                    if *trapped {
+                        meter.trap(label);
+                    }
+                    tracing::warn!(policy = %label, reason, "the routing policy has no plan: taking the built-in order");
+                }
+                None => tracing::debug!(policy, reason, "taking the built-in order"),
+            }
+            meter.policy_failed(self.asked.as_ref().map_or(policy.as_str(), |(label, _)| label));
+            meter.note(|observation| {
+                observation.attributes.insert("brokle.routing.fallback".into(), reason.as_str().into());
+            });
+        }
+        let Some((label, spent)) = &self.asked else { return };
+        meter.decided(
+            label,
+            *spent,
+            self.attributes(),
+            self.failure.as_ref().map(|one| one.reason.as_str()),
+            random,
+        );
+    }
+
+    fn attributes(&self) -> BTreeMap<String, Value> {
+        let name = |one: &Known| {
+            let (connection, model) = (&one.facts.connection, &one.facts.model);
+            Value::from(match one.facts.available {
+                true => format!("{connection}/{model}"),
+                false => format!("{connection}/{model} (cooling down)"),
+            })
+        };
+        let order = self.order.iter().filter_map(|&index| self.known.get(index));
+        BTreeMap::from([
+            ("brokle.routing.policy".to_owned(), self.policy.as_str().into()),
+            ("brokle.routing.candidates".to_owned(), self.known.iter().take(SHOWN).map(name).collect()),
+            ("brokle.routing.order".to_owned(), order.take(SHOWN).map(name).collect()),
+            ("brokle.routing.reason".to_owned(), self.reason.as_str().into()),
+        ])
+    }
+}
+
+fn know(gateway: &Gateway, candidate: Candidate) -> Known {
+    let connection = &candidate.connection;
+    let row = gateway.parts.books.catalogue.find(&connection.catalogue, &candidate.model);
+    let price = |price: Option<Usd>| price.map(Usd::approximate);
+    let reading = gateway.facts.read(connection, &candidate.model);
+    let facts = facts::Candidate {
+        connection: connection.name.clone(),
+        provider: connection.provider.to_string(),
+        model: candidate.model.clone(),
+        priority: candidate.priority,
+        weight: candidate.weight,
+        available: reading.cooling.is_none(),
+        stats: reading.stats,
+        input_price: row.and_then(|row| price(row.prices.input)),
+        output_price: row.and_then(|row| price(row.prices.output)),
+        context_window: row.and_then(|row| row.context_window).map(u64::from),
+        features: row.iter().flat_map(|row| &row.capabilities).map(|one| one.name().to_owned()).collect(),
+        attributes: Vec::new(),
+    };
+    Known { candidate, facts, cooling: reading.cooling }
+}

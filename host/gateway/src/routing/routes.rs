@@ -1,0 +1,247 @@
+//! What the operator says of routing: a policy for everything, and named routes.
+//!
+//! A **route** is a name that callers put into `model`, with the candidates that may serve it and the policy that orders
+//! them. It is looked up before models are, so an operator may give a model's name another meaning. Its candidates are
+//! found among the caller's connections: by a connection's name, or by a provider's, which stands for each of its
+//! connections that may serve the model. A candidate that the caller has no connection for isn't there; a route of which
+//! none is there doesn't exist for the caller, and isn't listed.
+//!
+//! What a route says of priority and weight counts, not what its connections say: unless it says something, its candidates
+//! are equals, in the order in which they are written.
+
+use std::sync::Arc;
+
+use brokle_plugins::{Active, View, configuration};
+use brokle_runtime::PolicyPlugin;
+use serde_json::Value;
+
+use super::Candidate;
+use crate::connections::Connection;
+use crate::refusal::Refusal;
+
+/// The policy that nobody has to name.
+pub const DEFAULT_POLICY: &str = "priority";
+/// The request header that chooses a route.
+pub const ROUTE_HEADER: &str = "x-brokle-route";
+/// The longest name of a route, in bytes.
+const MAX_NAME: usize = 64;
+/// The most candidates of a route.
+const MAX_CANDIDATES: usize = 64;
+/// The largest weight, as the contract has it.
+const MAX_WEIGHT: u32 = 1_000_000;
+
+/// What the operator says of routing.
+#[derive(Debug, Clone)]
+pub struct Routing {
+    /// For what no route is for.
+    pub policy: ChosenPolicy,
+    /// In the operator's order; names are unique.
+    pub routes: Vec<Route>,
+}
+
+impl Default for Routing {
+    fn default() -> Self {
+        Self { policy: ChosenPolicy::named(DEFAULT_POLICY), routes: Vec::new() }
+    }
+}
+
+/// A policy, and what it is told.
+#[derive(Debug, Clone)]
+pub struct ChosenPolicy {
+    /// The component's short name or id.
+    pub name: String,
+    /// Its configuration here, a JSON object; none: what it is configured with in the caller's scope.
+    pub config: Option<Arc<[u8]>>,
+}
+
+impl ChosenPolicy {
+    /// The policy as it is configured in the caller's scope.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), config: None }
+    }
+}
+
+/// A name with candidates.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// What callers put into `model`.
+    pub name: String,
+    /// Who orders the candidates.
+    pub policy: ChosenPolicy,
+    /// Who may serve.
+    pub candidates: Vec<RouteCandidate>,
+}
+
+/// Whom a candidate of a route goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The connection of this name.
+    Connection(String),
+    /// Each connection of the provider of this short name.
+    Provider(String),
+}
+
+/// One way to serve a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteCandidate {
+    /// Whom it goes to.
+    pub target: Target,
+    /// The model, as the provider names it.
+    pub model: String,
+    /// Lower comes first.
+    pub priority: i32,
+    /// The share among equals, for policies that look at it.
+    pub weight: u32,
+}
+
+impl Routing {
+    /// Finds what no type can refuse: names that can't be, or are there twice; routes without candidates.
+    ///
+    /// # Errors
+    /// What is wrong, with its key: `routes.2.name: …`.
+    pub fn check(&self) -> Result<(), String> {
+        for (index, route) in self.routes.iter().enumerate() {
+            let fault = |key: &str, what: &str| Err(format!("routes.{index}.{key}: {what}"));
+            let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+            if route.name.is_empty() || route.name.len() > MAX_NAME || !route.name.chars().all(fine) {
+                return fault("name", "1 to 64 letters, digits and any of - _ . : are expected");
+            }
+            if self.routes.iter().take(index).any(|before| before.name == route.name) {
+                return fault("name", &format!("there are two routes '{}'", route.name));
+            }
+            if route.candidates.is_empty() || route.candidates.len() > MAX_CANDIDATES {
+                return fault("candidates", "1 to 64 of them are expected");
+            }
+            for (at, candidate) in route.candidates.iter().enumerate() {
+                if candidate.model.trim().is_empty() || candidate.model.len() > 256 {
+                    return fault(&format!("candidates.{at}.model"), "1 to 256 characters are expected");
+                }
+                if candidate.weight > MAX_WEIGHT {
+                    return fault(&format!("candidates.{at}.weight"), "0 to 1000000 is expected");
+                }
+            }
+            if route.candidates.iter().all(|candidate| candidate.weight == 0) {
+                return fault("candidates", "one of them needs a weight above 0");
+            }
+        }
+        Ok(())
+    }
+
+    /// The policies that are named, each once, the general one first.
+    pub fn policies(&self) -> Vec<&str> {
+        let mut names = vec![self.policy.name.as_str()];
+        for route in &self.routes {
+            if !names.contains(&route.policy.name.as_str()) {
+                names.push(&route.policy.name);
+            }
+        }
+        names
+    }
+
+    /// The route of this name.
+    pub(crate) fn find(&self, name: &str) -> Option<&Route> {
+        self.routes.iter().find(|route| route.name == name)
+    }
+}
+
+/// Why a policy can't be used as somebody named and configured it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyFault {
+    /// No such policy serves.
+    #[error("there is no routing policy '{name}'{}; there are {}", hint(nearest), known.join(", "))]
+    Unknown {
+        /// As it was named.
+        name: String,
+        /// Names that look like it, nearest first.
+        nearest: Vec<String>,
+        /// All there are.
+        known: Vec<String>,
+    },
+    /// It can't be compiled, or failed.
+    #[error("{0}")]
+    Unusable(String),
+    /// Its configuration isn't as its schema or its own check want it: RFC 6901 pointers, and what is wrong.
+    #[error("{}", .0.iter().map(|(at, what)| format!("config{at}: {what}")).collect::<Vec<_>>().join("\n"))]
+    Config(Vec<(String, String)>),
+}
+
+fn hint(nearest: &[String]) -> String {
+    match nearest {
+        [] => String::new(),
+        some => format!(" (did you mean {}?)", some.join(", ")),
+    }
+}
+
+/// Holds a configuration against the policy that is to be told it, and has the policy compiled.
+///
+/// # Errors
+/// There is no such policy, or it can't be used so.
+pub async fn choose(view: &View, name: &str, config: Option<&Value>) -> Result<ChosenPolicy, PolicyFault> {
+    let Some(Active { plugin, .. }) = view.policy(name) else { return Err(unknown(view, name)) };
+    plugin.warm().await.map_err(|error| PolicyFault::Unusable(error.to_string()))?;
+    let Some(config) = config else { return Ok(ChosenPolicy::named(name)) };
+    let config = configured(plugin, config).await?;
+    Ok(ChosenPolicy { name: name.to_owned(), config: Some(config) })
+}
+
+fn unknown(view: &View, name: &str) -> PolicyFault {
+    let mut known: Vec<String> = view.policies().map(|one| one.plugin.manifest().name.clone()).collect();
+    known.sort_unstable();
+    let mut nearest: Vec<(f64, &String)> = known
+        .iter()
+        .map(|one| (strsim::jaro_winkler(name, one), one))
+        .filter(|(near, _)| *near > 0.7)
+        .collect();
+    nearest.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    let nearest = nearest.into_iter().take(3).map(|(_, name)| name.clone()).collect();
+    PolicyFault::Unknown { name: name.to_owned(), nearest, known }
+}
+
+async fn configured(plugin: &PolicyPlugin, config: &Value) -> Result<Arc<[u8]>, PolicyFault> {
+    let problems = configuration::check(plugin.manifest().config.as_ref(), config);
+    if !problems.is_empty() {
+        return Err(PolicyFault::Config(
+            problems.into_iter().map(|one| (one.pointer, one.message)).collect(),
+        ));
+    }
+    let config: Arc<[u8]> = config.to_string().into_bytes().into();
+    let problems = plugin.check_config(&config).await;
+    let problems = problems.map_err(|error| PolicyFault::Unusable(error.to_string()))?;
+    match problems.is_empty() {
+        true => Ok(config),
+        false => {
+            Err(PolicyFault::Config(problems.into_iter().map(|one| (one.pointer, one.message)).collect()))
+        }
+    }
+}
+
+impl Route {
+    /// The ways to serve it that these connections are, in the operator's order.
+    pub(crate) fn candidates(&self, connections: &[Arc<Connection>]) -> Vec<Candidate> {
+        let mut found: Vec<Candidate> = Vec::new();
+        for wanted in &self.candidates {
+            let is_meant = |connection: &&Arc<Connection>| match &wanted.target {
+                Target::Connection(name) => connection.name == *name,
+                Target::Provider(name) => *connection.provider == **name,
+            };
+            for connection in connections.iter().filter(is_meant).filter(|c| c.may_serve(&wanted.model)) {
+                let (priority, weight) = (wanted.priority, wanted.weight);
+                found.push(Candidate {
+                    connection: connection.clone(),
+                    model: wanted.model.clone(),
+                    priority,
+                    weight,
+                });
+            }
+        }
+        found.sort_by_key(|candidate| candidate.priority);
+        found
+    }
+
+    /// None of its candidates is there for the caller.
+    pub(crate) fn not_there(name: &str) -> Refusal {
+        let shown: String = name.chars().take(MAX_NAME).collect();
+        let message = format!("The route '{shown}' does not exist or you do not have access to it.");
+        Refusal::client(404, "route_not_found", message)
+    }
+}

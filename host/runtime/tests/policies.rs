@@ -1,0 +1,297 @@
+//! Routing policies of ours in the real sandbox: over many decisions each does what it says.
+//!
+//! The components are built by `make plugins`.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::collections::HashMap;
+
+use brokle_core::random::{Random, SeededRandom};
+use brokle_runtime::facts::{Candidate, Plan, Request, Stats};
+use brokle_runtime::{CallContext, PolicyPlugin, Runtime, RuntimeConfig};
+
+/// What a share may be off by: over 10,000 draws of a quarter four standard deviations are 0.017.
+const TOLERANCE: f64 = 0.02;
+const DECISIONS: usize = 10_000;
+
+/// A policy, and chance that repeats itself.
+struct World {
+    plugin: PolicyPlugin,
+    random: SeededRandom,
+    config: &'static str,
+    _folder: tempfile::TempDir,
+}
+
+async fn world(name: &str) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = Runtime::start(RuntimeConfig::default(), folder.path(), [7; 32]).unwrap();
+    let path = std::env::current_exe().unwrap();
+    let path = path
+        .ancestors()
+        .map(|folder| folder.join(format!("wasm32-wasip2/guest/policy_{name}.wasm")))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("policy_{name}.wasm isn't built: run `make plugins`"));
+    let plugin = PolicyPlugin::load(&runtime, &std::fs::read(path).unwrap()).await.unwrap();
+    World { plugin, random: SeededRandom::new(5), config: "{}", _folder: folder }
+}
+
+impl World {
+    fn chance(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.random.fill(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    async fn plan(&self, request: &Request, candidates: &[Candidate]) -> Plan {
+        let context = CallContext { config: self.config.as_bytes().into(), ..CallContext::default() };
+        let (plan, _) = self.plugin.decide(context, request, candidates).await.unwrap();
+        let plan = plan.unwrap();
+        let mut order = plan.order.clone();
+        order.sort_unstable();
+        assert!(order.into_iter().eq(0..u32::try_from(candidates.len()).unwrap()), "all, each once");
+        plan
+    }
+
+    async fn first(&self, request: &Request, candidates: &[Candidate]) -> usize {
+        self.plan(request, candidates).await.order[0] as usize
+    }
+
+    /// How often each is first, as a share.
+    async fn shares(&self, candidates: &[Candidate]) -> Vec<f64> {
+        let mut counts = vec![0_u32; candidates.len()];
+        for _ in 0..DECISIONS {
+            counts[self.first(&request(self.chance()), candidates).await] += 1;
+        }
+        counts.into_iter().map(|count| f64::from(count) / DECISIONS as f64).collect()
+    }
+}
+
+fn request(entropy: u64) -> Request {
+    Request {
+        operation: "chat.completions".into(),
+        model: "smart".into(),
+        streaming: false,
+        body_size: 4_000,
+        input_tokens: 1_000,
+        max_output_tokens: Some(100),
+        features: vec![],
+        affinity: None,
+        entropy,
+        attributes: vec![],
+    }
+}
+
+fn candidate(connection: &str) -> Candidate {
+    Candidate {
+        connection: connection.into(),
+        provider: "openai".into(),
+        model: "m".into(),
+        priority: 0,
+        weight: 1,
+        available: true,
+        stats: Stats {
+            latency_ms: None,
+            first_token_ms: None,
+            error_rate: None,
+            in_flight: 0,
+            remaining_requests: None,
+            remaining_tokens: None,
+        },
+        input_price: None,
+        output_price: None,
+        context_window: None,
+        features: vec![],
+        attributes: vec![],
+    }
+}
+
+fn four() -> Vec<Candidate> {
+    ["a", "b", "c", "d"].map(candidate).into()
+}
+
+fn near(shares: &[f64], wanted: &[f64]) {
+    for (share, wanted) in shares.iter().zip(wanted) {
+        assert!((share - wanted).abs() < TOLERANCE, "{shares:?} instead of {wanted:?}");
+    }
+}
+
+#[tokio::test]
+async fn weighted_gives_shares() {
+    let world = world("weighted").await;
+    let mut candidates = four();
+    for (candidate, weight) in candidates.iter_mut().zip([5, 3, 2, 0]) {
+        candidate.weight = weight;
+    }
+    near(&world.shares(&candidates).await, &[0.5, 0.3, 0.2, 0.0]);
+    // The next try is shared out too: of the calls that a is first for, b has three fifths.
+    let mut seconds = [0.0; 4];
+    let mut firsts = 0.0;
+    for _ in 0..DECISIONS {
+        let plan = world.plan(&request(world.chance()), &candidates).await;
+        if plan.order[0] == 0 {
+            firsts += 1.0;
+            seconds[plan.order[1] as usize] += 1.0;
+        }
+    }
+    near(&seconds.map(|count: f64| count / firsts), &[0.0, 0.6, 0.4, 0.0]);
+    // What cools down gets nothing; what is left keeps its proportions.
+    candidates[0].available = false;
+    near(&world.shares(&candidates).await, &[0.0, 0.6, 0.4, 0.0]);
+    // A lower priority comes first, whatever the weights.
+    candidates[2].priority = -1;
+    near(&world.shares(&candidates).await, &[0.0, 0.0, 1.0, 0.0]);
+}
+
+#[tokio::test]
+async fn round_robin_takes_turns() {
+    let world = world("round_robin").await;
+    let mut candidates = four();
+    let turn = |turn: u64| Request {
+        attributes: vec![("brokle.turn".into(), turn.to_string())],
+        ..request(turn.wrapping_mul(77))
+    };
+    for number in 0..100 {
+        assert_eq!(world.first(&turn(number), &candidates).await, (number % 4) as usize);
+    }
+    candidates[1].available = false;
+    let mut firsts = Vec::new();
+    for number in 0..6 {
+        firsts.push(world.first(&turn(number), &candidates).await);
+    }
+    assert_eq!(firsts, [0, 2, 3, 0, 2, 3]);
+    // A host that doesn't count: chance.
+    near(&world.shares(&four()).await, &[0.25; 4]);
+}
+
+#[tokio::test]
+async fn least_busy_takes_the_idle_one() {
+    let world = world("least_busy").await;
+    let mut candidates = four();
+    near(&world.shares(&candidates).await, &[0.25; 4]);
+    for (candidate, in_flight) in candidates.iter_mut().zip([3, 1, 9, 1]) {
+        candidate.stats.in_flight = in_flight;
+    }
+    near(&world.shares(&candidates).await, &[0.0, 0.5, 0.0, 0.5]);
+    // By weight: three and this one on a weight of 8 is less than one and this one on 1.
+    candidates[0].weight = 8;
+    near(&world.shares(&candidates).await, &[1.0, 0.0, 0.0, 0.0]);
+    // Placed one after the other, calls spread out by weight.
+    let mut candidates = four();
+    for (candidate, weight) in candidates.iter_mut().zip([4, 3, 2, 1]) {
+        candidate.weight = weight;
+    }
+    for _ in 0..100 {
+        let first = world.first(&request(world.chance()), &candidates).await;
+        candidates[first].stats.in_flight += 1;
+    }
+    assert_eq!(candidates.iter().map(|one| one.stats.in_flight).collect::<Vec<_>>(), [40, 30, 20, 10]);
+}
+
+#[tokio::test]
+async fn latency_avoids_the_slow_one() {
+    let world = world("latency").await;
+    let mut candidates = four();
+    for (candidate, millis) in candidates.iter_mut().zip([100.0, 110.0, 2_000.0, 120.0]) {
+        candidate.stats.latency_ms = Some(millis);
+    }
+    // Two are drawn: the fastest wins all of its three pairs of six, the next two of its, and so on; the slowest none.
+    near(&world.shares(&candidates).await, &[0.5, 1.0 / 3.0, 0.0, 1.0 / 6.0]);
+    // Without a measurement it is as fast as the fastest.
+    candidates[2].stats.latency_ms = None;
+    let shares = world.shares(&candidates).await;
+    assert!(shares[2] > 0.3, "{shares:?}");
+    // One that is slow to answer fills up before it is known to be slow, and one that fails isn't fast.
+    candidates[2].stats.in_flight = 30;
+    candidates[0].stats.error_rate = Some(0.9);
+    let shares = world.shares(&candidates).await;
+    assert!(shares[2] == 0.0 && shares[0] < 0.2, "{shares:?}");
+    // Streams go by their first token.
+    let mut candidates = four()[..2].to_vec();
+    candidates[0].stats =
+        Stats { latency_ms: Some(10.0), first_token_ms: Some(900.0), ..candidates[0].stats };
+    candidates[1].stats = Stats { latency_ms: Some(50.0), first_token_ms: Some(60.0), ..candidates[1].stats };
+    let streamed = Request { streaming: true, ..request(1) };
+    assert_eq!(world.first(&streamed, &candidates).await, 1);
+    assert_eq!(world.first(&request(1), &candidates).await, 0);
+}
+
+#[tokio::test]
+async fn cost_takes_the_cheapest_that_can_serve() {
+    let mut world = world("cost").await;
+    let mut candidates = four();
+    for (candidate, (input, output)) in
+        candidates.iter_mut().zip([(2.0, 8.0), (0.1, 20.0), (0.5, 1.0), (0.2, 0.4)])
+    {
+        (candidate.input_price, candidate.output_price) = (Some(input), Some(output));
+        (candidate.context_window, candidate.features) = (Some(128_000), vec!["tools".into()]);
+    }
+    // d is cheapest but small and can't call tools.
+    (candidates[3].context_window, candidates[3].features) = (Some(2_000), vec![]);
+    let order = async |world: &World, request: &Request| world.plan(request, &candidates).await.order;
+    assert_eq!(order(&world, &request(1)).await, [3, 2, 1, 0]);
+    let tools = Request { features: vec!["tools".into()], ..request(1) };
+    assert_eq!(order(&world, &tools).await, [2, 1, 0, 3]);
+    let long = Request { input_tokens: 1_950, ..request(1) };
+    assert_eq!(order(&world, &long).await, [2, 1, 0, 3]);
+    // A long answer makes b the dearest of them; without a limit the configuration says what to expect.
+    let long_answer = Request { max_output_tokens: Some(50_000), ..tools.clone() };
+    assert_eq!(order(&world, &long_answer).await, [2, 0, 1, 3]);
+    let unlimited = Request { max_output_tokens: None, ..tools.clone() };
+    world.config = r#"{"output_tokens":50000}"#;
+    assert_eq!(order(&world, &unlimited).await, [2, 0, 1, 3]);
+    world.config = r#"{"output_tokens":0}"#;
+    assert_eq!(order(&world, &unlimited).await, [1, 2, 0, 3]);
+    let plan = world.plan(&Request { features: vec!["vision".into()], ..request(1) }, &candidates).await;
+    assert!(plan.reason.contains("none is known"), "{}", plan.reason);
+    // One that cools down is after those that can, and before those that can't.
+    candidates[2].available = false;
+    candidates[0].input_price = None;
+    candidates[0].output_price = None;
+    assert_eq!(world.plan(&tools, &candidates).await.order, [1, 0, 2, 3]);
+}
+
+#[tokio::test]
+async fn sticky_keeps_sessions_where_they_are() {
+    let world = world("sticky").await;
+    let mut candidates = four();
+    for (candidate, weight) in candidates.iter_mut().zip([4, 3, 2, 1]) {
+        candidate.weight = weight;
+    }
+    let session = |affinity: u64, chance: u64| Request { affinity: Some(affinity), ..request(chance) };
+    let mut home = HashMap::new();
+    let mut counts = [0.0; 4];
+    // Affinities that differ little are spread as well as any.
+    for affinity in 0..DECISIONS as u64 {
+        let first = world.first(&session(affinity, world.chance()), &candidates).await;
+        home.insert(affinity, candidates[first].connection.clone());
+        counts[first] += 1.0 / DECISIONS as f64;
+    }
+    near(&counts, &[0.4, 0.3, 0.2, 0.1]);
+    // b leaves: only its own sessions move, to the others by their weights. It cools down: the same.
+    let mut without = candidates.clone();
+    let gone = without.remove(1);
+    let mut cooling = candidates.clone();
+    cooling[1].available = false;
+    let mut moved = [0.0; 3];
+    for (affinity, before) in &home {
+        let request = session(*affinity, world.chance());
+        let first = world.first(&request, &without).await;
+        match *before == gone.connection {
+            true => moved[first] += 1.0,
+            false => assert_eq!(without[first].connection, *before),
+        }
+        let cooled = world.first(&request, &cooling).await;
+        assert_eq!(cooling[cooled].connection, without[first].connection);
+    }
+    let all: f64 = moved.iter().sum();
+    let shares = moved.map(|count| count / all);
+    for (share, wanted) in shares.iter().zip([4.0 / 7.0, 2.0 / 7.0, 1.0 / 7.0]) {
+        assert!((share - wanted).abs() < 0.04, "{shares:?}");
+    }
+    // Neither the order in which candidates stand nor chance matters; without a session chance does.
+    candidates.reverse();
+    for (affinity, before) in home.iter().take(200) {
+        let first = world.first(&session(*affinity, world.chance()), &candidates).await;
+        assert_eq!(candidates[first].connection, *before);
+    }
+    near(&world.shares(&candidates).await, &[0.1, 0.2, 0.3, 0.4]);
+}
