@@ -219,6 +219,33 @@ fn a_wrong_configuration_is_named() {
 }
 
 #[test]
+fn a_policy_that_nobody_knows_stops_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let route = "candidates = [{ provider = \"echo\", model = \"echo-1\" }]\n";
+    for (text, words) in [
+        (
+            "[gateway]\npolicy = \"wieghted\"\n".to_owned(),
+            "gateway.policy: there is no routing policy 'wieghted' (did you mean weighted",
+        ),
+        (
+            format!("[[routes]]\nname = \"a\"\npolicy = \"latancy\"\n{route}"),
+            "routes.0.policy: there is no routing policy 'latancy'",
+        ),
+        (
+            format!(
+                "[[routes]]\nname = \"a\"\npolicy = \"cost\"\nconfig = {{ output_tokens = \"many\" }}\n{route}"
+            ),
+            "routes.0.config.output_tokens",
+        ),
+    ] {
+        std::fs::write(here.join("brokle.toml"), text).unwrap();
+        let (code, error) = fail(here, &["serve"]);
+        assert!(code == Some(1) && error.contains(words), "{error}");
+    }
+}
+
+#[test]
 fn a_malformed_secret_is_refused_without_being_repeated() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["BROKLE_ENCRYPTION_KEY", "BROKLE_BOOTSTRAP_API_KEY"] {
