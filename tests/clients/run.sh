@@ -135,7 +135,7 @@ provider = "openai"
 base_url = "http://127.0.0.1:1/v1"
 api_key_env = "OPENAI_API_KEY"
 priority = 130
-models = ["refused-first"]
+models = ["refused-first", "refused-first-node"]
 
 [[gateway.connections]]
 name = "overloaded"
@@ -143,7 +143,7 @@ provider = "openai"
 base_url = "http://$UPSTREAM/v1"
 api_key_env = "OPENAI_API_KEY"
 priority = 131
-models = ["overloaded-first"]
+models = ["overloaded-first", "overloaded-first-node"]
 headers = { "x-test-fault" = "status=503" }
 
 [[gateway.connections]]
@@ -152,7 +152,7 @@ provider = "openai"
 base_url = "http://$UPSTREAM/v1"
 api_key_env = "OPENAI_API_KEY"
 priority = 140
-models = ["refused-first", "overloaded-first"]
+models = ["refused-first", "overloaded-first", "refused-first-node", "overloaded-first-node"]
 TOML
 }
 

@@ -29,9 +29,10 @@ test("the caller's request id is kept", async () => {
   assert.equal(answer._request_id, mine);
 });
 
+// Models of this suite's own: a third failure in a row cools a candidate down, and it would no longer be asked first.
 for (const [model, first] of [
-  ['refused-first', 'refusing'],
-  ['overloaded-first', 'overloaded'],
+  ['refused-first-node', 'refusing'],
+  ['overloaded-first-node', 'overloaded'],
 ]) {
   for (const stream of [false, true]) {
     test(`failover: ${model}, ${stream ? 'streamed' : 'whole'}`, async () => {
