@@ -9,8 +9,11 @@
 //! are brought to this form by their provider plugin; [`Usage::from_openai`] does it for the two
 //! deviations seen on OpenAI-compatible servers.
 
+mod wire;
+
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+use self::wire::{Count, Members};
 
 /// Tokens by type.
 ///
@@ -139,14 +142,14 @@ impl Usage {
     ///   all three;
     /// - only a total, or a total and one of the two: the missing one is the difference.
     #[must_use]
-    pub fn from_openai(value: &Value) -> Option<Self> {
-        let input_details =
-            details(value, &["prompt_tokens_details", "input_tokens_details", "input_token_details"]);
-        let output_details =
-            details(value, &["completion_tokens_details", "output_tokens_details", "output_token_details"]);
-        let input = count(value, &["prompt_tokens", "input_tokens"]);
-        let output = count(value, &["completion_tokens", "output_tokens"]);
-        let total = count(value, &["total_tokens"]);
+    pub fn from_openai(json: &[u8]) -> Option<Self> {
+        let told: Members = serde_json::from_slice(json).ok()?;
+        let none = Members::default();
+        let input_details = told.input_details.as_deref().unwrap_or(&none);
+        let output_details = told.output_details.as_deref().unwrap_or(&none);
+        let input = told.prompt_tokens.0.or(told.input_tokens.0);
+        let output = told.completion_tokens.0.or(told.output_tokens.0);
+        let total = told.total_tokens.0;
         let (input, mut output) = match (input, output, total) {
             (None, None, None) => return None,
             (None, output, Some(total)) => {
@@ -156,59 +159,42 @@ impl Usage {
             (input, output, _) => (input.unwrap_or_default(), output.unwrap_or_default()),
         };
 
-        let reasoning = count(output_details, &["reasoning_tokens"]).unwrap_or_default();
+        let reasoning = output_details.reasoning_tokens.0.unwrap_or_default();
         let beside = input.saturating_add(output).saturating_add(reasoning);
         if reasoning > 0 && total == Some(beside) {
             output = output.saturating_add(reasoning);
         }
 
-        let cached_details = details(input_details, &["cached_tokens_details"]);
-        let uncached = |kind: &str| {
-            let all = count(input_details, &[kind]).unwrap_or_default();
-            all.saturating_sub(count(cached_details, &[kind]).unwrap_or_default())
+        let cached = input_details.cached_details.as_deref().unwrap_or(&none);
+        let uncached = |all: Count, cached: Count| {
+            all.0.unwrap_or_default().saturating_sub(cached.0.unwrap_or_default())
         };
         Some(Self {
             input,
             output,
-            cached_read: count(input_details, &["cached_tokens"])
-                .or_else(|| count(value, &["prompt_cache_hit_tokens", "cached_tokens"]))
+            cached_read: (input_details.cached_tokens.0)
+                .or(told.prompt_cache_hit_tokens.0)
+                .or(told.cached_tokens.0)
                 .unwrap_or_default(),
-            cache_write: count(input_details, &["cache_write_tokens"]).unwrap_or_default(),
+            cache_write: input_details.cache_write_tokens.0.unwrap_or_default(),
             reasoning,
-            audio_input: uncached("audio_tokens"),
-            audio_output: count(output_details, &["audio_tokens"]).unwrap_or_default(),
-            image_input: uncached("image_tokens"),
-            image_output: count(output_details, &["image_tokens"]).unwrap_or_default(),
+            audio_input: uncached(input_details.audio_tokens, cached.audio_tokens),
+            audio_output: output_details.audio_tokens.0.unwrap_or_default(),
+            image_input: uncached(input_details.image_tokens, cached.image_tokens),
+            image_output: output_details.image_tokens.0.unwrap_or_default(),
             estimated: false,
         })
     }
 }
 
-/// The first of these members that is an object, or null.
-fn details<'a>(value: &'a Value, names: &[&str]) -> &'a Value {
-    names.iter().filter_map(|name| value.get(name)).find(|found| found.is_object()).unwrap_or(&Value::Null)
-}
-
-/// The first of these members that is a count. Some servers write `12.0`; a negative or fractional
-/// number, or a string, isn't a count.
-fn count(value: &Value, names: &[&str]) -> Option<u64> {
-    names.iter().filter_map(|name| value.get(name)).find_map(|found| {
-        found.as_u64().or_else(|| {
-            let float = found.as_f64()?;
-            // 2^53: beyond it a float no longer tells neighbouring whole numbers apart.
-            (float.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&float)).then_some(float as u64)
-        })
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn read(value: &Value) -> Usage {
-        Usage::from_openai(value).unwrap()
+        Usage::from_openai(value.to_string().as_bytes()).unwrap()
     }
 
     #[test]
@@ -293,7 +279,7 @@ mod tests {
             json!({"type": "duration", "seconds": 9}),
             json!({"prompt_tokens": "12", "completion_tokens": -3}),
         ] {
-            assert_eq!(Usage::from_openai(&value), None, "{value}");
+            assert_eq!(Usage::from_openai(value.to_string().as_bytes()), None, "{value}");
         }
         let odd =
             read(&json!({"prompt_tokens": 12.0, "completion_tokens": 1.5, "prompt_tokens_details": null}));

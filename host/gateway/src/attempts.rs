@@ -482,7 +482,7 @@ fn read_canonical(answer: &[u8], meter: &mut Meter) -> Result<(), Refusal> {
     let mut finish = None;
     let at = |range: std::ops::Range<usize>| answer.get(range).unwrap_or_default();
     let document = json::scan(answer, |key, range| match key {
-        b"usage" => usage = serde_json::from_slice(at(range)).ok(),
+        b"usage" => usage = Usage::from_openai(at(range)),
         b"model" => model = serde_json::from_slice::<String>(at(range)).ok(),
         b"choices" => {
             let choices = at(range);
@@ -494,7 +494,7 @@ fn read_canonical(answer: &[u8], meter: &mut Meter) -> Result<(), Refusal> {
     if document.is_err() {
         return Err(broken_answer());
     }
-    if let Some(usage) = usage.as_ref().and_then(Usage::from_openai) {
+    if let Some(usage) = usage {
         meter.usage(&usage);
     }
     meter.note(|observation| {

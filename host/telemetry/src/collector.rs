@@ -209,7 +209,7 @@ impl Collector {
         self.shared.wake();
     }
 
-    fn unwritable(&self, rows: usize, error: &serde_json::Error) {
+    fn unwritable(&self, rows: usize, error: &rmp_serde::encode::Error) {
         tracing::error!(rows, error = error as &dyn std::error::Error, "observations can't be written");
     }
 

@@ -183,8 +183,7 @@ pub(super) fn read_chunk(data: &[u8], meter: &mut Meter) -> Seen {
 fn usage_of(data: &[u8]) -> Option<Usage> {
     memmem::find(data, b"\"usage\"")?;
     let range = json::find(data, "/usage")?;
-    let value: serde_json::Value = serde_json::from_slice(data.get(range)?).ok()?;
-    Usage::from_openai(&value)
+    Usage::from_openai(data.get(range)?)
 }
 
 fn finish_of(data: &[u8]) -> Option<String> {

@@ -70,3 +70,16 @@ fn the_collector_compresses_and_damage_of_that_is_not_silent_either() {
         assert_eq!(unreadable[0].body, bad, "kept as it is");
     }
 }
+
+#[test]
+fn what_an_earlier_version_wrote_is_read() {
+    let mut row = observation("old");
+    row.output = Some((&b"{}"[..]).into());
+    let json = serde_json::to_vec(&row).unwrap();
+    let lengths = [u32::try_from(json.len()).unwrap(), 0, 3];
+    let mut body = vec![JSON];
+    body.extend(lengths.iter().flat_map(|length| length.to_le_bytes()));
+    body.extend_from_slice(&json);
+    body.extend_from_slice(b"{}");
+    assert_eq!(decode(&body), (vec![row], Vec::new()));
+}

@@ -75,9 +75,8 @@ fn whole(mut usage: Usage, total: Option<u64>) -> Usage {
 /// Langfuse's counts: OpenAI's own usage object, or a map of types of which each is counted once (`input`,
 /// `input_cached_tokens`, `cache_read_input_tokens`, `output`, `output_reasoning_tokens`, `total`, …).
 fn from_object(object: &Map<String, Value>) -> Option<Usage> {
-    let value = Value::Object(object.clone());
     if object.keys().any(|key| key.ends_with("_details") || key == "prompt_tokens") {
-        return Usage::from_openai(&value);
+        return Usage::from_openai(&serde_json::to_vec(object).ok()?);
     }
     let get = |names: &[&str]| names.iter().find_map(|name| object.get(*name).and_then(count));
     let (mut input, mut output) = (get(&["input", "input_tokens"]), get(&["output", "output_tokens"]));
