@@ -46,6 +46,7 @@ release: plugins ## Build one file with the components in it
 	$(CARGO) build --release -p brokle --features embed-plugins
 
 test: doctor plugins ee-plugins guests ## Run every test, those with real clients too
+	scripts/guest_tools.sh
 	$(CARGO) test --workspace $(addprefix --exclude ,$(GUESTS) $(SMALL))
 	@if [ -x tests/clients/run.sh ]; then tests/clients/run.sh; fi
 
@@ -56,6 +57,9 @@ lint: ## Check format, lints, licences and sources
 	scripts/wit_reference.py --check
 
 bench-plugins: plugins guests ## Measure what a sandbox costs, and what bad neighbors do
+	scripts/guest_tools.sh
+	tools=$(CARGO_TARGET_DIR)/guest-tools; export PATH=$$tools/venv/bin:$$tools/js/node_modules/.bin:$$PATH; \
+	for policy in python js; do $(CARGO) run -q -p brokle -- plugin build sdk/examples/policy-$$policy || exit 1; done
 	$(CARGO) bench -p brokle-runtime --bench plugins
 	$(CARGO) bench -p brokle-runtime --bench neighbors
 

@@ -1,7 +1,9 @@
 //! What a sandbox costs: a fresh instance, a call, a mapped request, on one thread and on two.
 //!
-//! `make bench-plugins` runs it; docs/benchmarks.md holds the figures it printed and their targets.
+//! `make bench-plugins` runs it; docs/benchmarks.md holds the figures it printed and their targets. Last it makes a million
+//! calls, each in a fresh instance, and prints the process' memory on the way.
 #![allow(
+    clippy::print_stdout,
     clippy::unwrap_used,
     clippy::panic,
     clippy::disallowed_methods,
@@ -42,17 +44,25 @@ fn call(streaming: bool) -> Call {
     }
 }
 
+/// A component of `sdk/examples`, if it was built.
+fn example(name: &str) -> Option<Vec<u8>> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../sdk/examples").join(name);
+    std::fs::read(folder.join("target/policy-acme.wasm")).ok()
+}
+
 /// A chat request of about 2 KB.
 fn body() -> Body {
+    Body::json(text().into())
+}
+
+fn text() -> String {
     let turns: Vec<String> = (0..6)
         .map(|n| {
             let role = if n % 2 == 0 { "user" } else { "assistant" };
             format!(r#"{{"role":"{role}","content":"{}"}}"#, "lorem ipsum ".repeat(26))
         })
         .collect();
-    Body::json(
-        format!(r#"{{"model":"gpt-4o-mini","max_tokens":100,"messages":[{}]}}"#, turns.join(",")).into(),
-    )
+    format!(r#"{{"model":"gpt-4o-mini","max_tokens":100,"messages":[{}]}}"#, turns.join(","))
 }
 
 fn small_body() -> Body {
@@ -100,6 +110,7 @@ fn candidate() -> Candidate {
 
 struct Bench {
     _folder: tempfile::TempDir,
+    runtime: Runtime,
     tokio: tokio::runtime::Runtime,
     policy: std::sync::Arc<PolicyPlugin>,
     openai: std::sync::Arc<ProviderPlugin>,
@@ -121,6 +132,7 @@ impl Bench {
         });
         Self {
             _folder: folder,
+            runtime,
             tokio,
             policy: policy.into(),
             openai: openai.into(),
@@ -166,6 +178,11 @@ fn sandbox(criterion: &mut Criterion) {
     let bench = Bench::new();
     let candidates = vec![candidate()];
     let mut group = criterion.benchmark_group("sandbox");
+    group.bench_function("fresh/nothing", |b| {
+        b.to_async(&bench.tokio).iter(|| async {
+            black_box(bench.openai.open(CallContext::default()).await.unwrap());
+        });
+    });
     group.bench_function("fresh/decide", |b| {
         let request = request();
         b.to_async(&bench.tokio).iter(|| decide(&bench.policy, &request, &candidates));
@@ -185,6 +202,43 @@ fn sandbox(criterion: &mut Criterion) {
                 let (policy, candidates) = (policy.clone(), candidates.clone());
                 async move { decide(&policy, &request(), &candidates).await }
             })
+        });
+    });
+    // The same work without a sandbox: the policy's one candidate put in order, the request parsed and written again.
+    group.bench_function("native/decide", |b| {
+        let request = request();
+        b.iter(|| {
+            let mut order: Vec<usize> = (0..candidates.len()).collect();
+            order.sort_by_key(|at| candidates.get(*at).map(|one| (!one.available, one.priority)));
+            black_box((&request, order))
+        });
+    });
+    group.bench_function("native/parse_and_write_2k", |b| {
+        let text = text();
+        b.iter(|| {
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+            black_box(serde_json::to_vec(&value).unwrap())
+        });
+    });
+    group.bench_function("load/cached_openai", |b| {
+        let component = component("provider_openai");
+        b.to_async(&bench.tokio).iter(|| async {
+            black_box(ProviderPlugin::load(&bench.runtime, &component).await.unwrap());
+        });
+    });
+    group.bench_function("warm/empty_push", |b| {
+        b.to_async(&bench.tokio).iter_custom(|iterations| {
+            let plugin = bench.anthropic.clone();
+            async move {
+                let mut instance = plugin.open(CallContext::default()).await.unwrap();
+                let head = ResponseHead { status: 200, headers: vec![] };
+                instance.begin_decoding(&call(true), &head, &[]).await.unwrap();
+                let started = Instant::now();
+                for _ in 0..iterations {
+                    black_box(instance.push(&[]).await.unwrap().unwrap());
+                }
+                started.elapsed()
+            }
         });
     });
     group.bench_function("warm/frame_anthropic", |b| {
@@ -219,11 +273,58 @@ fn sandbox(criterion: &mut Criterion) {
         });
     });
     group.finish();
+    interpreted(criterion, &bench);
+}
+
+/// Policies that bring an interpreter, where `make bench-plugins` has built them.
+fn interpreted(criterion: &mut Criterion, bench: &Bench) {
+    let mut group = criterion.benchmark_group("interpreted");
+    for name in ["policy-python", "policy-js"] {
+        let Some(component) = example(name) else {
+            println!("{name} isn't built: left out");
+            continue;
+        };
+        let started = Instant::now();
+        let policy = bench.tokio.block_on(PolicyPlugin::load(&bench.runtime, &component)).unwrap();
+        let mib = component.len() >> 20;
+        println!("{name}: {mib} MiB, compiled in {:.1} s", started.elapsed().as_secs_f64());
+        let (request, candidates) = (request(), vec![candidate()]);
+        group.bench_function(format!("{name}/fresh/decide"), |b| {
+            b.to_async(&bench.tokio).iter(|| decide(&policy, &request, &candidates));
+        });
+    }
+    group.finish();
+}
+
+/// Resident memory of this process, MiB.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or_default() / 1024.0
+}
+
+/// A million calls, each in a fresh instance.
+fn million(_: &mut Criterion) {
+    let bench = Bench::new();
+    let (request, candidates) = (request(), vec![candidate()]);
+    for thousands in [1_u32, 10, 100, 889] {
+        let started = Instant::now();
+        bench.tokio.block_on(async {
+            for _ in 0..thousands * 1_000 {
+                decide(&bench.policy, &request, &candidates).await;
+            }
+        });
+        let each = started.elapsed().as_secs_f64() * 1e3 / f64::from(thousands);
+        println!(
+            "after {thousands} thousand calls more: {:.1} MiB resident, {each:.1} us a call",
+            resident()
+        );
+    }
 }
 
 criterion_group! {
     name = benches;
     config = Criterion::default().without_plots().sample_size(30).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    targets = sandbox
+    targets = sandbox, million
 }
 criterion_main!(benches);

@@ -102,15 +102,16 @@ fn settings(pool: Option<&RuntimeConfig>) -> Config {
         let memory = runtime.provider.memory.max(runtime.policy.memory).max(runtime.guardrail.memory);
         let mut pool = PoolingAllocationConfig::default();
         pool.total_component_instances(instances)
-            .total_core_instances(instances * 4)
+            // A Rust guest is one or two modules, a Python guest 38; the number is a count and reserves nothing.
+            .total_core_instances(instances * 64)
             .total_memories(instances)
             .total_tables(instances * 2)
             .total_stacks(instances)
             .max_memory_size(memory)
             .table_elements(runtime.provider.table_elements)
-            .max_core_instances_per_component(16)
+            .max_core_instances_per_component(64)
             .max_memories_per_component(1)
-            .max_tables_per_component(4)
+            .max_tables_per_component(8)
             .max_component_instance_size(1 << 20)
             .max_core_instance_size(1 << 20)
             .max_unused_warm_slots(64)

@@ -163,7 +163,11 @@ impl Manifest {
         format!("{} {}", self.id, self.version)
     }
 
-    pub(crate) fn parse(json: &[u8]) -> Result<Self, LoadError> {
+    /// Reads a `plugin.json`.
+    ///
+    /// # Errors
+    /// What is wrong in it.
+    pub fn parse(json: &[u8]) -> Result<Self, LoadError> {
         let manifest: Self =
             serde_json::from_slice(json).map_err(|error| LoadError::Manifest(error.to_string()))?;
         let plain = |text: &str, extra: &str| {

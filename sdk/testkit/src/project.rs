@@ -1,9 +1,12 @@
-//! Projects of plugins: made from a template, built with plain cargo. `brokle plugin new` and `build` are this.
+//! Projects of plugins: made from a template, built with their language's own tool. `brokle plugin new` and `build` are
+//! this.
 //!
-//! The templates are `sdk/templates/*`, projects that build as they stand; a new project is one of them with its names
-//! changed and its two dependencies on Brokle pointed to where the SDK is ([`Sdk`]).
+//! The templates are `sdk/templates/*` and `sdk/examples/*`, projects that build as they stand; a new project is one of
+//! them with its names changed and, in Rust, its two dependencies on Brokle pointed to where the SDK is ([`Sdk`]).
 
 mod build;
+mod contract;
+mod language;
 mod names;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +14,7 @@ use std::path::{Path, PathBuf};
 use brokle_runtime::{Kind, LoadError};
 
 pub use build::{Built, build};
+pub use language::Language;
 pub use names::Names;
 
 /// Where projects find the crates `brokle-plugin` and `brokle-testkit`.
@@ -89,14 +93,24 @@ pub enum ProjectError {
         #[source]
         source: std::io::Error,
     },
-    /// There is no cargo, or no rustc.
-    #[error("{tool} can't be started ({source}): install Rust from https://rustup.rs")]
+    /// A tool isn't there: cargo, rustc, componentize-py, componentize-js.
+    #[error("{tool} can't be started ({source}): {remedy}")]
     NoTool {
         /// Which.
         tool: String,
         /// Why.
         #[source]
         source: std::io::Error,
+        /// How to get it.
+        remedy: String,
+    },
+    /// The language has no template for this kind.
+    #[error("{language} has a template for routing policies only: take Rust for a {}, or begin from the contract in wit/", kind.world())]
+    NoTemplate {
+        /// The language.
+        language: Language,
+        /// What was wanted in it.
+        kind: Kind,
     },
     /// The compiler can't make components.
     #[error("Rust has no target wasm32-wasip2 here: run `rustup target add wasm32-wasip2` in {}", .0.display())]
@@ -121,43 +135,23 @@ pub enum ProjectError {
     },
 }
 
-/// The files of a template, each with its text.
-fn template(kind: Kind) -> &'static [(&'static str, &'static str)] {
-    macro_rules! files {
-        ($folder:literal: $($path:literal),* $(,)?) => {
-            &[$(($path, include_str!(concat!("../../templates/", $folder, "/", $path)))),*]
-        };
-    }
-    match kind {
-        Kind::Provider => files!("provider":
-            "Cargo.toml", "plugin.json", "src/lib.rs", "tests/fixtures.rs", "README.md", ".gitignore",
-            ".cargo/config.toml", "rust-toolchain.toml",
-            "fixtures/chat/case.json", "fixtures/chat/request.json", "fixtures/chat/expected-upstream.json",
-            "fixtures/error/case.json", "fixtures/error/request.json", "fixtures/error/response.json",
-            "fixtures/error/response-head.json", "fixtures/error/expected-upstream.json",
-            "fixtures/error/expected-problem.json"),
-        Kind::RoutingPolicy => files!("routing-policy":
-            "Cargo.toml", "plugin.json", "src/lib.rs", "tests/fixtures.rs", "README.md", ".gitignore",
-            ".cargo/config.toml", "rust-toolchain.toml",
-            "fixtures/cheapest-first.yaml", "fixtures/slow-last.yaml", "fixtures/config-refused.yaml"),
-        Kind::Guardrail => files!("guardrail":
-            "Cargo.toml", "plugin.json", "src/lib.rs", "tests/fixtures.rs", "README.md", ".gitignore",
-            ".cargo/config.toml", "rust-toolchain.toml",
-            "fixtures/request-blocked.yaml", "fixtures/request-allowed.yaml", "fixtures/response-masked.yaml",
-            "fixtures/stream-masked.yaml"),
-    }
-}
-
 /// Writes a project into a folder that isn't there yet, or is empty, and gives its files.
 ///
 /// # Errors
 /// There is something in the folder, or a file can't be written.
-pub fn create(kind: Kind, names: &Names, folder: &Path, sdk: &Sdk) -> Result<Vec<PathBuf>, ProjectError> {
+pub fn create(
+    kind: Kind,
+    language: Language,
+    names: &Names,
+    folder: &Path,
+    sdk: &Sdk,
+) -> Result<Vec<PathBuf>, ProjectError> {
+    let template = language.template(kind)?;
     if std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(ProjectError::Exists(folder.to_owned()));
     }
     let mut written = Vec::new();
-    for (name, text) in template(kind) {
+    for (name, text) in template {
         let path = folder.join(name);
         let text = if *name == "Cargo.toml" { depend(text, sdk) } else { (*text).to_owned() };
         let text = if *name == ".cargo/config.toml" { text } else { names.put(kind, &text) };
@@ -197,9 +191,15 @@ mod tests {
             let ours = entries.filter(|path| !path.ends_with("target") && !path.ends_with("Cargo.lock"));
             ours.map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()
         }
-        for (kind, name) in KINDS.into_iter().zip(["provider", "routing-policy", "guardrail"]) {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../templates").join(name);
-            assert_eq!(template(kind).len(), count(&folder), "{name}");
+        for (kind, language, name) in [
+            (Kind::Provider, Language::Rust, "templates/provider"),
+            (Kind::RoutingPolicy, Language::Rust, "templates/routing-policy"),
+            (Kind::Guardrail, Language::Rust, "templates/guardrail"),
+            (Kind::RoutingPolicy, Language::Python, "examples/policy-python"),
+            (Kind::RoutingPolicy, Language::JavaScript, "examples/policy-js"),
+        ] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+            assert_eq!(language.template(kind).unwrap().len(), count(&folder), "{name}");
         }
     }
 
@@ -210,7 +210,7 @@ mod tests {
             let names = Names::parse(kind, "blue-whale").unwrap();
             let folder = scratch.path().join(names.package());
             let sdk = Sdk::Path("/some \"where\"/sdk".into());
-            let files = create(kind, &names, &folder, &sdk).unwrap();
+            let files = create(kind, Language::Rust, &names, &folder, &sdk).unwrap();
             for path in &files {
                 let text = std::fs::read_to_string(path).unwrap();
                 assert!(!text.to_lowercase().contains("acme"), "{}: {text}", path.display());
@@ -222,7 +222,7 @@ mod tests {
                 cargo.contains(r#"brokle-testkit = { path = "/some \"where\"/sdk/testkit" }"#),
                 "{cargo}"
             );
-            let again = create(kind, &names, &folder, &sdk).unwrap_err();
+            let again = create(kind, Language::Rust, &names, &folder, &sdk).unwrap_err();
             assert!(matches!(again, ProjectError::Exists(_)), "{again}");
         }
         assert!(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use brokle_runtime::Kind;
 use brokle_testkit::Report;
-use brokle_testkit::project::{Names, ProjectError, Sdk, build, create};
+use brokle_testkit::project::{Language, Names, ProjectError, Sdk, build, create};
 
 /// A folder beneath the build's own, so that the SDK is compiled for guests once for all kinds and all runs.
 fn target() -> PathBuf {
@@ -24,7 +24,7 @@ impl Project {
         let scratch = tempfile::tempdir().unwrap();
         let names = Names::parse(kind, "blue-whale").unwrap();
         let folder = scratch.path().join(names.package());
-        create(kind, &names, &folder, &Sdk::here()).unwrap();
+        create(kind, Language::Rust, &names, &folder, &Sdk::here()).unwrap();
         // The workspace's versions: no look at the registry, and the same result tomorrow.
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         std::fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
@@ -114,8 +114,52 @@ fn a_new_guardrail_builds_and_passes() {
 fn what_is_no_project_is_told_apart() {
     let scratch = tempfile::tempdir().unwrap();
     let failure = build(scratch.path(), None).unwrap_err();
-    assert!(matches!(&failure, ProjectError::NoProject { missing: "Cargo.toml", .. }), "{failure}");
+    assert!(matches!(&failure, ProjectError::NoProject { .. }), "{failure}");
     assert!(matches!(Sdk::at(scratch.path()), Err(ProjectError::NoSdk(_))));
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     assert!(matches!(Sdk::at(&root), Ok(Sdk::Path(folder)) if folder.ends_with("sdk")));
+}
+
+/// A new policy in a language that brings its interpreter, built by the tools of `scripts/guest_tools.sh`.
+#[cfg(unix)]
+fn interpreted(language: Language, own: &str, tools: &str) {
+    let scratch = tempfile::tempdir().unwrap();
+    let names = Names::parse(Kind::RoutingPolicy, "blue-whale").unwrap();
+    let folder = scratch.path().join(names.package());
+    create(Kind::RoutingPolicy, language, &names, &folder, &Sdk::here()).unwrap();
+    let tools = target().with_file_name("guest-tools").join(tools);
+    assert!(tools.is_dir(), "{} isn't there: run scripts/guest_tools.sh", tools.display());
+    std::os::unix::fs::symlink(tools, folder.join(own)).unwrap();
+
+    let built = build(&folder, None).unwrap();
+    assert_eq!(built.inspection.manifest.id, "com.example.policy-blue-whale");
+    let outside: Vec<_> =
+        built.inspection.imports.iter().filter(|name| !name.starts_with("brokle:")).collect();
+    assert!(outside.is_empty(), "{outside:?}");
+    let report = brokle_testkit::test(&built.path, &folder.join("fixtures")).unwrap();
+    assert!(report.passed(), "{}", differences(&report));
+    assert!(report.coverage.values().all(|calls| *calls > 0), "{:?}", report.coverage);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_policy_in_python_builds_and_passes() {
+    interpreted(Language::Python, ".venv", "venv");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_policy_in_javascript_builds_and_passes() {
+    interpreted(Language::JavaScript, "node_modules", "js/node_modules");
+}
+
+#[test]
+fn a_project_that_cant_be_built_says_what_is_missing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let told = build(scratch.path(), None).unwrap_err().to_string();
+    assert!(told.contains("app.py") && told.contains("brokle plugin new"), "{told}");
+    let names = Names::parse(Kind::Provider, "blue-whale").unwrap();
+    let create = create(Kind::Provider, Language::Python, &names, &scratch.path().join("new"), &Sdk::here());
+    let told = create.unwrap_err().to_string();
+    assert!(told.contains("Python has a template for routing policies only"), "{told}");
 }

@@ -9,7 +9,8 @@ use clap::Args;
 use super::Outcome;
 use crate::output;
 
-/// Runs `cargo build --release --target wasm32-wasip2` and shows what came of it. The compiler's words go to standard error.
+/// Builds the project with its language's own tool (cargo, componentize-py, componentize-js) and shows what came of it. The
+/// tool's words go to standard error.
 #[derive(Debug, Args)]
 pub(crate) struct Build {
     /// The project's folder.

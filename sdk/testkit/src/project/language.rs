@@ -1,0 +1,93 @@
+//! The languages that projects are written in.
+
+use std::fmt;
+use std::path::Path;
+
+use brokle_runtime::Kind;
+
+use super::ProjectError;
+
+/// A language that a plugin is written in, told by the file that makes a project of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Language {
+    /// Built by cargo; every kind.
+    #[default]
+    Rust,
+    /// Built by `componentize-py`; routing policies.
+    Python,
+    /// Built by `componentize-js`; routing policies.
+    JavaScript,
+}
+
+impl Language {
+    const ALL: [Self; 3] = [Self::Rust, Self::Python, Self::JavaScript];
+
+    /// The file at the top of a project in this language.
+    #[must_use]
+    pub const fn marker(self) -> &'static str {
+        match self {
+            Self::Rust => "Cargo.toml",
+            Self::Python => "app.py",
+            Self::JavaScript => "app.js",
+        }
+    }
+
+    /// The language of the project in a folder.
+    ///
+    /// # Errors
+    /// There is no project.
+    pub fn of(folder: &Path) -> Result<Self, ProjectError> {
+        let found = Self::ALL.into_iter().find(|language| folder.join(language.marker()).is_file());
+        found.ok_or_else(|| ProjectError::NoProject {
+            folder: folder.to_owned(),
+            missing: "Cargo.toml (nor app.py, nor app.js)",
+        })
+    }
+
+    /// The files of its template for a kind, each with its text.
+    pub(super) fn template(
+        self,
+        kind: Kind,
+    ) -> Result<&'static [(&'static str, &'static str)], ProjectError> {
+        macro_rules! files {
+            ($folder:literal: $($path:literal),* $(,)?) => {
+                &[$(($path, include_str!(concat!("../../../", $folder, "/", $path)))),*]
+            };
+        }
+        Ok(match (self, kind) {
+            (Self::Rust, Kind::Provider) => files!("templates/provider":
+                "Cargo.toml", "plugin.json", "src/lib.rs", "tests/fixtures.rs", "README.md", ".gitignore",
+                ".cargo/config.toml", "rust-toolchain.toml",
+                "fixtures/chat/case.json", "fixtures/chat/request.json", "fixtures/chat/expected-upstream.json",
+                "fixtures/error/case.json", "fixtures/error/request.json", "fixtures/error/response.json",
+                "fixtures/error/response-head.json", "fixtures/error/expected-upstream.json",
+                "fixtures/error/expected-problem.json"),
+            (Self::Rust, Kind::RoutingPolicy) => files!("templates/routing-policy":
+                "Cargo.toml", "plugin.json", "src/lib.rs", "tests/fixtures.rs", "README.md", ".gitignore",
+                ".cargo/config.toml", "rust-toolchain.toml",
+                "fixtures/cheapest-first.yaml", "fixtures/slow-last.yaml", "fixtures/config-refused.yaml"),
+            (Self::Rust, Kind::Guardrail) => files!("templates/guardrail":
+                "Cargo.toml", "plugin.json", "src/lib.rs", "tests/fixtures.rs", "README.md", ".gitignore",
+                ".cargo/config.toml", "rust-toolchain.toml",
+                "fixtures/request-blocked.yaml", "fixtures/request-allowed.yaml", "fixtures/response-masked.yaml",
+                "fixtures/stream-masked.yaml"),
+            (Self::Python, Kind::RoutingPolicy) => files!("examples/policy-python":
+                "app.py", "plugin.json", "requirements.txt", "README.md", ".gitignore",
+                "fixtures/cheapest-first.yaml", "fixtures/slow-last.yaml", "fixtures/config-refused.yaml"),
+            (Self::JavaScript, Kind::RoutingPolicy) => files!("examples/policy-js":
+                "app.js", "plugin.json", "package.json", "README.md", ".gitignore",
+                "fixtures/cheapest-first.yaml", "fixtures/slow-last.yaml", "fixtures/config-refused.yaml"),
+            (language, kind) => return Err(ProjectError::NoTemplate { language, kind }),
+        })
+    }
+}
+
+impl fmt::Display for Language {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Rust => "Rust",
+            Self::Python => "Python",
+            Self::JavaScript => "JavaScript",
+        })
+    }
+}
