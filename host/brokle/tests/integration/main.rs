@@ -9,4 +9,8 @@ mod licensed;
 #[cfg(test)]
 mod otlp;
 #[cfg(test)]
+mod scene;
+#[cfg(test)]
 mod trust;
+#[cfg(test)]
+mod walk;
