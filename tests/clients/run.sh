@@ -159,7 +159,7 @@ TOML
 # The gateway, with nothing of the caller's environment that could send it elsewhere.
 gateway() {
     exec env -i PATH="$PATH" HOME="$work" TMPDIR="${TMPDIR:-/tmp}" \
-        BROKLE_LISTEN=127.0.0.1:0 BROKLE_DATA_DIR="$work/data" \
+        BROKLE_LISTEN=127.0.0.1:0 BROKLE_OTLP_GRPC_LISTEN=127.0.0.1:0 BROKLE_DATA_DIR="$work/data" \
         BROKLE_BOOTSTRAP_API_KEY="$BROKLE_API_KEY" \
         BROKLE_ALLOW_PRIVATE_UPSTREAMS=true \
         OPENAI_API_KEY=sk-test OPENAI_BASE_URL="http://$UPSTREAM/v1" \
@@ -202,10 +202,11 @@ configure
 BROKLE_API_KEY=bk_clientsclientsclientsclientsclients12345
 start brokle gateway serve --quickstart
 BROKLE_URL=http://$(address brokle 'Brokle is at http://')
+BROKLE_OTLP_GRPC=$(address brokle 'OTLP over gRPC at ')
 wait_until_ready
 
 project=$("$venv/bin/python" "$here/second_project.py" "$work/data/brokle.db")
-export BROKLE_URL BROKLE_API_KEY
+export BROKLE_URL BROKLE_API_KEY BROKLE_OTLP_GRPC
 export UPSTREAM_URL=http://$UPSTREAM
 BROKLE_OTHER_PROJECT_KEY=$(make_key --name other --project "$project" --scopes gateway,traces:read,connections:read,connections:write)
 BROKLE_READ_ONLY_KEY=$(make_key --name reader --scopes traces:read)

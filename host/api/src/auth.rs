@@ -6,6 +6,8 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use brokle_identity::{AuthError, Principal, Scope};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -47,6 +49,22 @@ impl FromRequestParts<Arc<App>> for Authenticated {
 /// As [`AuthError`] says.
 pub async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Authenticated, AuthError> {
     let key = presented_key(headers).ok_or(AuthError::Missing)?;
+    identify(app, key).await
+}
+
+/// The same for a caller who may also send a key pair, as `Authorization: Basic`: the password is the API key, and the user's
+/// name says nothing.
+///
+/// # Errors
+/// As [`AuthError`] says.
+pub(crate) async fn authenticate_pair(app: &App, headers: &HeaderMap) -> Result<Authenticated, AuthError> {
+    match presented_pair(headers) {
+        Some(key) => identify(app, &key).await,
+        None => authenticate(app, headers).await,
+    }
+}
+
+async fn identify(app: &App, key: &str) -> Result<Authenticated, AuthError> {
     let principal = match app.keys.cached(key) {
         Some(known) => known?,
         None => app.keys.authenticate(key).await?,
@@ -67,6 +85,16 @@ pub fn presented_key(headers: &HeaderMap) -> Option<&str> {
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
     bearer.or_else(|| headers.get("x-api-key")?.to_str().ok().map(str::trim))
+}
+
+/// The password of HTTP's basic authentication (RFC 7617).
+fn presented_pair(headers: &HeaderMap) -> Option<String> {
+    let (scheme, pair) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let pair = String::from_utf8(BASE64.decode(pair.trim()).ok()?).ok()?;
+    pair.split_once(':').map(|(_, password)| password.to_owned())
 }
 
 #[cfg(test)]
@@ -91,5 +119,17 @@ mod tests {
         assert_eq!(key(&[("x-api-key", "bk_b"), ("authorization", "Basic eA==")]).as_deref(), Some("bk_b"));
         assert_eq!(key(&[("authorization", "bk_a")]), None);
         assert_eq!(key(&[("api-key", "bk_a"), ("cookie", "key=bk_a")]), None);
+    }
+
+    #[test]
+    fn a_key_pairs_secret_is_its_password() {
+        let pair = |value: &'static str| {
+            presented_pair(&HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))]))
+        };
+        // pk:bk_a:b, and what isn't a pair.
+        assert_eq!(pair("basic  cGs6YmtfYTpi ").as_deref(), Some("bk_a:b"));
+        for bad in ["Basic cGs=", "Basic !", "Basic /w==", "Basic", "Bearer cGs6YmtfYQ=="] {
+            assert_eq!(pair(bad), None, "{bad}");
+        }
     }
 }

@@ -51,6 +51,7 @@ fn for_machines() -> OpenApiRouter<Arc<App>> {
         .route("/v1/models/{*id}", get(models::get))
         .routes(routes!(otlp::traces))
         .route("/v1/otlp/traces", post(otlp::traces))
+        .route(otlp::LANGFUSE_PATH, post(otlp::langfuse))
         .routes(routes!(keys::validate_key))
 }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use brokle_api::ingest::Ingest;
 use brokle_api::server::{self, Ended, Stop};
-use brokle_api::{App, Lifecycle, router};
+use brokle_api::{App, Lifecycle, grpc, router};
 use brokle_core::catalogue::Catalogue as Models;
 use brokle_core::clock::{Clock, SystemClock};
 use brokle_core::random::SystemRandom;
@@ -115,6 +115,16 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         router::router(&started.app)
     };
     let lifecycle = started.app.lifecycle.clone();
+    let grpc = TaskTracker::new();
+    if let Some(listener) = started.grpc {
+        let serving = grpc::serve(listener, Arc::clone(&started.app), stop.clone());
+        grpc.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(error = &error as &dyn std::error::Error, "OTLP over gRPC ended");
+            }
+        });
+    }
+    grpc.close();
     let ended =
         server::serve(started.listener, router, config.server.limits(), lifecycle, stop.clone()).await;
     if ended == Ended::Aborted {
@@ -122,6 +132,7 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         return Ok(ExitCode::from(ABORTED));
     }
     let closing = async {
+        grpc.wait().await;
         tasks.stop().await;
         if let Err(error) = started.keys.flush_last_used().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the keys' last use wasn't written");
@@ -154,6 +165,8 @@ struct Started {
     plugins: Option<Arc<Catalogue>>,
     recorder: Option<Arc<Recorder>>,
     listener: TcpListener,
+    /// For OTLP over gRPC.
+    grpc: Option<TcpListener>,
 }
 
 async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<Started, Failure> {
@@ -171,6 +184,12 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     let listener = server::bind(config.server.listen)
         .map_err(|error| format!("server.listen: can't listen at {}: {error}", config.server.listen))?;
     let address = listener.local_addr()?;
+    let wanted = config.telemetry.grpc_listen.filter(|_| args.role != Role::Worker);
+    let grpc = wanted.map(|address| {
+        server::bind(address)
+            .map_err(|error| format!("telemetry.grpc_listen: can't listen at {address}: {error}"))
+    });
+    let grpc = grpc.transpose()?;
 
     let mut first_key = None;
     if args.role != Role::Worker {
@@ -205,12 +224,14 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         (gateway, recorder) = (Some(made.gateway), Some(made.recorder));
     }
     let app = app.build();
+    let grpc_address = grpc.as_ref().and_then(|listener| listener.local_addr().ok());
     if let Some(key) = &first_key {
-        quickstart::print(address, key, args.quickstart)?;
+        quickstart::print(address, grpc_address, key, args.quickstart)?;
     }
     let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(%address, version, database = app.database.kind(), role = ?args.role, "serving");
-    Ok(Started { app, keys, gateway, plugins: catalogue_of_plugins, recorder, listener })
+    let grpc_address = grpc_address.map(tracing::field::display);
+    tracing::info!(%address, grpc_address, version, database = app.database.kind(), role = ?args.role, "serving");
+    Ok(Started { app, keys, gateway, plugins: catalogue_of_plugins, recorder, listener, grpc })
 }
 
 /// Gives the default project the configured capture setting, if that isn't what it has.

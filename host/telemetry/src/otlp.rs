@@ -30,7 +30,7 @@ use brokle_core::ids::ApiKeyId;
 use brokle_core::observation::Observation;
 use brokle_core::tenancy::{Capture, Tenant};
 
-pub use self::answer::Encoding;
+pub use self::answer::{Encoding, grpc_code};
 pub use self::inflate::{Coding, InflateError, inflate};
 pub use self::map::{MAX_ATTRIBUTE_BYTES, MAX_BODY_BYTES, MAX_FUTURE, MAX_PAST};
 pub use self::span::{MAX_SPAN_BYTES, MAX_SPAN_VALUES, MAX_VALUE_DEPTH};

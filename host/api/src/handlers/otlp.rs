@@ -21,13 +21,15 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::app::App;
-use crate::auth::Authenticated;
+use crate::auth::{self, Authenticated};
 use crate::body::{self, BodyLimits};
 use crate::error::ApiError;
 use crate::ingest::{Ingest, Share};
 
-/// Where spans are taken: the specification's path, and one that says what it is.
-pub(crate) const PATHS: [&str; 2] = ["/v1/traces", "/v1/otlp/traces"];
+/// Where spans are taken: the specification's path, one that says what it is, and Langfuse's.
+pub(crate) const PATHS: [&str; 3] = ["/v1/traces", "/v1/otlp/traces", LANGFUSE_PATH];
+/// Where Langfuse's SDKs send.
+pub(crate) const LANGFUSE_PATH: &str = "/api/public/otel/v1/traces";
 
 /// How long a request waits for the queue's commit; senders give up after 10 s by default.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,7 +42,7 @@ const INLINE: usize = 32 * 1024;
 #[utoipa::path(post, path = "/v1/traces", tag = "traces",
     security(("bearer" = []), ("api_key" = [])),
     request_body(description = "`ExportTraceServiceRequest`, as `application/x-protobuf` or `application/json`; gzip, \
-        deflate and zstd are understood. Also at `/v1/otlp/traces`", content_type = "application/json",
+        deflate and zstd are understood. Also at `/v1/otlp/traces`, and at `/api/public/otel/v1/traces` with a Langfuse key pair", content_type = "application/json",
         content = serde_json::Value),
     responses((status = 200, description = "On disk; `partialSuccess` says how many spans weren't taken, and why. In the \
             encoding that was sent, like every answer", body = serde_json::Value),
@@ -68,8 +70,36 @@ pub(crate) async fn traces(
     let limits = BodyLimits { max_bytes: ingest.max_bytes as u64, ..app.body };
     let mut grow = |bytes| if share.grow(bytes) { Ok(()) } else { Err(no_room()) };
     let body = body::read_counted(request.into_body(), limits, &mut grow).await?;
-    let decoded = read(&app, ingest, &caller, encoding, coding, body, share).await?;
+    let answer = take(&app, ingest, &caller, Sent { encoding, coding, body, share }).await?;
+    let mut response = Response::new(Body::from(answer));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(encoding.media_type()));
+    Ok(response)
+}
 
+/// Takes spans from Langfuse's SDKs, which send their key pair as `Authorization: Basic`: the secret key is an API key,
+/// the public key may be anything.
+pub(crate) async fn langfuse(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let caller = auth::authenticate_pair(&app, request.headers()).await?;
+    traces(State(app), caller, request).await
+}
+
+/// A request as it was sent, and its share of the memory for bodies.
+pub(crate) struct Sent {
+    pub(crate) encoding: Encoding,
+    pub(crate) coding: Coding,
+    pub(crate) body: Bytes,
+    pub(crate) share: Share,
+}
+
+/// Puts the spans on disk; the answer's body.
+pub(crate) async fn take(
+    app: &Arc<App>,
+    ingest: &Ingest,
+    caller: &Authenticated,
+    sent: Sent,
+) -> Result<Vec<u8>, ApiError> {
+    let encoding = sent.encoding;
+    let decoded = read(app, ingest, caller, sent).await?;
     let (rejected, reason) = (decoded.rejected.count(), decoded.rejected.message());
     let taken = decoded.observations.len() as u64;
     let count = |outcome, spans: u64| {
@@ -81,9 +111,7 @@ pub(crate) async fn traces(
     }
     count(SpanOutcome::accepted, taken);
     count(SpanOutcome::rejected, rejected);
-    let mut response = Response::new(Body::from(encoding.accepted(rejected, &reason)));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(encoding.media_type()));
-    Ok(response)
+    Ok(encoding.accepted(rejected, &reason))
 }
 
 /// The encoding that a request says it has.
@@ -103,11 +131,9 @@ async fn read(
     app: &Arc<App>,
     ingest: &Ingest,
     caller: &Authenticated,
-    encoding: Encoding,
-    coding: Coding,
-    body: Bytes,
-    mut share: Share,
+    sent: Sent,
 ) -> Result<Decoded, ApiError> {
+    let Sent { encoding, coding, body, mut share } = sent;
     let (app, principal) = (Arc::clone(app), Arc::clone(&caller.0));
     let (max_bytes, max_weight) = (ingest.max_bytes, ingest.recorder.max_durable().1);
     let is_inline = coding == Coding::Identity && body.len() <= INLINE;
@@ -140,7 +166,7 @@ fn unsupported(message: &'static str) -> ApiError {
     ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
 }
 
-fn no_room() -> ApiError {
+pub(crate) fn no_room() -> ApiError {
     let message = "Too much telemetry is on its way at once. Try again.";
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ingest_overloaded", message).retry_after(RETRY_AFTER)
 }
@@ -174,7 +200,7 @@ fn not_decoded(error: &DecodeError) -> ApiError {
     ApiError::new(status, code, error.to_string())
 }
 
-fn not_durable(error: NotDurable) -> ApiError {
+pub(crate) fn not_durable(error: NotDurable) -> ApiError {
     let (code, message) = match error {
         NotDurable::Full => ("queue_full", "The telemetry queue is full. Try again."),
         NotDurable::Closed => ("shutting_down", "The server is shutting down. Try again."),

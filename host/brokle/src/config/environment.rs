@@ -5,12 +5,13 @@ use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile};
 
 /// Each variable and its key.
-pub(super) const NAMES: [(&str, &str); 8] = [
+pub(super) const NAMES: [(&str, &str); 9] = [
     ("BROKLE_LISTEN", "server.listen"),
     ("BROKLE_DATA_DIR", "storage.data_dir"),
     ("DATABASE_URL", "storage.database_url"),
     ("CLICKHOUSE_URL", "storage.clickhouse_url"),
     ("REDIS_URL", "storage.redis_url"),
+    ("BROKLE_OTLP_GRPC_LISTEN", "telemetry.grpc_listen"),
     ("BROKLE_TRUST_ROOT", "runtime.trust_root"),
     ("BROKLE_LICENSE_FILE", "runtime.license_file"),
     ("BROKLE_ALLOW_PRIVATE_UPSTREAMS", "gateway.allow_private_upstreams"),

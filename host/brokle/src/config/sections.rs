@@ -144,6 +144,9 @@ pub(crate) struct Telemetry {
     pub(crate) capture: Capture,
     /// Bytes of a request with spans, before and after it is inflated; a larger one is answered 413.
     pub(crate) max_request_bytes: usize,
+    /// Where OTLP over gRPC is taken, `127.0.0.1:4317` for instance; without it nowhere. Also `BROKLE_OTLP_GRPC_LISTEN`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) grpc_listen: Option<SocketAddr>,
     /// Bytes of the queue on disk from which on spans from elsewhere are answered 503.
     pub(crate) max_queue_bytes: usize,
 }
@@ -153,6 +156,7 @@ impl Default for Telemetry {
         Self {
             capture: Capture::default(),
             max_request_bytes: brokle_api::ingest::DEFAULT_MAX_BYTES,
+            grpc_listen: None,
             max_queue_bytes: brokle_telemetry::Options::new("").max_queued_bytes,
         }
     }

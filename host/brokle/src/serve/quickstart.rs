@@ -15,13 +15,18 @@ const MODEL: &str = "echo-1";
 ///
 /// # Errors
 /// When standard output is gone.
-pub(super) fn print(address: SocketAddr, key: &BootstrapKey, always: bool) -> io::Result<()> {
+pub(super) fn print(
+    address: SocketAddr,
+    grpc: Option<SocketAddr>,
+    key: &BootstrapKey,
+    always: bool,
+) -> io::Result<()> {
     let fresh = match key {
         BootstrapKey::Generated(secret) => Some(secret.expose()),
         BootstrapKey::AlreadyThere | BootstrapKey::Stored => None,
     };
     if always || io::stdout().is_terminal() {
-        return output::lines([page(address, fresh)]);
+        return output::lines([page(address, grpc, fresh)]);
     }
     match fresh {
         Some(key) => output::lines([format!("API key, shown this once: {key}")]),
@@ -29,7 +34,7 @@ pub(super) fn print(address: SocketAddr, key: &BootstrapKey, always: bool) -> io
     }
 }
 
-fn page(address: SocketAddr, key: Option<&str>) -> String {
+fn page(address: SocketAddr, grpc: Option<SocketAddr>, key: Option<&str>) -> String {
     let url = format!("http://{}", reachable(address));
     let about = match key {
         Some(key) => {
@@ -38,12 +43,14 @@ fn page(address: SocketAddr, key: Option<&str>) -> String {
         None => "API key:  as given or shown before; make another one with `brokle key create --name NAME`"
             .to_owned(),
     };
+    let grpc =
+        grpc.map(|grpc| format!("Spans:    OTLP over gRPC at {}\n", reachable(grpc))).unwrap_or_default();
     let shown = key.unwrap_or("$BROKLE_API_KEY");
     format!(
         r#"
 Brokle is at {url}   (API description: {url}/docs)
 {about}
-
+{grpc}
 Try it:
   curl {url}/v1/chat/completions \
     -H "Authorization: Bearer {shown}" -H "Content-Type: application/json" \

@@ -52,7 +52,7 @@ impl<'a> Splices<'a> {
             let mut place = splices.locate(change);
             // A change that may touch an earlier one's place sees the document as it then is.
             let overlaps = match &place {
-                Ok(Some((range, _))) => splices.touches(range),
+                Ok(Some(piece)) => splices.touches(piece),
                 Ok(None) => matches!(change, Change::Remove(_)),
                 Err(_) => true,
             };
@@ -60,8 +60,12 @@ impl<'a> Splices<'a> {
                 splices = Self { original: Cow::Owned(splices.to_vec()), pieces: Vec::new() };
                 place = splices.locate(change);
             }
-            splices.pieces.extend(place?);
-            splices.pieces.sort_by_key(|(range, _)| range.start);
+            // What is there already needn't be put there.
+            let differs = |(range, new): &Piece| splices.original.get(range.clone()) != Some(new.as_slice());
+            if let Some(piece) = place?.filter(differs) {
+                splices.pieces.push(piece);
+                splices.pieces.sort_by_key(|(range, _)| range.start);
+            }
         }
         Ok(splices)
     }
@@ -119,8 +123,15 @@ impl<'a> Splices<'a> {
         document
     }
 
-    fn touches(&self, range: &Range<usize>) -> bool {
-        self.pieces.iter().any(|(other, _)| range.start <= other.end && other.start <= range.end)
+    /// Whether a piece has to see what the others have made of the document: they are at its place, or one of the two
+    /// takes away what the other's comma depends on.
+    fn touches(&self, (range, new): &Piece) -> bool {
+        self.pieces.iter().any(|(other, other_new)| {
+            let meet = range.start <= other.end && other.start <= range.end;
+            let inserts_and_removes =
+                (range.is_empty() && other_new.is_empty()) || (new.is_empty() && other.is_empty());
+            meet || inserts_and_removes
+        })
     }
 
     /// The range that a change replaces, and with what.
@@ -132,8 +143,7 @@ impl<'a> Splices<'a> {
                 }
                 let tokens = tokens(pointer).ok_or_else(|| EditError::Pointer((*pointer).to_owned()))?;
                 if let Some(range) = find(&self.original, pointer) {
-                    let same = self.original.get(range.clone()) == Some(value.as_ref());
-                    return Ok((!same).then(|| (range, value.to_vec())));
+                    return Ok(Some((range, value.to_vec())));
                 }
                 insertion(&self.original, &tokens, value)
                     .map(Some)
@@ -279,6 +289,14 @@ mod tests {
     fn edits_that_touch_each_other_see_the_result() {
         let changes = [set("/o/a", "1"), set("/o/b", "2"), set("/o/a", "{}"), set("/o/a/c", "3")];
         assert_eq!(edited("{}", &changes), r#"{"o":{"a":{"c":3},"b":2}}"#);
+        // Commas depend on what else is there.
+        let (remove, add) = (Change::Remove("/o/a"), set("/o/b", "2"));
+        for changes in [[remove.clone(), add.clone()], [add, remove]] {
+            let edited = edited(r#"{"o":{"a":1 }}"#, &changes);
+            assert!([r#"{"o":{ "b":2}}"#, r#"{"o":{"b":2}}"#].contains(&edited.as_str()), "{edited}");
+        }
+        // Back to what it was.
+        assert_eq!(edited(r#"{"a":1}"#, &[set("/a", "2"), set("/a", "1")]), r#"{"a":1}"#);
         let changes = [Change::Remove("/a"), Change::Remove("/b"), set("/c", "1")];
         assert_eq!(edited(r#"{"a":1,"b":2}"#, &changes), r#"{"c":1}"#);
     }

@@ -72,7 +72,8 @@ const DOMAIN: &str = "brokle";
 const ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
 
 /// `google.rpc.Code` for an HTTP status.
-const fn grpc_code(status: u16) -> u64 {
+#[must_use]
+pub const fn grpc_code(status: u16) -> u64 {
     match status {
         401 => 16,
         403 => 7,
