@@ -9,10 +9,11 @@ use axum::extract::FromRequestParts;
 use brokle_identity::{AuthError, Principal, Scope};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{Extensions, HeaderMap, StatusCode};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::server::PeerAddress;
 
 /// A caller whose key is valid. As an extractor it refuses everybody else: 401 `invalid_api_key`, or 503
 /// `auth_unavailable` when the database is away and the key isn't in memory.
@@ -37,20 +38,47 @@ impl FromRequestParts<Arc<App>> for Authenticated {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        Ok(authenticate(app, &parts.headers).await?)
+        authenticate(app, &parts.extensions, &parts.headers).await
     }
 }
 
-/// Finds out who is calling, from memory if it can, and notes it in the request's span.
+/// Finds out who is calling, from memory if it can.
 ///
 /// # Errors
-/// As [`AuthError`] says.
-pub async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Authenticated, AuthError> {
-    let key = presented_key(headers).ok_or(AuthError::Missing)?;
-    let principal = match app.keys.cached(key) {
-        Some(known) => known?,
-        None => app.keys.authenticate(key).await?,
+/// 429 `too_many_failed_keys` for an address that has tried too many keys; whose key it is, or why it is nobody's, is
+/// the inner result.
+pub async fn identify(
+    app: &App,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+) -> Result<Result<Arc<Principal>, AuthError>, ApiError> {
+    let Some(key) = presented_key(headers) else { return Ok(Err(AuthError::Missing)) };
+    let known = app.keys.cached(key);
+    if let Some(Ok(principal)) = known {
+        return Ok(Ok(principal));
+    }
+    let address = extensions.get().map(|PeerAddress(peer)| peer.ip());
+    app.failed_keys.check(address)?;
+    let found = match known {
+        Some(known) => known,
+        None => app.keys.authenticate(key).await,
     };
+    if let Err(failure) = &found {
+        app.failed_keys.note(address, *failure);
+    }
+    Ok(found)
+}
+
+/// Finds out who is calling, and notes it in the request's span.
+///
+/// # Errors
+/// As [`AuthError`] and [`identify`] say.
+pub async fn authenticate(
+    app: &App,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+) -> Result<Authenticated, ApiError> {
+    let principal = identify(app, extensions, headers).await??;
     let span = tracing::Span::current();
     span.record("organization_id", tracing::field::display(principal.tenant.organization));
     span.record("project_id", tracing::field::display(principal.tenant.project));

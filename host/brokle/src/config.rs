@@ -10,6 +10,7 @@
 mod environment;
 mod gateway;
 mod guardrails;
+mod limits;
 mod plugins;
 mod routes;
 mod sections;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::environment::Secrets;
 pub(crate) use self::gateway::Gateway;
 pub(crate) use self::guardrails::Guardrail;
+pub(crate) use self::limits::Limit;
 pub(crate) use self::plugins::Plugins;
 pub(crate) use self::routes::Route;
 pub(crate) use self::sections::{LogFormat, Logs, Runtime, Server, Storage, Telemetry};
@@ -53,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) guardrails: Vec<Guardrail>,
     /// Names with candidates of their own.
     pub(crate) routes: Vec<Route>,
+    /// How much callers may.
+    pub(crate) limits: Vec<Limit>,
     /// The log.
     pub(crate) logs: Logs,
     /// Models that the built-in catalogue doesn't know, or whose prices differ.
@@ -124,6 +128,7 @@ impl Config {
         self.runtime.check()?;
         self.plugins.check()?;
         guardrails::check(&self.guardrails)?;
+        limits::check(&self.limits)?;
         routes::check(&self.routes)
     }
 

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use brokle_api::failed_keys::FailedKeys;
 use brokle_api::ingest::Ingest;
 use brokle_api::server::{self, Ended, Stop};
 use brokle_api::{App, Lifecycle, router};
@@ -184,6 +185,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         .clock(clock.clone())
         .random(random.clone())
         .keys(Arc::clone(&keys))
+        .failed_keys(FailedKeys::new(config.server.failed_keys_per_minute))
         .lifecycle(Lifecycle::default())
         .data_directory(config.storage.data_dir.clone())
         .body(config.server.body_limits());

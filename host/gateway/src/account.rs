@@ -24,10 +24,13 @@ use brokle_telemetry::metrics::{
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
+use crate::answer::Told;
 use crate::connections::Connection;
-use crate::gateway::Incoming;
+use crate::gateway::{Gateway, Incoming};
+use crate::hold::Hold;
 use crate::operation::Operation;
 use crate::refusal::Refusal;
+use crate::request::Request;
 use crate::routing::stats::Ticket;
 
 /// What is captured of one body at most: 1 MiB.
@@ -61,6 +64,10 @@ pub(crate) struct Meter {
     attempt: Option<Step>,
     /// The candidate's, from its attempt's begin to its answer's end.
     ticket: Option<Ticket>,
+    /// What was reserved of limits, where there are any.
+    hold: Option<Box<Hold>>,
+    /// Pieces and bytes of the answer so far.
+    answered: (u64, u64),
     settled: bool,
 }
 
@@ -77,6 +84,8 @@ impl Meter {
             output_shown: false,
             attempt: None,
             ticket: None,
+            hold: None,
+            answered: (0, 0),
             settled: false,
         }
     }
@@ -316,6 +325,7 @@ impl Meter {
 
     /// Keeps output, as far as the project captures it.
     pub(crate) fn output(&mut self, bytes: &[u8]) {
+        self.answered = (self.answered.0 + 1, self.answered.1 + bytes.len() as u64);
         if !self.output_shown {
             self.shown(bytes);
         }
@@ -327,6 +337,41 @@ impl Meter {
             let room = CAPTURED - self.output.len().min(CAPTURED);
             self.output.extend_from_slice(bytes.get(..bytes.len().min(room)).unwrap_or_default());
         }
+    }
+
+    /// Begins to hold what the call reserves.
+    pub(crate) fn hold(&mut self, principal: &Arc<Principal>, user: &str, request: &Request) -> &mut Hold {
+        self.hold.insert(Box::new(Hold::new(principal, user, request)))
+    }
+
+    /// Reserves for this candidate what rules about models allow; what was reserved for the one before is given back.
+    pub(crate) fn reserve(
+        &mut self,
+        gateway: &Gateway,
+        connection: &Connection,
+        model: &str,
+        told: &mut Told,
+    ) -> Result<(), Refusal> {
+        match &mut self.hold {
+            Some(hold) => hold.reserve(gateway, connection, model, told),
+            None => Ok(()),
+        }
+    }
+
+    /// A call that was answered, and whose vendor didn't say what it used, most often since its client left before the
+    /// end: one token for each piece of a stream, or for four bytes of a document. Where nothing is limited, nothing is
+    /// guessed.
+    fn estimate(&mut self) {
+        let (Some(hold), (pieces, bytes)) = (&self.hold, self.answered) else { return };
+        let prompt = hold.prompt_tokens;
+        self.note(|observation| {
+            let unknown = observation.usage.as_ref().is_none_or(Usage::is_empty);
+            if unknown && observation.first_token_us.is_some() {
+                let output = if observation.streaming { pieces } else { bytes / 4 };
+                let usage = Usage { input: prompt, output, estimated: true, ..Usage::default() };
+                observation.usage = Some(usage);
+            }
+        });
     }
 
     /// The cost so far, when the price is known.
@@ -373,6 +418,7 @@ impl Drop for Meter {
             step.status = Status::Aborted;
             self.end_step(step, None);
         }
+        self.estimate();
         let cost = self.cost();
         let elapsed = self.started.elapsed();
         let Some(mut observation) = self.observation.take() else { return };
@@ -386,6 +432,9 @@ impl Drop for Meter {
         }
         observation.duration_us = micros(elapsed);
         observation.cost = cost;
+        if let Some(mut hold) = self.hold.take() {
+            hold.settle(observation.usage.as_ref());
+        }
         if !self.output.is_empty() {
             observation.output = Some(Bytes::from(std::mem::take(&mut self.output)));
         }

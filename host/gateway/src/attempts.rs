@@ -118,6 +118,11 @@ impl Attempts {
         let passed = passed_on(call.incoming.headers);
         let mut last = None;
         for candidate in candidates {
+            let reserved = call.meter.reserve(gateway, &candidate.connection, &candidate.model, call.told);
+            if let Err(refusal) = reserved {
+                last = Some(refusal);
+                continue;
+            }
             call.told.attempts += 1;
             call.told.provider = Some(candidate.connection.provider.clone());
             call.told.model = Some(candidate.model.clone());

@@ -20,7 +20,7 @@ use crate::connections::Directory;
 use crate::credentials::Tokens;
 use crate::egress::Egress;
 use crate::guardrails::Guardrails;
-use crate::limits::RateLimits;
+use crate::limits::{Limit, Limits};
 use crate::models::{self, ModelObject};
 use crate::operation::Operation;
 use crate::pipeline::{self, Stage};
@@ -70,13 +70,15 @@ pub struct Parts {
     pub egress: Egress,
     /// How long a provider may take.
     pub timeouts: Timeouts,
+    /// How much callers may.
+    pub limits: Vec<Limit>,
 }
 
 /// The gateway.
 #[derive(Debug)]
 pub struct Gateway {
     pub(crate) parts: Parts,
-    pub(crate) limits: RateLimits,
+    pub(crate) limits: Limits,
     pub(crate) tokens: Tokens,
     /// What is measured of candidates.
     pub(crate) facts: LiveFacts,
@@ -107,7 +109,7 @@ impl Gateway {
     /// A gateway of these parts.
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            limits: RateLimits::new(),
+            limits: Limits::new(parts.limits.clone()),
             tokens: Tokens::default(),
             facts: LiveFacts::new(Arc::clone(&parts.clock)),
             cutting: watch::Sender::new(false),

@@ -16,7 +16,8 @@ mod decoding;
 pub mod egress;
 mod gateway;
 pub mod guardrails;
-mod limits;
+mod hold;
+pub mod limits;
 mod models;
 mod operation;
 mod pipeline;
@@ -25,6 +26,7 @@ mod request;
 pub mod routing;
 mod stream;
 mod trial;
+pub mod who;
 
 pub use answer::AnswerBody;
 pub use gateway::{Gateway, Incoming, Parts, Timeouts};

@@ -12,7 +12,7 @@ use crate::answer::Told;
 use crate::attempts::Served;
 use crate::gateway::{Gateway, Incoming};
 use crate::guardrails::{Ask, GuardRequest};
-use crate::limits::DEFAULT_PER_MINUTE;
+use crate::limits::Reserve;
 use crate::refusal::{Fault, Refusal};
 use crate::request::Request;
 use crate::routing::Candidate;
@@ -45,6 +45,8 @@ pub(crate) async fn run(gateway: &Gateway, call: Stage<'_, ()>) -> Result<Served
         Limits,
         // Is the request well formed, and what does it want?
         Read,
+        // Has its caller anything left, of what rules allow?
+        Reserve,
         // May it go to a model, and with which words?
         GuardRequest,
         // Who can serve it, and in which order are they asked?
@@ -106,18 +108,14 @@ impl Limits {
         call: Stage<'a, Arc<Principal>>,
     ) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
         let principal = &call.known;
-        let per_minute = principal.requests_per_minute.unwrap_or(DEFAULT_PER_MINUTE);
-        match gateway.limits.take(principal.key_id, per_minute) {
+        match gateway.limits.take_key(principal.key_id, principal.requests_per_minute) {
             Ok(allowance) => {
-                call.told.allowance = Some(allowance);
+                call.told.standing.requests = Some(allowance);
                 Ok(call)
             }
-            Err((allowance, wait)) => {
-                call.told.allowance = Some(allowance);
-                let message =
-                    format!("Rate limit reached for requests: {per_minute} per minute for this API key.");
-                let refusal = Refusal::client(429, "rate_limit_exceeded", message);
-                Err(Refusal { retry_after: Some(wait), ..refusal })
+            Err(exceeded) => {
+                call.told.standing = exceeded.standing;
+                Err(*exceeded.refusal)
             }
         }
     }

@@ -25,6 +25,8 @@ pub(crate) struct Request {
     pub(crate) include_usage: bool,
     /// The most tokens wanted back.
     pub(crate) max_output_tokens: Option<u64>,
+    /// How many answers are wanted: `n`, 1 to 128.
+    pub(crate) choices: u64,
     /// The `user` field.
     pub(crate) user: Option<String>,
     /// The `prompt_cache_key` field.
@@ -73,6 +75,7 @@ impl Request {
         let mut streaming = false;
         let mut stream_options = None;
         let mut max_output_tokens = None;
+        let mut choices = 1;
         let mut user = None;
         let mut prompt_cache_key = None;
         let mut features = Vec::new();
@@ -91,6 +94,7 @@ impl Request {
                 "max_tokens" | "max_completion_tokens" => {
                     max_output_tokens = number(value).or(max_output_tokens);
                 }
+                "n" => choices = number(value).unwrap_or(1).clamp(1, 128),
                 "user" => user = string(value),
                 "prompt_cache_key" => prompt_cache_key = string(value),
                 "tools" if value != b"[]" && value != b"null" => features.push("tools".to_owned()),
@@ -133,6 +137,7 @@ impl Request {
             streaming,
             include_usage,
             max_output_tokens,
+            choices,
             user,
             prompt_cache_key,
             features,

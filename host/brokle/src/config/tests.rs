@@ -109,6 +109,7 @@ fn what_the_example_has_in_comments_can_be_written() {
     assert_eq!(config.gateway.connections.len(), 1);
     assert_eq!(config.models.len(), 1);
     assert_eq!(config.guardrails.len(), 1);
+    assert_eq!(config.limits.len(), 1);
     assert_eq!((config.routes.len(), config.routes[0].candidates.len()), (1, 1));
     assert!(config.storage.redis_url.is_some() && config.runtime.license_file.is_some());
 }
@@ -129,6 +130,29 @@ fn a_route_that_cant_be_is_named() {
         (route("smart", "provider = \"a\"\nweight = 0"), "routes.0.candidates: one of them needs a weight"),
         ("[[routes]]\nname = \"smart\"\ncandidates = []\n".to_owned(), "routes.0.candidates"),
         (route("smart", "provider = \"a\"\nwheight = 1"), "wheight"),
+    ] {
+        assert!(problem(&text).contains(words), "{}", problem(&text));
+    }
+}
+
+#[test]
+fn a_limit_that_cant_be_is_named() {
+    let limit = |lines: &str| format!("[[limits]]\nname = \"a\"\n{lines}\n");
+    let good = limit("by = [\"user\", \"key\", \"user\"]\ntokens_per_day = 5");
+    let read = load_text(&good).unwrap().limits[0].to_limit().unwrap();
+    assert_eq!((read.who.by.len(), read.amounts.tokens_per_day), (2, Some(5)));
+    for (text, words) in [
+        (good.clone() + &good, "limits.1.name: there are two limits 'a'"),
+        (limit("by = []\ntokens_per_day = 5"), "limits.0.by: at least one of key, user"),
+        (limit("by = [\"team\"]\ntokens_per_day = 5"), "team"),
+        (limit("by = [\"key\"]"), "limits.0.it limits nothing"),
+        (limit("by = [\"key\"]\ntokens_per_day = 1000000001"), "limits.0.tokens_per_day: 0 to 1000000000"),
+        (
+            limit("by = [\"key\"]\ntokens_per_day = 1\nprojects = [\"x\"]"),
+            "limits.0.projects.0: 'x' is no id",
+        ),
+        (limit("by = [\"key\"]\ntoken_per_day = 1"), "token_per_day"),
+        (good.replace("\"a\"", "\" \""), "limits.0.name: 1 to 64"),
     ] {
         assert!(problem(&text).contains(words), "{}", problem(&text));
     }

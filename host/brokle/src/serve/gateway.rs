@@ -11,6 +11,7 @@ use brokle_gateway::account::Books;
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails, OnFailure};
+use brokle_gateway::limits::Limit;
 use brokle_gateway::{Gateway, Parts, Timeouts};
 use brokle_identity::Secret;
 use brokle_identity::connections::ConnectionService;
@@ -100,6 +101,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     }
     warm(snapshot.instance(), &fixed).await;
     let guardrails = guardrails(config, snapshot.instance()).await?;
+    let limits = limits(config)?;
     let (clock, random) = (Arc::clone(&with.clock), Arc::clone(&with.random));
     let stored = Arc::new(ConnectionService::new(with.database, with.master_key, clock, random));
     let connections = Directory::new(fixed, Some(Arc::clone(&stored)), egress.clone());
@@ -121,6 +123,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             idle: Duration::from_millis(config.gateway.idle_ms),
             total: Duration::from_millis(config.gateway.total_ms),
         },
+        limits,
     });
     Ok(Assembled { gateway, connections: stored, recorder, store, metrics, catalogue })
 }
@@ -255,6 +258,13 @@ fn variable_of(name: &str) -> Option<Secret> {
         .ok()
         .filter(|text| !text.trim().is_empty())
         .map(|text| Secret::new(text.trim().to_owned()))
+}
+
+fn limits(config: &Config) -> Result<Vec<Limit>, Failure> {
+    let read = |(index, limit): (usize, &crate::config::Limit)| {
+        limit.to_limit().map_err(|problem| format!("limits.{index}.{problem}").into())
+    };
+    config.limits.iter().enumerate().map(read).collect()
 }
 
 /// The configured guardrails. One whose component doesn't serve is no reason not to start: it may be waiting for its

@@ -13,6 +13,7 @@ use brokle_gateway::account::Books;
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::guardrails::Guardrails;
+use brokle_gateway::limits::Limit;
 use brokle_gateway::routing::routes::Routing;
 use brokle_gateway::{AnswerBody, Gateway, Operation, Parts, Timeouts};
 use brokle_identity::bootstrap::bootstrap;
@@ -85,18 +86,6 @@ pub async fn world(connections: Vec<To>) -> World {
 }
 
 pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool) -> World {
-    let made = |to: To| {
-        let new = NewConnection {
-            name: to.name.into(),
-            base_url: (!to.url.is_empty()).then_some(to.url),
-            secret: Some(Secret::new("sk-very-secret".into())),
-            priority: to.priority,
-            weight: 1,
-            models: to.models,
-            ..NewConnection::default()
-        };
-        (to.plugin, new)
-    };
     world_of(connections.into_iter().map(made).collect(), timeouts, distrust, Arc::new(SystemClock)).await
 }
 
@@ -118,6 +107,49 @@ pub async fn world_routed(
     clock: Arc<dyn Clock>,
     routing: Routing,
     policies: &[&str],
+) -> World {
+    world_made(connections, timeouts, distrust, clock, routing, policies, Extra::default()).await
+}
+
+/// What most worlds go without.
+#[derive(Default)]
+pub struct Extra {
+    pub limits: Vec<Limit>,
+}
+
+/// A world with something extra, and connections of the usual kind.
+pub async fn world_extra(connections: Vec<To>, clock: Arc<dyn Clock>, extra: Extra) -> World {
+    let timeouts = Timeouts {
+        first_byte: Duration::from_secs(5),
+        idle: Duration::from_secs(5),
+        total: Duration::from_secs(30),
+    };
+    let connections = connections.into_iter().map(made).collect();
+    world_made(connections, timeouts, false, clock, Routing::default(), &[], extra).await
+}
+
+fn made(to: To) -> (&'static str, NewConnection) {
+    let new = NewConnection {
+        name: to.name.into(),
+        base_url: (!to.url.is_empty()).then_some(to.url),
+        secret: Some(Secret::new("sk-very-secret".into())),
+        priority: to.priority,
+        weight: 1,
+        models: to.models,
+        ..NewConnection::default()
+    };
+    (to.plugin, new)
+}
+
+/// With everything that can be chosen.
+async fn world_made(
+    connections: Vec<(&'static str, NewConnection)>,
+    timeouts: Timeouts,
+    distrust: bool,
+    clock: Arc<dyn Clock>,
+    routing: Routing,
+    policies: &[&str],
+    extra: Extra,
 ) -> World {
     let folder = tempfile::tempdir().unwrap();
     let random = Arc::new(SystemRandom);
@@ -171,6 +203,7 @@ pub async fn world_routed(
         guardrails: guardrails.clone(),
         egress,
         timeouts,
+        limits: extra.limits,
     });
     World {
         gateway,

@@ -18,6 +18,7 @@ mod failures;
 mod framings;
 mod guardrails;
 mod harness;
+mod limits;
 mod passing;
 mod plugin_egress;
 mod plugins;
