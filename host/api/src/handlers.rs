@@ -1,5 +1,6 @@
 //! One file per group of endpoints. A handler parses, calls and shapes; nothing else.
 
+pub mod budgets;
 mod call;
 pub mod chat_completions;
 pub mod completions;

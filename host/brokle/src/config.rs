@@ -7,6 +7,7 @@
 //!
 //! `brokle.example.toml` shows each key with its default and is their documentation; a test compares the two.
 
+mod budgets;
 mod environment;
 mod gateway;
 mod guardrails;
@@ -24,6 +25,7 @@ use figment::providers::{Format, Serialized, Toml};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::budgets::Budget;
 pub(crate) use self::environment::Secrets;
 pub(crate) use self::gateway::Gateway;
 pub(crate) use self::guardrails::Guardrail;
@@ -57,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) routes: Vec<Route>,
     /// How much callers may.
     pub(crate) limits: Vec<Limit>,
+    /// How much callers may spend.
+    pub(crate) budgets: Vec<Budget>,
     /// The log.
     pub(crate) logs: Logs,
     /// Models that the built-in catalogue doesn't know, or whose prices differ.
@@ -129,6 +133,7 @@ impl Config {
         self.plugins.check()?;
         guardrails::check(&self.guardrails)?;
         limits::check(&self.limits)?;
+        budgets::check(&self.budgets)?;
         routes::check(&self.routes)
     }
 

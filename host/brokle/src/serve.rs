@@ -127,6 +127,14 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         if let Err(error) = started.keys.flush_last_used().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the keys' last use wasn't written");
         }
+        if let Some(gateway) = &started.gateway
+            && let Err(error) = gateway.budgets().synchronize().await
+        {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "what was spent of budgets wasn't written"
+            );
+        }
         if let Some(recorder) = &started.recorder {
             recorder.shutdown().await;
         }

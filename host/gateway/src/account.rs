@@ -340,8 +340,14 @@ impl Meter {
     }
 
     /// Begins to hold what the call reserves.
-    pub(crate) fn hold(&mut self, principal: &Arc<Principal>, user: &str, request: &Request) -> &mut Hold {
-        self.hold.insert(Box::new(Hold::new(principal, user, request)))
+    pub(crate) fn hold(
+        &mut self,
+        gateway: &Gateway,
+        principal: &Arc<Principal>,
+        user: &str,
+        request: &Request,
+    ) -> &mut Hold {
+        self.hold.insert(Box::new(Hold::new(gateway, principal, user, request)))
     }
 
     /// Reserves for this candidate what rules about models allow; what was reserved for the one before is given back.
@@ -433,7 +439,7 @@ impl Drop for Meter {
         observation.duration_us = micros(elapsed);
         observation.cost = cost;
         if let Some(mut hold) = self.hold.take() {
-            hold.settle(observation.usage.as_ref());
+            hold.settle(observation.usage.as_ref(), cost);
         }
         if !self.output.is_empty() {
             observation.output = Some(Bytes::from(std::mem::take(&mut self.output)));

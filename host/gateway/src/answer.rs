@@ -61,6 +61,8 @@ impl Body for AnswerBody {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Told {
     pub(crate) standing: Standing,
+    /// The budget that is nearly used up.
+    pub(crate) budget: Option<String>,
     pub(crate) provider: Option<std::sync::Arc<str>>,
     pub(crate) model: Option<String>,
     pub(crate) attempts: u32,
@@ -101,6 +103,10 @@ pub(crate) fn refused(refusal: &Refusal, told: &Told, meter: &Meter) -> Response
     if let Some(after) = refusal.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
+    if refusal.code == "budget_exceeded" {
+        // OpenAI's clients try a 429 again unless they are told not to.
+        headers.insert(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"));
+    }
     whole(refusal.status, headers, refusal.json(), told, meter)
 }
 
@@ -116,6 +122,7 @@ fn tell(headers: &mut HeaderMap, told: &Told, meter: &Meter) {
     put("x-brokle-model", told.model.as_deref().and_then(text));
     put("x-brokle-cache", Some(HeaderValue::from_static("bypass")));
     put("x-brokle-attempts", Some(told.attempts.into()));
+    put("x-brokle-budget", told.budget.as_deref().and_then(text));
     put("x-brokle-cost", meter.cost().and_then(|cost| text(&cost.to_string())));
     if let Some(requests) = told.standing.requests {
         put("x-ratelimit-limit-requests", Some(requests.limit.into()));

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::account::{Books, Meter};
 use crate::answer::{self, AnswerBody, Told};
+use crate::budgets::Budgets;
 use crate::connections::Directory;
 use crate::credentials::Tokens;
 use crate::egress::Egress;
@@ -72,6 +73,8 @@ pub struct Parts {
     pub timeouts: Timeouts,
     /// How much callers may.
     pub limits: Vec<Limit>,
+    /// How much they may spend.
+    pub budgets: Arc<Budgets>,
 }
 
 /// The gateway.
@@ -171,6 +174,12 @@ impl Gateway {
     /// Looks for changed connections; for the server to call each second.
     pub async fn poll_revision(&self) {
         self.parts.connections.poll_revision().await;
+    }
+
+    /// The budgets.
+    #[must_use]
+    pub fn budgets(&self) -> &Arc<Budgets> {
+        &self.parts.budgets
     }
 
     pub(crate) fn entropy(&self) -> u64 {

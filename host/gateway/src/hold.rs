@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use brokle_core::money::Usd;
 use brokle_core::usage::Usage;
 use brokle_identity::Principal;
 
 use crate::answer::Told;
+use crate::budgets::{self, Budgets};
 use crate::connections::Connection;
 use crate::gateway::Gateway;
 use crate::limits::{DEFAULT_OUTPUT_TOKENS, Reservation};
@@ -22,6 +24,7 @@ use crate::who::Caller;
 pub(crate) struct Hold {
     principal: Arc<Principal>,
     user: String,
+    budgets: Arc<Budgets>,
     /// What the call may use, by estimate.
     pub(crate) prompt_tokens: u64,
     pub(crate) output_tokens: u64,
@@ -29,10 +32,12 @@ pub(crate) struct Hold {
     pub(crate) call: Option<Reservation>,
     /// Of those that do: the candidate's that is being asked.
     pub(crate) attempt: Option<Reservation>,
+    /// Of the budgets, for the same candidate.
+    spend: Vec<budgets::Reservation>,
 }
 
 impl Hold {
-    pub(crate) fn new(principal: &Arc<Principal>, user: &str, request: &Request) -> Self {
+    pub(crate) fn new(gateway: &Gateway, principal: &Arc<Principal>, user: &str, request: &Request) -> Self {
         let output = match request.operation {
             Operation::Embeddings => 0,
             _ => request.max_output_tokens.unwrap_or(DEFAULT_OUTPUT_TOKENS),
@@ -40,10 +45,12 @@ impl Hold {
         Self {
             principal: Arc::clone(principal),
             user: user.chars().take(256).collect(),
+            budgets: Arc::clone(&gateway.parts.budgets),
             prompt_tokens: request.estimated_tokens(),
             output_tokens: output.saturating_mul(request.choices),
             call: None,
             attempt: None,
+            spend: Vec::new(),
         }
     }
 
@@ -65,6 +72,8 @@ impl Hold {
         told: &mut Told,
     ) -> Result<(), Refusal> {
         self.attempt = None;
+        self.spend.clear();
+        told.budget = None;
         if gateway.limits.has_rules(true) {
             let caller = self.caller(Some((&connection.provider, model)));
             match gateway.limits.admit(&caller, self.tokens()) {
@@ -78,14 +87,24 @@ impl Hold {
                 }
             }
         }
+        if !gateway.parts.budgets.is_empty() {
+            let caller = self.caller(Some((&connection.provider, model)));
+            let (input, output) = (self.prompt_tokens, self.output_tokens);
+            let usage = Usage { input, output, estimated: true, ..Usage::default() };
+            let catalogue = &gateway.parts.books.catalogue;
+            let reserved = gateway.parts.budgets.reserve(&caller, catalogue, connection, model, &usage)?;
+            self.spend = reserved.reservations;
+            told.budget = reserved.notice;
+        }
         Ok(())
     }
 
     /// The call has ended and used this.
-    pub(crate) fn settle(&mut self, usage: Option<&Usage>) {
+    pub(crate) fn settle(&mut self, usage: Option<&Usage>, cost: Option<Usd>) {
         let tokens = usage.map_or(0, |usage| usage.input.saturating_add(usage.output));
         for reservation in [&mut self.call, &mut self.attempt].into_iter().flatten() {
             reservation.settle(tokens);
         }
+        self.budgets.settle(std::mem::take(&mut self.spend), cost);
     }
 }

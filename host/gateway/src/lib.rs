@@ -10,6 +10,7 @@
 pub mod account;
 pub mod answer;
 mod attempts;
+pub mod budgets;
 pub mod connections;
 mod credentials;
 mod decoding;

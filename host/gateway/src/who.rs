@@ -87,27 +87,53 @@ impl Who {
                 }))
     }
 
-    /// Whose allowance a call takes from: a text that is the same on every server. It begins with the organization, and
-    /// no two subjects have the same.
-    pub(crate) fn subject(&self, caller: &Caller<'_>) -> String {
-        use std::fmt::Write as _;
+    /// Whose allowance a call takes from.
+    pub(crate) fn subject(&self, caller: &Caller<'_>) -> Subject {
         let tenant = &caller.principal.tenant;
-        let mut subject = tenant.organization.to_string();
+        let mut subject =
+            Subject { organization: tenant.organization, project: None, key: None, user: None, model: None };
         for by in &self.by {
-            let written = match by {
-                By::Key => write!(subject, "|key:{}", caller.principal.key_id),
-                // The length ends the name, which may hold anything.
-                By::User => write!(subject, "|user:{}:{}:{}", tenant.project, caller.user.len(), caller.user),
-                By::Project => write!(subject, "|project:{}", tenant.project),
-                By::Organization => Ok(()),
-                By::Model => {
-                    let (_, model) = caller.model.unwrap_or_default();
-                    write!(subject, "|model:{}:{model}", model.len())
+            match by {
+                By::Key => subject.key = Some(caller.principal.key_id),
+                By::User => {
+                    subject.project = Some(tenant.project);
+                    subject.user = Some(caller.user.to_owned());
                 }
-            };
-            debug_assert!(written.is_ok(), "a string takes what is written");
+                By::Project => subject.project = Some(tenant.project),
+                By::Organization => {}
+                By::Model => subject.model = Some(caller.model.unwrap_or_default().1.to_owned()),
+            }
         }
         subject
+    }
+}
+
+/// Whose allowance it is. As JSON it is the same text on every server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Subject {
+    /// The organization; always.
+    pub organization: OrganizationId,
+    /// The project, if it matters; always with a user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectId>,
+    /// The API key, if it matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<ApiKeyId>,
+    /// The end user, if it matters; empty for calls without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The model, if it matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+impl Subject {
+    /// Whether it is the caller's own, or its project's or organization's.
+    #[must_use]
+    pub fn is_seen_by(&self, principal: &Principal) -> bool {
+        self.organization == principal.tenant.organization
+            && self.project.is_none_or(|project| project == principal.tenant.project)
+            && self.key.is_none_or(|key| key == principal.key_id)
     }
 }
 
@@ -165,15 +191,12 @@ pub(crate) mod tests {
             |principal, user, model| who.subject(&Caller { principal, user, model: Some(("p", model)) });
         let first = subject(&one, "ann", "m");
         assert_eq!(first, subject(&one, "ann", "m"));
-        let tricky = format!("ann|model:1:m{}", "");
-        for other in [
-            subject(&other, "ann", "m"),
-            subject(&one, "bob", "m"),
-            subject(&one, "ann", "n"),
-            subject(&one, &tricky, "m"),
-        ] {
+        for other in [subject(&other, "ann", "m"), subject(&one, "bob", "m"), subject(&one, "ann", "n")] {
             assert_ne!(first, other);
         }
+        assert!(first.is_seen_by(&one) && !first.is_seen_by(&other));
+        let text = serde_json::to_string(&first).unwrap();
+        assert_eq!(serde_json::from_str::<Subject>(&text).unwrap(), first);
     }
 
     #[test]

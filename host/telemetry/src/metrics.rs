@@ -159,6 +159,13 @@ pub struct DenialLabels {
     pub capability: String,
 }
 
+/// Something that is counted by budget.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BudgetLabels {
+    /// The configured budget's name.
+    pub budget: String,
+}
+
 /// Something that is counted by its code.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CodeLabels {
@@ -201,6 +208,10 @@ pub struct Metrics {
     pub telemetry_dropped: Counter,
     /// Spans from elsewhere, by what became of them.
     pub spans: Family<SpanLabels, Counter>,
+    /// Calls that a budget refused a candidate.
+    pub budget_refusals: Family<BudgetLabels, Counter>,
+    /// Times that a share of a budget was reached that somebody is told of.
+    pub budget_alerts: Family<BudgetLabels, Counter>,
     /// Connections to providers in use.
     pub upstream_connections: Gauge,
     /// Handlers that panicked.
@@ -230,6 +241,8 @@ impl Metrics {
             plugin_swaps: Counter::default(),
             telemetry_queue_depth: Gauge::default(),
             telemetry_dropped: Counter::default(),
+            budget_refusals: Family::default(),
+            budget_alerts: Family::default(),
             upstream_connections: Gauge::default(),
             panics: Counter::default(),
         };
@@ -297,6 +310,16 @@ impl Metrics {
             "upstream_connections",
             "Connections to providers in use",
             self.upstream_connections.clone(),
+        );
+        registry.register(
+            "budget_refusals",
+            "Candidates that a budget refused",
+            self.budget_refusals.clone(),
+        );
+        registry.register(
+            "budget_alerts",
+            "Times that a budget's threshold was reached",
+            self.budget_alerts.clone(),
         );
         registry.register("spans", "Spans from elsewhere by outcome", self.spans.clone());
         registry.register("panics", "Handlers that panicked", self.panics.clone());

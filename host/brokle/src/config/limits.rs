@@ -30,21 +30,9 @@ pub(crate) struct Limit {
     /// Requests under way at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) concurrent_requests: Option<u64>,
-    /// Only calls of these organizations, by id.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) organizations: Vec<String>,
-    /// Only calls of these projects, by id.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) projects: Vec<String>,
-    /// Only calls with these API keys, by id.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) keys: Vec<String>,
-    /// Only calls for these users, by the name that the caller gives.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) users: Vec<String>,
-    /// Only calls of these models, as the provider names them: `gpt-4o`, or `openai/gpt-4o`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) models: Vec<String>,
+    /// Which calls count; without it, all.
+    #[serde(default, skip_serializing_if = "Only::is_empty")]
+    pub(crate) only: Only,
 }
 
 impl Limit {
@@ -76,14 +64,45 @@ impl Limit {
             let keys = each.map(|(key, _)| key).join(", ");
             return Err(format!("it limits nothing: at least one of {keys} is expected"));
         }
-        let only = Filter {
-            organizations: ids("organizations", &self.organizations)?,
-            projects: ids("projects", &self.projects)?,
-            keys: ids("keys", &self.keys)?,
+        let who = Who { by: told_apart(&self.by)?, only: self.only.to_filter()? };
+        Ok(limits::Limit { name: named(&self.name)?, who, amounts })
+    }
+}
+
+/// Which calls count: those that each list which isn't empty has an entry for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Only {
+    /// Only calls of these organizations, by id.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) organizations: Vec<String>,
+    /// Only calls of these projects, by id.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) projects: Vec<String>,
+    /// Only calls with these API keys, by id.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) keys: Vec<String>,
+    /// Only calls for these users, by the name that the caller gives.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) users: Vec<String>,
+    /// Only calls of these models, as the provider names them: `gpt-4o`, or `openai/gpt-4o`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) models: Vec<String>,
+}
+
+impl Only {
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(super) fn to_filter(&self) -> Result<Filter, String> {
+        Ok(Filter {
+            organizations: ids("only.organizations", &self.organizations)?,
+            projects: ids("only.projects", &self.projects)?,
+            keys: ids("only.keys", &self.keys)?,
             users: self.users.clone(),
             models: self.models.clone(),
-        };
-        Ok(limits::Limit { name: named(&self.name)?, who: Who { by: told_apart(&self.by)?, only }, amounts })
+        })
     }
 }
 

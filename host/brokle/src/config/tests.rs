@@ -109,7 +109,7 @@ fn what_the_example_has_in_comments_can_be_written() {
     assert_eq!(config.gateway.connections.len(), 1);
     assert_eq!(config.models.len(), 1);
     assert_eq!(config.guardrails.len(), 1);
-    assert_eq!(config.limits.len(), 1);
+    assert_eq!((config.limits.len(), config.budgets.len()), (1, 1));
     assert_eq!((config.routes.len(), config.routes[0].candidates.len()), (1, 1));
     assert!(config.storage.redis_url.is_some() && config.runtime.license_file.is_some());
 }
@@ -148,11 +148,30 @@ fn a_limit_that_cant_be_is_named() {
         (limit("by = [\"key\"]"), "limits.0.it limits nothing"),
         (limit("by = [\"key\"]\ntokens_per_day = 1000000001"), "limits.0.tokens_per_day: 0 to 1000000000"),
         (
-            limit("by = [\"key\"]\ntokens_per_day = 1\nprojects = [\"x\"]"),
-            "limits.0.projects.0: 'x' is no id",
+            limit("by = [\"key\"]\ntokens_per_day = 1\nonly.projects = [\"x\"]"),
+            "limits.0.only.projects.0: 'x' is no id",
         ),
         (limit("by = [\"key\"]\ntoken_per_day = 1"), "token_per_day"),
         (good.replace("\"a\"", "\" \""), "limits.0.name: 1 to 64"),
+    ] {
+        assert!(problem(&text).contains(words), "{}", problem(&text));
+    }
+}
+
+#[test]
+fn a_budget_that_cant_be_is_named() {
+    let budget = |lines: &str| format!("[[budgets]]\nname = \"a\"\nby = [\"key\"]\n{lines}\n");
+    let good = budget("per = \"week\"\nusd = \"2.50\"");
+    let read = load_text(&good).unwrap().budgets[0].to_budget().unwrap();
+    assert_eq!((read.limit.to_string().as_str(), read.alert_at.as_slice()), ("2.5", [80].as_slice()));
+    for (text, words) in [
+        (good.clone() + &good, "budgets.1.name: there are two budgets 'a'"),
+        (budget("per = \"year\"\nusd = \"1\""), "year"),
+        (budget("per = \"day\"\nusd = 2.5"), "dollars as a string"),
+        (budget("per = \"day\"\nusd = \"-1\""), "budgets.0.usd"),
+        (budget("per = \"day\"\nusd = 1\nalert_at = [90, 80]"), "budgets.0.alert_at"),
+        (budget("per = \"day\"\nusd = 1\nalert_at = [101]"), "budgets.0.alert_at"),
+        (budget("per = \"day\"\nusd = 1\non_exceeded = \"warn\""), "warn"),
     ] {
         assert!(problem(&text).contains(words), "{}", problem(&text));
     }

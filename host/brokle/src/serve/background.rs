@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | look for changed keys and connections | 1 s | a revoked key stops within about a second |
 //! | write the keys' last use | 10 s | not a write per request |
+//! | write what was spent of budgets, read what other servers spent | 1 s | a budget is everybody's, and outlives a restart |
 //! | look after the plugins: other servers' changes, the watched folder, back-offs | 1 s | what is dropped in is there soon |
 //! | take out plugins that fail | at once | the next call shouldn't fail too |
 //! | end the streams that a shutdown cuts | once | their callers hear why before the connection is closed |
@@ -54,9 +55,9 @@ impl Tasks {
                 async move { plugins.tick().await }
             });
         }
-        let polled = Arc::clone(&keys);
+        let (polled, polling) = (Arc::clone(&keys), gateway.clone());
         tasks.every(POLL, move || {
-            let (keys, gateway) = (Arc::clone(&polled), gateway.clone());
+            let (keys, gateway) = (Arc::clone(&polled), polling.clone());
             async move {
                 // An outage is logged by the service, once.
                 let _ = keys.poll_revision().await;
@@ -65,6 +66,14 @@ impl Tasks {
                 }
             }
         });
+        if let Some(gateway) = &gateway {
+            let budgets = Arc::clone(gateway.budgets());
+            tasks.every(POLL, move || {
+                let budgets = Arc::clone(&budgets);
+                // An outage is logged by the budgets, once.
+                async move { drop(budgets.synchronize().await) }
+            });
+        }
         tasks.every(FLUSH, move || {
             let keys = Arc::clone(&keys);
             async move {

@@ -8,6 +8,7 @@ use brokle_core::catalogue::Catalogue as Models;
 use brokle_core::clock::Clock;
 use brokle_core::random::Random;
 use brokle_gateway::account::Books;
+use brokle_gateway::budgets::Budgets;
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails, OnFailure};
@@ -102,6 +103,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     warm(snapshot.instance(), &fixed).await;
     let guardrails = guardrails(config, snapshot.instance()).await?;
     let limits = limits(config)?;
+    let budgets = budgets(config, &with, &metrics).await?;
     let (clock, random) = (Arc::clone(&with.clock), Arc::clone(&with.random));
     let stored = Arc::new(ConnectionService::new(with.database, with.master_key, clock, random));
     let connections = Directory::new(fixed, Some(Arc::clone(&stored)), egress.clone());
@@ -124,6 +126,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             total: Duration::from_millis(config.gateway.total_ms),
         },
         limits,
+        budgets,
     });
     Ok(Assembled { gateway, connections: stored, recorder, store, metrics, catalogue })
 }
@@ -265,6 +268,22 @@ fn limits(config: &Config) -> Result<Vec<Limit>, Failure> {
         limit.to_limit().map_err(|problem| format!("limits.{index}.{problem}").into())
     };
     config.limits.iter().enumerate().map(read).collect()
+}
+
+/// The configured budgets, with what is spent of them.
+async fn budgets(
+    config: &Config,
+    with: &Ingredients,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<Budgets>, Failure> {
+    let read = |(index, budget): (usize, &crate::config::Budget)| {
+        budget.to_budget().map_err(|problem| format!("budgets.{index}.{problem}"))
+    };
+    let rules = config.budgets.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    let store = Some(with.database.budgets());
+    let budgets = Budgets::new(rules, Arc::clone(&with.clock), Arc::clone(metrics), store);
+    budgets.load().await?;
+    Ok(Arc::new(budgets))
 }
 
 /// The configured guardrails. One whose component doesn't serve is no reason not to start: it may be waiting for its

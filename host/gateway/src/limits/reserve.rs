@@ -118,13 +118,14 @@ type Call<'a> = Stage<'a, (Arc<Principal>, Request)>;
 
 impl Reserve {
     pub(crate) async fn run<'a>(gateway: &Gateway, call: Call<'a>) -> Result<Call<'a>, Refusal> {
-        if !gateway.limits.has_rules(false) && !gateway.limits.has_rules(true) {
+        let limits = &gateway.limits;
+        if !limits.has_rules(false) && !limits.has_rules(true) && gateway.parts.budgets.is_empty() {
             return Ok(call);
         }
         let (principal, request) = &call.known;
         let own = call.incoming.headers.get("x-brokle-user").and_then(|value| value.to_str().ok());
         let user = own.map(str::trim).filter(|user| !user.is_empty()).or(request.user.as_deref());
-        let hold = call.meter.hold(principal, user.unwrap_or_default(), request);
+        let hold = call.meter.hold(gateway, principal, user.unwrap_or_default(), request);
         if gateway.limits.has_rules(false) {
             let caller = hold.caller(None);
             match gateway.limits.admit(&caller, hold.tokens()) {

@@ -10,6 +10,7 @@ use brokle_core::ids::RequestId;
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::{Capture, Tenant};
 use brokle_gateway::account::Books;
+use brokle_gateway::budgets::{Budget, Budgets};
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::guardrails::Guardrails;
@@ -115,17 +116,22 @@ pub async fn world_routed(
 #[derive(Default)]
 pub struct Extra {
     pub limits: Vec<Limit>,
+    pub budgets: Vec<Budget>,
+    pub routing: Routing,
+    /// Models of openai's that cost what gpt-4o-mini does.
+    pub priced: Vec<&'static str>,
 }
 
 /// A world with something extra, and connections of the usual kind.
-pub async fn world_extra(connections: Vec<To>, clock: Arc<dyn Clock>, extra: Extra) -> World {
+pub async fn world_extra(connections: Vec<To>, clock: Arc<dyn Clock>, mut extra: Extra) -> World {
     let timeouts = Timeouts {
         first_byte: Duration::from_secs(5),
         idle: Duration::from_secs(5),
         total: Duration::from_secs(30),
     };
     let connections = connections.into_iter().map(made).collect();
-    world_made(connections, timeouts, false, clock, Routing::default(), &[], extra).await
+    let routing = std::mem::take(&mut extra.routing);
+    world_made(connections, timeouts, false, clock, routing, &[], extra).await
 }
 
 fn made(to: To) -> (&'static str, NewConnection) {
@@ -189,14 +195,18 @@ async fn world_made(
     let metrics = Arc::new(Metrics::new());
     let plugins = Arc::new(Snapshots::new(Snapshot::new(view)));
     let guardrails = Guardrails::default();
+    let priced = extra.priced.iter().map(|name| {
+        let prices = serde_json::json!({"input": "0.15", "output": "0.60"});
+        let row = serde_json::json!({"provider": "openai", "name": name, "prices": prices});
+        serde_json::from_value(row).unwrap()
+    });
+    let catalogue = Catalogue::builtin().unwrap().with_overrides(priced.collect()).unwrap();
+    let spent = Some(database.budgets());
+    let budgets = Arc::new(Budgets::new(extra.budgets, clock.clone(), metrics.clone(), spent));
     let gateway = Gateway::new(Parts {
         clock,
         random,
-        books: Books {
-            recorder: recorder.clone(),
-            metrics: metrics.clone(),
-            catalogue: Arc::new(Catalogue::builtin().unwrap()),
-        },
+        books: Books { recorder: recorder.clone(), metrics: metrics.clone(), catalogue: Arc::new(catalogue) },
         connections: Directory::new(fixed, None, egress.clone()),
         plugins: plugins.clone(),
         routing,
@@ -204,6 +214,7 @@ async fn world_made(
         egress,
         timeouts,
         limits: extra.limits,
+        budgets,
     });
     World {
         gateway,

@@ -19,7 +19,7 @@ fn rule(by: By, amounts: Amounts) -> Limit {
 }
 
 async fn limited(connections: Vec<To>, limit: Limit) -> World {
-    let extra = Extra { limits: vec![limit] };
+    let extra = Extra { limits: vec![limit], ..Extra::default() };
     world_extra(connections, Arc::new(SystemClock), extra).await
 }
 

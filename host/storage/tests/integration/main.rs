@@ -7,6 +7,7 @@ mod harness;
 mod api_keys;
 #[cfg(test)]
 mod bootstrap;
+mod budgets;
 #[cfg(test)]
 mod connect;
 #[cfg(test)]
