@@ -106,7 +106,7 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
     };
     let tasks = background::Tasks::start(
         Arc::clone(&started.keys),
-        started.gateway.clone(),
+        started.gateway.as_ref(),
         started.plugins.clone(),
         &started.app.lifecycle,
     );

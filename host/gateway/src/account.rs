@@ -351,7 +351,7 @@ impl Meter {
     }
 
     /// Reserves for this candidate what rules about models allow; what was reserved for the one before is given back.
-    pub(crate) fn reserve(
+    pub(crate) async fn reserve(
         &mut self,
         gateway: &Gateway,
         connection: &Connection,
@@ -359,7 +359,7 @@ impl Meter {
         told: &mut Told,
     ) -> Result<(), Refusal> {
         match &mut self.hold {
-            Some(hold) => hold.reserve(gateway, connection, model, told),
+            Some(hold) => hold.reserve(gateway, connection, model, told).await,
             None => Ok(()),
         }
     }

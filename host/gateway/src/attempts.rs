@@ -119,7 +119,7 @@ impl Attempts {
         let mut last = None;
         for candidate in candidates {
             let reserved = call.meter.reserve(gateway, &candidate.connection, &candidate.model, call.told);
-            if let Err(refusal) = reserved {
+            if let Err(refusal) = reserved.await {
                 last = Some(refusal);
                 continue;
             }

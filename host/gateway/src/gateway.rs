@@ -21,7 +21,7 @@ use crate::connections::Directory;
 use crate::credentials::Tokens;
 use crate::egress::Egress;
 use crate::guardrails::Guardrails;
-use crate::limits::{Limit, Limits};
+use crate::limits::{Limit, Limits, SharedLimits};
 use crate::models::{self, ModelObject};
 use crate::operation::Operation;
 use crate::pipeline::{self, Stage};
@@ -73,6 +73,8 @@ pub struct Parts {
     pub timeouts: Timeouts,
     /// How much callers may.
     pub limits: Vec<Limit>,
+    /// Where servers share limits.
+    pub shared_limits: Option<Arc<SharedLimits>>,
     /// How much they may spend.
     pub budgets: Arc<Budgets>,
 }
@@ -112,7 +114,7 @@ impl Gateway {
     /// A gateway of these parts.
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            limits: Limits::new(parts.limits.clone()),
+            limits: Limits::new(parts.limits.clone(), parts.shared_limits.clone()),
             tokens: Tokens::default(),
             facts: LiveFacts::new(Arc::clone(&parts.clock)),
             cutting: watch::Sender::new(false),
@@ -174,6 +176,13 @@ impl Gateway {
     /// Looks for changed connections; for the server to call each second.
     pub async fn poll_revision(&self) {
         self.parts.connections.poll_revision().await;
+    }
+
+    /// Sends what calls used of shared limits, until its future is dropped; for the server to run once.
+    pub async fn settle_shared(&self) {
+        if let Some(shared) = &self.parts.shared_limits {
+            shared.settle().await;
+        }
     }
 
     /// The budgets.

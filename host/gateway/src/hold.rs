@@ -64,7 +64,7 @@ impl Hold {
     }
 
     /// Reserves for a candidate; what was reserved for the one before is given back.
-    pub(crate) fn reserve(
+    pub(crate) async fn reserve(
         &mut self,
         gateway: &Gateway,
         connection: &Connection,
@@ -76,7 +76,7 @@ impl Hold {
         told.budget = None;
         if gateway.limits.has_rules(true) {
             let caller = self.caller(Some((&connection.provider, model)));
-            match gateway.limits.admit(&caller, self.tokens()) {
+            match gateway.limits.admit(&caller, self.tokens()).await {
                 Ok((reservation, standing)) => {
                     self.attempt = Some(reservation);
                     told.standing.tighten(standing);

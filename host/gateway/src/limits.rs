@@ -19,21 +19,27 @@
 //! it; rules about models when a candidate is asked, which they may refuse in favor of the next one. An answer from the
 //! cache counts as a request and uses no tokens.
 //!
+//! **Servers that share a Redis** share the limits, by the same algorithm ([`shared`]).
+//!
 //! **Memory.** At most [`SUBJECTS_KEPT`] subjects are kept. Whoever has a full allowance and no call under way is
 //! forgotten first, which changes nothing. When all of them are busy, new subjects of a rule share one allowance: a
 //! client that makes up names gets no more, and costs no more memory.
 
 mod cell;
 mod reserve;
+mod shared;
 mod table;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use brokle_core::ids::ApiKeyId;
+use brokle_identity::Principal;
 
 pub(crate) use self::cell::Allowance;
 use self::cell::{MINUTE, Measure, Refused};
 pub(crate) use self::reserve::{Reservation, Reserve, Taken};
+pub use self::shared::SharedLimits;
 use self::table::Table;
 use crate::refusal::Refusal;
 use crate::who::{self, Caller, Who};
@@ -137,10 +143,12 @@ pub(crate) struct Limits {
     late: bool,
     table: Table,
     keys: Table,
+    /// Where servers share them.
+    shared: Option<Arc<SharedLimits>>,
 }
 
 impl Limits {
-    pub(crate) fn new(rules: Vec<Limit>) -> Self {
+    pub(crate) fn new(rules: Vec<Limit>, shared: Option<Arc<SharedLimits>>) -> Self {
         Self {
             epoch: Instant::now(),
             early: rules.iter().any(|rule| !rule.who.needs_model()),
@@ -148,6 +156,7 @@ impl Limits {
             rules,
             table: Table::new(SUBJECTS_KEPT),
             keys: Table::new(SUBJECTS_KEPT),
+            shared,
         }
     }
 
@@ -161,7 +170,19 @@ impl Limits {
     }
 
     /// Takes one request of a key.
-    pub(crate) fn take_key(&self, key: ApiKeyId, own: Option<u32>) -> Result<Allowance, Exceeded> {
+    pub(crate) async fn take_key(
+        &self,
+        principal: &Principal,
+        own: Option<u32>,
+    ) -> Result<Allowance, Exceeded> {
+        let key = principal.key_id;
+        // The fuse is each server's own: it isn't worth a message.
+        if let (Some(shared), Some(own)) = (&self.shared, own)
+            && let Some(taken) =
+                Box::pin(shared.take_key(principal.tenant.organization, key, own.into())).await
+        {
+            return taken.map_err(|refused| key_exceeded(own.into(), &refused));
+        }
         self.take_key_at(key, own, self.now())
     }
 
@@ -170,26 +191,22 @@ impl Limits {
         let cell = self.keys.cell(0, &key, now);
         match cell.rate(Measure::RequestsPerMinute).take(1, limit, MINUTE, now) {
             Ok((_, allowance)) => Ok(allowance),
-            Err(refused) => {
-                let message =
-                    format!("Rate limit reached for requests: {limit} per minute for this API key.");
-                let mut standing = Standing::default();
-                standing.note(Measure::RequestsPerMinute, refused.allowance);
-                let refusal = Refusal {
-                    retry_after: refused.wait,
-                    ..Refusal::client(429, "rate_limit_exceeded", message)
-                };
-                Err(Exceeded { refusal: Box::new(refusal), standing })
-            }
+            Err(refused) => Err(key_exceeded(limit, &refused)),
         }
     }
 
     /// Takes one request and these tokens of every rule that counts the call: those without a model, or those with one.
-    pub(crate) fn admit(
+    pub(crate) async fn admit(
         &self,
         caller: &Caller<'_>,
         tokens: u64,
     ) -> Result<(Reservation, Standing), Exceeded> {
+        // In a box: most servers share nothing, and their calls' futures needn't be larger for it.
+        if let Some(shared) = &self.shared
+            && let Some(answer) = Box::pin(shared.admit(&self.rules, caller, tokens)).await
+        {
+            return answer;
+        }
         self.admit_at(caller, tokens, self.now())
     }
 
@@ -226,6 +243,15 @@ impl Limits {
         }
         Ok((reservation, standing))
     }
+}
+
+fn key_exceeded(limit: u64, refused: &Refused) -> Exceeded {
+    let message = format!("Rate limit reached for requests: {limit} per minute for this API key.");
+    let mut standing = Standing::default();
+    standing.note(Measure::RequestsPerMinute, refused.allowance);
+    let refusal =
+        Refusal { retry_after: refused.wait, ..Refusal::client(429, "rate_limit_exceeded", message) };
+    Exceeded { refusal: Box::new(refusal), standing }
 }
 
 fn refusal(rule: &Limit, measure: Measure, limit: u64, tokens: u64, refused: &Refused) -> Refusal {

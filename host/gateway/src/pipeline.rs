@@ -108,7 +108,7 @@ impl Limits {
         call: Stage<'a, Arc<Principal>>,
     ) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
         let principal = &call.known;
-        match gateway.limits.take_key(principal.key_id, principal.requests_per_minute) {
+        match gateway.limits.take_key(principal, principal.requests_per_minute).await {
             Ok(allowance) => {
                 call.told.standing.requests = Some(allowance);
                 Ok(call)

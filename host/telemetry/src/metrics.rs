@@ -208,6 +208,8 @@ pub struct Metrics {
     pub telemetry_dropped: Counter,
     /// Spans from elsewhere, by what became of them.
     pub spans: Family<SpanLabels, Counter>,
+    /// Limits that were checked by this server alone, since Redis didn't answer.
+    pub limit_fallbacks: Counter,
     /// Calls that a budget refused a candidate.
     pub budget_refusals: Family<BudgetLabels, Counter>,
     /// Times that a share of a budget was reached that somebody is told of.
@@ -241,6 +243,7 @@ impl Metrics {
             plugin_swaps: Counter::default(),
             telemetry_queue_depth: Gauge::default(),
             telemetry_dropped: Counter::default(),
+            limit_fallbacks: Counter::default(),
             budget_refusals: Family::default(),
             budget_alerts: Family::default(),
             upstream_connections: Gauge::default(),
@@ -310,6 +313,11 @@ impl Metrics {
             "upstream_connections",
             "Connections to providers in use",
             self.upstream_connections.clone(),
+        );
+        registry.register(
+            "limit_fallbacks",
+            "Limits checked by this server alone since Redis didn't answer",
+            self.limit_fallbacks.clone(),
         );
         registry.register(
             "budget_refusals",

@@ -121,7 +121,7 @@ pub(crate) struct Storage {
     /// A ClickHouse server for observations; not used by this version. Also `CLICKHOUSE_URL`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) clickhouse_url: Option<String>,
-    /// A Redis server for what several servers share; not used by this version. Also `REDIS_URL`.
+    /// A Redis server `redis://HOST:PORT`, for limits that several servers share. Also `REDIS_URL`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) redis_url: Option<String>,
 }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | look for changed keys and connections | 1 s | a revoked key stops within about a second |
 //! | write the keys' last use | 10 s | not a write per request |
+//! | send what calls used of limits that servers share | at once | the other servers' counts are right |
 //! | write what was spent of budgets, read what other servers spent | 1 s | a budget is everybody's, and outlives a restart |
 //! | look after the plugins: other servers' changes, the watched folder, back-offs | 1 s | what is dropped in is there soon |
 //! | take out plugins that fail | at once | the next call shouldn't fail too |
@@ -35,12 +36,12 @@ pub(super) struct Tasks {
 impl Tasks {
     pub(super) fn start(
         keys: Arc<KeyService>,
-        gateway: Option<Arc<Gateway>>,
+        gateway: Option<&Arc<Gateway>>,
         plugins: Option<Arc<Catalogue>>,
         lifecycle: &Lifecycle,
     ) -> Self {
         let tasks = Self { tracker: TaskTracker::new(), end: CancellationToken::new() };
-        if let Some(gateway) = gateway.clone() {
+        if let Some(gateway) = gateway.cloned() {
             let (cutting, end) = (lifecycle.cutting().clone(), tasks.end.clone());
             tasks.tracker.spawn(end.run_until_cancelled_owned(async move {
                 cutting.cancelled().await;
@@ -55,7 +56,7 @@ impl Tasks {
                 async move { plugins.tick().await }
             });
         }
-        let (polled, polling) = (Arc::clone(&keys), gateway.clone());
+        let (polled, polling) = (Arc::clone(&keys), gateway.cloned());
         tasks.every(POLL, move || {
             let (keys, gateway) = (Arc::clone(&polled), polling.clone());
             async move {
@@ -66,7 +67,11 @@ impl Tasks {
                 }
             }
         });
-        if let Some(gateway) = &gateway {
+        if let Some(gateway) = gateway.cloned() {
+            let end = tasks.end.clone();
+            tasks.tracker.spawn(end.run_until_cancelled_owned(async move { gateway.settle_shared().await }));
+        }
+        if let Some(gateway) = gateway {
             let budgets = Arc::clone(gateway.budgets());
             tasks.every(POLL, move || {
                 let budgets = Arc::clone(&budgets);

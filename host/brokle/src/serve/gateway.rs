@@ -12,7 +12,7 @@ use brokle_gateway::budgets::Budgets;
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails, OnFailure};
-use brokle_gateway::limits::Limit;
+use brokle_gateway::limits::{Limit, SharedLimits};
 use brokle_gateway::{Gateway, Parts, Timeouts};
 use brokle_identity::Secret;
 use brokle_identity::connections::ConnectionService;
@@ -103,6 +103,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     warm(snapshot.instance(), &fixed).await;
     let guardrails = guardrails(config, snapshot.instance()).await?;
     let limits = limits(config)?;
+    let shared_limits = shared_limits(config, &with, &metrics)?;
     let budgets = budgets(config, &with, &metrics).await?;
     let (clock, random) = (Arc::clone(&with.clock), Arc::clone(&with.random));
     let stored = Arc::new(ConnectionService::new(with.database, with.master_key, clock, random));
@@ -126,6 +127,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             total: Duration::from_millis(config.gateway.total_ms),
         },
         limits,
+        shared_limits,
         budgets,
     });
     Ok(Assembled { gateway, connections: stored, recorder, store, metrics, catalogue })
@@ -268,6 +270,19 @@ fn limits(config: &Config) -> Result<Vec<Limit>, Failure> {
         limit.to_limit().map_err(|problem| format!("limits.{index}.{problem}").into())
     };
     config.limits.iter().enumerate().map(read).collect()
+}
+
+/// Redis, if it is configured. It may be away at the start.
+fn shared_limits(
+    config: &Config,
+    with: &Ingredients,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<SharedLimits>>, Failure> {
+    let Some(url) = &config.storage.redis_url else { return Ok(None) };
+    let longest = Duration::from_millis(config.gateway.total_ms);
+    let shared = SharedLimits::connect(url, longest, Arc::clone(metrics), Arc::clone(&with.random));
+    // The error may repeat the URL, which may hold a password.
+    shared.map(Some).map_err(|_| "storage.redis_url: it is no URL as redis://HOST:PORT".into())
 }
 
 /// The configured budgets, with what is spent of them.

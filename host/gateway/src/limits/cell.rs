@@ -36,6 +36,17 @@ impl Measure {
         }
     }
 
+    /// The end of its key in Redis.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::ConcurrentRequests => "running",
+            Self::RequestsPerMinute => "rpm",
+            Self::RequestsPerDay => "rpd",
+            Self::TokensPerMinute => "tpm",
+            Self::TokensPerDay => "tpd",
+        }
+    }
+
     pub(super) fn unit(self) -> &'static str {
         if self.is_tokens() { "tokens" } else { "requests" }
     }
@@ -74,7 +85,7 @@ fn cost(amount: u64, limit: u64, window: u64) -> u64 {
     u64::try_from(cost).unwrap_or(u64::MAX)
 }
 
-fn allowance(ahead: u64, limit: u64, window: u64) -> Allowance {
+pub(super) fn allowance(ahead: u64, limit: u64, window: u64) -> Allowance {
     let free = u128::from(window.saturating_sub(ahead)) * u128::from(limit) / u128::from(window.max(1));
     Allowance {
         limit,

@@ -6,6 +6,7 @@ use std::time::Instant;
 use brokle_identity::Principal;
 
 use super::cell::{Allowance, Cell, Measure, Refused};
+use super::shared::SharedTaken;
 use crate::gateway::Gateway;
 use crate::pipeline::Stage;
 use crate::refusal::Refusal;
@@ -73,11 +74,13 @@ impl Taken {
 pub(crate) struct Reservation {
     epoch: Instant,
     taken: Vec<Taken>,
+    /// Or, where servers share limits, in Redis.
+    pub(super) shared: Option<SharedTaken>,
 }
 
 impl Reservation {
     pub(super) fn new(epoch: Instant) -> Self {
-        Self { epoch, taken: Vec::new() }
+        Self { epoch, taken: Vec::new(), shared: None }
     }
 
     pub(super) fn push(&mut self, taken: Taken) {
@@ -97,6 +100,9 @@ impl Reservation {
     }
 
     pub(super) fn settle_at(&mut self, tokens: u64, now: u64) {
+        if let Some(shared) = self.shared.take() {
+            shared.settle(tokens);
+        }
         for taken in self.taken.drain(..) {
             taken.settle(tokens, now);
         }
@@ -105,7 +111,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if !self.taken.is_empty() {
+        if !self.taken.is_empty() || self.shared.is_some() {
             self.settle(0);
         }
     }
@@ -128,7 +134,7 @@ impl Reserve {
         let hold = call.meter.hold(gateway, principal, user.unwrap_or_default(), request);
         if gateway.limits.has_rules(false) {
             let caller = hold.caller(None);
-            match gateway.limits.admit(&caller, hold.tokens()) {
+            match gateway.limits.admit(&caller, hold.tokens()).await {
                 Ok((reservation, standing)) => {
                     hold.call = Some(reservation);
                     call.told.standing.tighten(standing);

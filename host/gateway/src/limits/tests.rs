@@ -7,7 +7,7 @@ use crate::who::tests::{by, principal};
 const SECOND: u64 = 1_000_000_000;
 
 fn limits(who: Who, amounts: Amounts) -> Limits {
-    Limits::new(vec![Limit { name: "rule".into(), who, amounts }])
+    Limits::new(vec![Limit { name: "rule".into(), who, amounts }], None)
 }
 
 fn per_minute(requests: u64) -> Amounts {
@@ -16,7 +16,7 @@ fn per_minute(requests: u64) -> Amounts {
 
 #[test]
 fn a_minutes_worth_at_once_then_evenly() {
-    let limits = Limits::new(Vec::new());
+    let limits = Limits::new(Vec::new(), None);
     let key = principal().key_id;
     let at = |seconds: u64| limits.take_key_at(key, Some(6), seconds * SECOND);
     for left in (0..6).rev() {
@@ -116,12 +116,12 @@ fn a_dropped_reservation_gives_its_tokens_and_its_place_back() {
     let limits = limits(by(&[By::Key]), amounts);
     let principal = principal();
     let caller = Caller { principal: &principal, user: "", model: None };
-    let (call, _) = limits.admit(&caller, 1_000).unwrap();
-    let exceeded = limits.admit(&caller, 1).unwrap_err();
+    let (call, _) = limits.admit_at(&caller, 1_000, 0).unwrap();
+    let exceeded = limits.admit_at(&caller, 1, 0).unwrap_err();
     assert!(exceeded.refusal.message.contains("concurrent requests: 1 at once"), "{}", exceeded.refusal);
     assert_eq!(exceeded.refusal.retry_after, Some(Duration::from_secs(1)));
     drop(call);
-    assert!(limits.admit(&caller, 1_000).is_ok());
+    assert!(limits.admit_at(&caller, 1_000, SECOND).is_ok());
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn the_tightest_limit_is_told() {
         who: by(&[By::Key]),
         amounts: per_minute(requests),
     };
-    let limits = Limits::new(vec![rule("wide", 100), rule("tight", 10), rule("middle", 50)]);
+    let limits = Limits::new(vec![rule("wide", 100), rule("tight", 10), rule("middle", 50)], None);
     let principal = principal();
     let caller = Caller { principal: &principal, user: "", model: None };
     let (_, standing) = limits.admit_at(&caller, 0, 0).unwrap();

@@ -97,7 +97,7 @@ impl Gateway {
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Explanation, Refusal> {
-        let taken = self.limits.take_key(caller.key_id, caller.requests_per_minute);
+        let taken = self.limits.take_key(caller, caller.requests_per_minute).await;
         taken.map_err(|exceeded| *exceeded.refusal)?;
         let request = Request::read(operation(&body), body)?;
         let plugins = self.parts.plugins.load();

@@ -214,6 +214,7 @@ async fn world_made(
         egress,
         timeouts,
         limits: extra.limits,
+        shared_limits: None,
         budgets,
     });
     World {

@@ -7,6 +7,7 @@ mod harness;
 mod api_keys;
 #[cfg(test)]
 mod bootstrap;
+#[cfg(test)]
 mod budgets;
 #[cfg(test)]
 mod connect;
