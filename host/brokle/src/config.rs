@@ -8,6 +8,7 @@
 //! `brokle.example.toml` shows each key with its default and is their documentation; a test compares the two.
 
 mod budgets;
+mod cache;
 mod environment;
 mod gateway;
 mod guardrails;
@@ -26,6 +27,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::budgets::Budget;
+pub(crate) use self::cache::Cache;
 pub(crate) use self::environment::Secrets;
 pub(crate) use self::gateway::Gateway;
 pub(crate) use self::guardrails::Guardrail;
@@ -53,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) runtime: Runtime,
     /// The catalogue of plugins.
     pub(crate) plugins: Plugins,
+    /// Answers that are given again.
+    pub(crate) cache: Cache,
     /// Guardrails, in the order in which they rule.
     pub(crate) guardrails: Vec<Guardrail>,
     /// Names with candidates of their own.
@@ -132,6 +136,7 @@ impl Config {
         self.runtime.check()?;
         self.plugins.check()?;
         guardrails::check(&self.guardrails)?;
+        self.cache.check()?;
         limits::check(&self.limits)?;
         budgets::check(&self.budgets)?;
         routes::check(&self.routes)

@@ -25,6 +25,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
 use crate::answer::Told;
+use crate::cache::{Entry, Recording};
 use crate::connections::Connection;
 use crate::gateway::{Gateway, Incoming};
 use crate::hold::Hold;
@@ -66,6 +67,10 @@ pub(crate) struct Meter {
     ticket: Option<Ticket>,
     /// What was reserved of limits, where there are any.
     hold: Option<Box<Hold>>,
+    /// The answer on its way into the cache.
+    recording: Option<Box<Recording>>,
+    /// The answer comes from the cache: it costs nothing, and no vendor counted.
+    is_cached: bool,
     /// Pieces and bytes of the answer so far.
     answered: (u64, u64),
     settled: bool,
@@ -85,6 +90,8 @@ impl Meter {
             attempt: None,
             ticket: None,
             hold: None,
+            recording: None,
+            is_cached: false,
             answered: (0, 0),
             settled: false,
         }
@@ -292,6 +299,9 @@ impl Meter {
 
     /// Counts, as totals so far.
     pub(crate) fn usage(&mut self, usage: &Usage) {
+        if self.is_cached {
+            return;
+        }
         self.note(|observation| observation.usage.get_or_insert_default().merge_max(usage));
     }
 
@@ -339,6 +349,62 @@ impl Meter {
         }
     }
 
+    /// The answer comes from the cache.
+    pub(crate) fn cached(&mut self, entry: &Entry) {
+        self.is_cached = true;
+        self.note(|observation| {
+            observation.provider = entry.provider.clone();
+            observation.model_served = entry.served.as_deref().map(Into::into);
+            let mut say = |name: &str, value: serde_json::Value| {
+                observation.attributes.insert(format!("brokle.cache.{name}"), value);
+            };
+            say("status", "hit".into());
+            if let Some(cost) = entry.cost {
+                say("saved_cost", cost.to_string().into());
+            }
+            if let Some(usage) = &entry.usage {
+                say("saved_input_tokens", usage.input.into());
+                say("saved_output_tokens", usage.output.into());
+            }
+        });
+    }
+
+    /// Another answer takes the place of the one from the cache.
+    pub(crate) fn uncached(&mut self) {
+        self.is_cached = false;
+        self.note(|observation| observation.attributes.retain(|name, _| !name.starts_with("brokle.cache.")));
+    }
+
+    /// The answer is to be kept.
+    pub(crate) fn record(&mut self, recording: Recording) {
+        self.recording = Some(Box::new(recording));
+        self.note(|observation| {
+            observation.attributes.insert("brokle.cache.status".into(), "miss".into());
+        });
+    }
+
+    pub(crate) fn is_recording(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    /// The whole answer, as the provider gave it.
+    pub(crate) fn keep(&mut self, headers: &HeaderMap, body: &Bytes) {
+        let cost = self.cost();
+        if let (Some(recording), Some(observation)) = (self.recording.take(), &self.observation) {
+            let kind = headers.get(http::header::CONTENT_TYPE).cloned();
+            recording.store_whole(kind, body, observation, cost);
+        }
+    }
+
+    /// A chunk of a stream, as the provider gave it.
+    pub(crate) fn keep_chunk(&mut self, data: &[u8]) {
+        if let Some(recording) = &mut self.recording
+            && !recording.chunk(data)
+        {
+            self.recording = None;
+        }
+    }
+
     /// Begins to hold what the call reserves.
     pub(crate) fn hold(
         &mut self,
@@ -368,7 +434,9 @@ impl Meter {
     /// end: one token for each piece of a stream, or for four bytes of a document. Where nothing is limited, nothing is
     /// guessed.
     fn estimate(&mut self) {
-        let (Some(hold), (pieces, bytes)) = (&self.hold, self.answered) else { return };
+        let (Some(hold), (pieces, bytes), false) = (&self.hold, self.answered, self.is_cached) else {
+            return;
+        };
         let prompt = hold.prompt_tokens;
         self.note(|observation| {
             let unknown = observation.usage.as_ref().is_none_or(Usage::is_empty);
@@ -382,6 +450,9 @@ impl Meter {
 
     /// The cost so far, when the price is known.
     pub(crate) fn cost(&self) -> Option<Usd> {
+        if self.is_cached {
+            return Some(Usd::ZERO);
+        }
         let usage = self.observation.as_ref()?.usage.as_ref()?;
         let (provider, model) = self.priced.as_ref()?;
         let row = self.books.catalogue.find(provider, model).or_else(|| {
@@ -394,6 +465,10 @@ impl Meter {
     /// The call ends well.
     pub(crate) fn complete(&mut self) {
         self.settled = true;
+        let cost = self.cost();
+        if let (Some(recording), Some(observation)) = (self.recording.take(), &self.observation) {
+            recording.store_stream(observation, cost);
+        }
         if let Some(ticket) = &mut self.ticket {
             ticket.succeeded();
         }

@@ -12,6 +12,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::account::Meter;
+use crate::cache::CacheNote;
 use crate::limits::Standing;
 use crate::refusal::Refusal;
 
@@ -61,6 +62,8 @@ impl Body for AnswerBody {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Told {
     pub(crate) standing: Standing,
+    /// What became of its look into the cache.
+    pub(crate) cache: CacheNote,
     /// The budget that is nearly used up.
     pub(crate) budget: Option<String>,
     pub(crate) provider: Option<std::sync::Arc<str>>,
@@ -120,7 +123,16 @@ fn tell(headers: &mut HeaderMap, told: &Told, meter: &Meter) {
     put("x-brokle-trace-id", meter.trace_id().and_then(|id| text(&id.to_string())));
     put("x-brokle-provider", told.provider.as_deref().and_then(text));
     put("x-brokle-model", told.model.as_deref().and_then(text));
-    put("x-brokle-cache", Some(HeaderValue::from_static("bypass")));
+    let (status, key) = match &told.cache {
+        CacheNote::Bypass => ("bypass", None),
+        CacheNote::Miss(key) => ("miss", Some(key)),
+        CacheNote::Hit(key, age) => {
+            put("age", Some(age.as_secs().into()));
+            ("hit", Some(key))
+        }
+    };
+    put("x-brokle-cache", Some(HeaderValue::from_static(status)));
+    put("x-brokle-cache-key", key.and_then(|key| text(&key.to_string())));
     put("x-brokle-attempts", Some(told.attempts.into()));
     put("x-brokle-budget", told.budget.as_deref().and_then(text));
     put("x-brokle-cost", meter.cost().and_then(|cost| text(&cost.to_string())));

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::account::{Books, Meter};
 use crate::answer::{self, AnswerBody, Told};
 use crate::budgets::Budgets;
+use crate::cache::Cache;
 use crate::connections::Directory;
 use crate::credentials::Tokens;
 use crate::egress::Egress;
@@ -73,6 +74,8 @@ pub struct Parts {
     pub timeouts: Timeouts,
     /// How much callers may.
     pub limits: Vec<Limit>,
+    /// Answers that are given again; none if nothing is cached.
+    pub cache: Option<Arc<Cache>>,
     /// Where servers share limits.
     pub shared_limits: Option<Arc<SharedLimits>>,
     /// How much they may spend.
@@ -183,6 +186,12 @@ impl Gateway {
         if let Some(shared) = &self.parts.shared_limits {
             shared.settle().await;
         }
+    }
+
+    /// The cache, if there is one.
+    #[must_use]
+    pub fn cache(&self) -> Option<&Arc<Cache>> {
+        self.parts.cache.as_ref()
     }
 
     /// The budgets.

@@ -11,6 +11,7 @@ pub mod account;
 pub mod answer;
 mod attempts;
 pub mod budgets;
+pub mod cache;
 pub mod connections;
 mod credentials;
 mod decoding;

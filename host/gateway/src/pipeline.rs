@@ -10,6 +10,7 @@ use brokle_plugins::Snapshot;
 use crate::account::Meter;
 use crate::answer::Told;
 use crate::attempts::Served;
+use crate::cache::Look;
 use crate::gateway::{Gateway, Incoming};
 use crate::guardrails::{Ask, GuardRequest};
 use crate::limits::Reserve;
@@ -49,6 +50,8 @@ pub(crate) async fn run(gateway: &Gateway, call: Stage<'_, ()>) -> Result<Served
         Reserve,
         // May it go to a model, and with which words?
         GuardRequest,
+        // Was it asked and answered before?
+        Look,
         // Who can serve it, and in which order are they asked?
         Route,
         // Ask them, until one answers with what may reach the caller.
@@ -151,6 +154,11 @@ impl Route {
         call: Stage<'a, (Arc<Principal>, Request)>,
     ) -> Result<Stage<'a, (Request, Vec<Candidate>)>, Refusal> {
         let ((principal, request), call) = call.with(());
+        // A guardrail may send even a known answer back, and then somebody has to give another one.
+        let guarded = request.guards.as_ref().is_some_and(|chain| chain.rules_on_answers());
+        if request.cached.is_some() && !guarded {
+            return Ok(call.with((request, Vec::new())).1);
+        }
         let plugins = Arc::clone(&call.plugins);
         let view = plugins.of(principal.tenant);
         let connections = gateway.parts.connections.of(principal.tenant, view).await;

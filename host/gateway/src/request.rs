@@ -6,6 +6,7 @@ use std::sync::Arc;
 use brokle_core::json;
 use bytes::Bytes;
 
+use crate::cache::Entry;
 use crate::guardrails::Chain;
 use crate::operation::Operation;
 use crate::refusal::Refusal;
@@ -35,6 +36,8 @@ pub(crate) struct Request {
     pub(crate) features: Vec<String>,
     /// Those that have ruled on it, and will on its answer.
     pub(crate) guards: Option<Arc<Chain>>,
+    /// The answer, if it is known.
+    pub(crate) cached: Option<Arc<Entry>>,
 }
 
 /// What a top-level member must be, where the vendors agree. What isn't named here passes unchecked.
@@ -143,6 +146,7 @@ impl Request {
             features,
             body,
             guards,
+            cached: None,
         })
     }
 

@@ -159,6 +159,27 @@ pub struct DenialLabels {
     pub capability: String,
 }
 
+/// What became of a look into the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the labels' values")]
+pub enum CacheOutcome {
+    /// The answer was there.
+    hit,
+    /// It wasn't.
+    miss,
+    /// The request didn't want it, or can't be cached.
+    bypass,
+    /// Somebody was asking the same: a hit or a miss later.
+    wait,
+}
+
+/// Labels of looks into the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CacheLabels {
+    /// What became of it.
+    pub outcome: CacheOutcome,
+}
+
 /// Something that is counted by budget.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BudgetLabels {
@@ -208,6 +229,8 @@ pub struct Metrics {
     pub telemetry_dropped: Counter,
     /// Spans from elsewhere, by what became of them.
     pub spans: Family<SpanLabels, Counter>,
+    /// Looks into the cache.
+    pub cache: Family<CacheLabels, Counter>,
     /// Limits that were checked by this server alone, since Redis didn't answer.
     pub limit_fallbacks: Counter,
     /// Calls that a budget refused a candidate.
@@ -243,6 +266,7 @@ impl Metrics {
             plugin_swaps: Counter::default(),
             telemetry_queue_depth: Gauge::default(),
             telemetry_dropped: Counter::default(),
+            cache: Family::default(),
             limit_fallbacks: Counter::default(),
             budget_refusals: Family::default(),
             budget_alerts: Family::default(),
@@ -314,6 +338,7 @@ impl Metrics {
             "Connections to providers in use",
             self.upstream_connections.clone(),
         );
+        registry.register("cache", "Looks into the cache by outcome", self.cache.clone());
         registry.register(
             "limit_fallbacks",
             "Limits checked by this server alone since Redis didn't answer",

@@ -9,6 +9,7 @@ use brokle_core::clock::Clock;
 use brokle_core::random::Random;
 use brokle_gateway::account::Books;
 use brokle_gateway::budgets::Budgets;
+use brokle_gateway::cache::Cache;
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails, OnFailure};
@@ -102,6 +103,8 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     }
     warm(snapshot.instance(), &fixed).await;
     let guardrails = guardrails(config, snapshot.instance()).await?;
+    let cached = |settings| Arc::new(Cache::new(settings, Arc::clone(&with.clock), Arc::clone(&metrics)));
+    let cache = config.cache.settings().map(cached);
     let limits = limits(config)?;
     let shared_limits = shared_limits(config, &with, &metrics)?;
     let budgets = budgets(config, &with, &metrics).await?;
@@ -127,6 +130,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             total: Duration::from_millis(config.gateway.total_ms),
         },
         limits,
+        cache,
         shared_limits,
         budgets,
     });

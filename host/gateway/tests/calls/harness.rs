@@ -11,6 +11,7 @@ use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::{Capture, Tenant};
 use brokle_gateway::account::Books;
 use brokle_gateway::budgets::{Budget, Budgets};
+use brokle_gateway::cache::{Cache, Settings};
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::guardrails::Guardrails;
@@ -118,6 +119,7 @@ pub struct Extra {
     pub limits: Vec<Limit>,
     pub budgets: Vec<Budget>,
     pub routing: Routing,
+    pub cache: Option<Settings>,
     /// Models of openai's that cost what gpt-4o-mini does.
     pub priced: Vec<&'static str>,
 }
@@ -201,6 +203,8 @@ async fn world_made(
         serde_json::from_value(row).unwrap()
     });
     let catalogue = Catalogue::builtin().unwrap().with_overrides(priced.collect()).unwrap();
+    let cached = |settings| Arc::new(Cache::new(settings, clock.clone(), metrics.clone()));
+    let cache = extra.cache.map(cached);
     let spent = Some(database.budgets());
     let budgets = Arc::new(Budgets::new(extra.budgets, clock.clone(), metrics.clone(), spent));
     let gateway = Gateway::new(Parts {
@@ -215,6 +219,7 @@ async fn world_made(
         timeouts,
         limits: extra.limits,
         shared_limits: None,
+        cache,
         budgets,
     });
     World {

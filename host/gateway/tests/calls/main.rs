@@ -12,6 +12,7 @@
 mod accounting;
 mod bad_input;
 mod budgets;
+mod cache;
 mod credentials;
 mod cutting;
 mod egress;
