@@ -389,8 +389,9 @@ impl Meter {
 
     /// The whole answer, as the provider gave it.
     pub(crate) fn keep(&mut self, headers: &HeaderMap, body: &Bytes) {
+        let Some(recording) = self.recording.take() else { return };
         let cost = self.cost();
-        if let (Some(recording), Some(observation)) = (self.recording.take(), &self.observation) {
+        if let Some(observation) = &self.observation {
             let kind = headers.get(http::header::CONTENT_TYPE).cloned();
             recording.store_whole(kind, body, observation, cost);
         }
@@ -430,21 +431,28 @@ impl Meter {
         }
     }
 
-    /// A call that was answered, and whose vendor didn't say what it used, most often since its client left before the
-    /// end: one token for each piece of a stream, or for four bytes of a document. Where nothing is limited, nothing is
-    /// guessed.
+    /// A call that was answered, and whose vendor didn't say all that it used, most often since its client left before
+    /// the end: one token for each piece of a stream, or for four bytes of a document. Where nothing is limited, nothing
+    /// is guessed.
     fn estimate(&mut self) {
         let (Some(hold), (pieces, bytes), false) = (&self.hold, self.answered, self.is_cached) else {
             return;
         };
-        let prompt = hold.prompt_tokens;
+        let (prompt, settled) = (hold.prompt_tokens, self.settled);
         self.note(|observation| {
-            let unknown = observation.usage.as_ref().is_none_or(Usage::is_empty);
-            if unknown && observation.first_token_us.is_some() {
-                let output = if observation.streaming { pieces } else { bytes / 4 };
-                let usage = Usage { input: prompt, output, estimated: true, ..Usage::default() };
-                observation.usage = Some(usage);
-            }
+            let output = if observation.streaming { pieces } else { bytes / 4 };
+            let known = observation.usage.filter(|usage| !usage.is_empty());
+            let ended = settled && observation.status == Status::Ok;
+            observation.usage = match known {
+                // Some vendors tell what the prompt has at the beginning, and the answer's tokens at the end.
+                Some(usage) if !ended && usage.output < output => {
+                    Some(Usage { output, estimated: true, ..usage })
+                }
+                None if observation.first_token_us.is_some() => {
+                    Some(Usage { input: prompt, output, estimated: true, ..Usage::default() })
+                }
+                known => known,
+            };
         });
     }
 
@@ -465,9 +473,11 @@ impl Meter {
     /// The call ends well.
     pub(crate) fn complete(&mut self) {
         self.settled = true;
-        let cost = self.cost();
-        if let (Some(recording), Some(observation)) = (self.recording.take(), &self.observation) {
-            recording.store_stream(observation, cost);
+        if let Some(recording) = self.recording.take() {
+            let cost = self.cost();
+            if let Some(observation) = &self.observation {
+                recording.store_stream(observation, cost);
+            }
         }
         if let Some(ticket) = &mut self.ticket {
             ticket.succeeded();

@@ -181,10 +181,10 @@ impl Gateway {
         self.parts.connections.poll_revision().await;
     }
 
-    /// Sends what calls used of shared limits, until its future is dropped; for the server to run once.
-    pub async fn settle_shared(&self) {
+    /// Sends what calls used of shared limits, until the end; for the server to run once.
+    pub async fn settle_shared(&self, end: impl Future<Output = ()>) {
         if let Some(shared) = &self.parts.shared_limits {
-            shared.settle().await;
+            shared.settle(end).await;
         }
     }
 

@@ -68,15 +68,17 @@ impl Tasks {
             }
         });
         if let Some(gateway) = gateway.cloned() {
+            let (shared, end) = (Arc::clone(&gateway), tasks.end.clone());
+            tasks.tracker.spawn(async move { shared.settle_shared(end.cancelled_owned()).await });
             let end = tasks.end.clone();
-            tasks.tracker.spawn(end.run_until_cancelled_owned(async move { gateway.settle_shared().await }));
-        }
-        if let Some(gateway) = gateway {
-            let budgets = Arc::clone(gateway.budgets());
-            tasks.every(POLL, move || {
-                let budgets = Arc::clone(&budgets);
-                // An outage is logged by the budgets, once.
-                async move { drop(budgets.synchronize().await) }
+            tasks.tracker.spawn(async move {
+                let mut interval = interval(POLL);
+                interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                // Not ended in the middle: nobody would know what was written, and it would be written twice.
+                while end.run_until_cancelled(interval.tick()).await.is_some() {
+                    // An outage is logged by the budgets, once.
+                    let _ = gateway.budgets().synchronize().await;
+                }
             });
         }
         tasks.every(FLUSH, move || {

@@ -1,4 +1,4 @@
-//! The configurations of `docs/limits.md` do what the page says, and a budget outlives its server.
+//! The configurations of `docs/limits.md` and `docs/caching.md` do what the pages say, and a budget outlives its server.
 
 use crate::cli::{KEY, Server, brokle, succeed};
 
@@ -29,10 +29,10 @@ fn budgets(server: &Server) -> serde_json::Value {
 }
 
 #[test]
-fn every_configuration_of_the_page_is_valid() {
-    let pages = [include_str!("../../../../docs/limits.md")];
+fn every_configuration_of_the_pages_is_valid() {
+    let pages = [include_str!("../../../../docs/limits.md"), include_str!("../../../../docs/caching.md")];
     let all: Vec<String> = pages.into_iter().flat_map(configurations).collect();
-    assert!(all.len() >= 2);
+    assert!(all.len() >= 3);
     for text in all {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("brokle.toml"), text).unwrap();
@@ -63,4 +63,24 @@ fn limits_and_budgets_hold_as_configured_and_a_restart_forgets_no_money() {
     assert_eq!(budgets(&server)["data"][1]["spent"], amount.as_str());
     chat(&server, "ann");
     assert_ne!(budgets(&server)["data"][1]["spent"], amount.as_str());
+}
+
+#[test]
+fn what_is_asked_twice_is_answered_from_the_cache_until_it_is_invalidated() {
+    let directory = tempfile::tempdir().unwrap();
+    let shown = configurations(include_str!("../../../../docs/caching.md"));
+    std::fs::write(directory.path().join("brokle.toml"), format!("{}{PRICE}", shown[0])).unwrap();
+    let server = start(directory.path());
+    let status = || server.ask(&format!("GET /v1/cache/status HTTP/1.1\r\nx-api-key: {KEY}"));
+    let invalidate =
+        |body: &str| server.send(&format!("POST /v1/cache/invalidate HTTP/1.1\r\nx-api-key: {KEY}"), body);
+    assert!(chat(&server, "ann").contains("x-brokle-cache: miss\r\n"));
+    let hit = chat(&server, "bob");
+    assert!(hit.contains("x-brokle-cache: hit\r\n") && hit.contains("x-brokle-cost: 0\r\n"), "{hit}");
+    assert!(status().contains(r#""entries":1"#), "{}", status());
+    assert!(invalidate(r#"{"model":"other"}"#).ends_with(r#"{"removed":0}"#));
+    assert!(invalidate("{}").starts_with("HTTP/1.1 400"));
+    assert!(invalidate(r#"{"model":"echo/echo-1","all":false}"#).ends_with(r#"{"removed":1}"#));
+    assert!(status().contains(r#""entries":0"#), "{}", status());
+    assert!(chat(&server, "ann").contains("x-brokle-cache: miss\r\n"));
 }

@@ -139,11 +139,26 @@ impl SharedLimits {
         }))
     }
 
-    /// Sends settlements, until its future is dropped; for the server to run once.
-    pub async fn settle(&self) {
+    /// Sends settlements until the end, and then those that wait; for the server to run once.
+    pub async fn settle(&self, end: impl Future<Output = ()>) {
         let Some(mut waiting) = self.waiting.lock().take() else { return };
         let script = Script::new(include_str!("settle.lua"));
-        while let Some(settlement) = waiting.recv().await {
+        let mut end = std::pin::pin!(end);
+        let mut ended = false;
+        loop {
+            let settlement = if ended {
+                waiting.try_recv().ok()
+            } else {
+                tokio::select! {
+                    biased;
+                    settlement = waiting.recv() => settlement,
+                    () = end.as_mut() => {
+                        ended = true;
+                        continue;
+                    }
+                }
+            };
+            let Some(settlement) = settlement else { return };
             let mut call = script.prepare_invoke();
             call.arg(&settlement.member);
             for (share, charged) in &settlement.shares {

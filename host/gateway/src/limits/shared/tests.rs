@@ -15,7 +15,7 @@ fn server(url: &str, rules: &[Limit], tasks: &mut JoinSet<()>) -> (Arc<Limits>, 
     // A busy machine isn't the point.
     Arc::get_mut(&mut shared).unwrap().patience = Duration::from_secs(10);
     let settling = shared.clone();
-    tasks.spawn(async move { settling.settle().await });
+    tasks.spawn(async move { settling.settle(std::future::pending()).await });
     (Arc::new(Limits::new(rules.to_vec(), Some(shared))), metrics)
 }
 
