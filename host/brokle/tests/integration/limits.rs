@@ -1,5 +1,7 @@
 //! The configurations of `docs/limits.md` and `docs/caching.md` do what the pages say, and a budget outlives its server.
 
+use brokle_test_services::Redis;
+
 use crate::cli::{KEY, Server, brokle, succeed};
 
 /// The page's configurations.
@@ -83,4 +85,29 @@ fn what_is_asked_twice_is_answered_from_the_cache_until_it_is_invalidated() {
     assert!(invalidate(r#"{"model":"echo/echo-1","all":false}"#).ends_with(r#"{"removed":1}"#));
     assert!(status().contains(r#""entries":0"#), "{}", status());
     assert!(chat(&server, "ann").contains("x-brokle-cache: miss\r\n"));
+}
+
+#[test]
+fn servers_that_have_the_same_redis_share_limits() {
+    let Some(redis) = Redis::start().unwrap_or_else(|error| panic!("{error}")) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let limit = "[[limits]]\nname = \"daily\"\nby = [\"project\"]\nrequests_per_day = 3\n";
+    std::fs::write(directory.path().join("brokle.toml"), limit).unwrap();
+    let server = |name: &str| {
+        let mut command = brokle(directory.path(), &["serve"]);
+        command.env("BROKLE_BOOTSTRAP_API_KEY", KEY).env("REDIS_URL", redis.url());
+        // One database, and so one project.
+        command.env("DATABASE_URL", "sqlite:shared.db").env("BROKLE_DATA_DIR", name);
+        Server::start(command)
+    };
+    let (one, two) = (server("one"), server("two"));
+    let mut asked = [&one, &two, &one, &two, &one].into_iter();
+    for left in ["2", "1", "0"] {
+        let answer = chat(asked.next().unwrap(), "ann");
+        let told = format!("x-ratelimit-remaining-requests: {left}\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&told), "{answer}");
+    }
+    for server in asked {
+        assert!(chat(server, "ann").starts_with("HTTP/1.1 429"));
+    }
 }

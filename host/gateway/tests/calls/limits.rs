@@ -146,3 +146,24 @@ async fn a_rule_about_a_model_leaves_the_next_candidate() {
     // By this name nobody else can serve it, and writing it otherwise helps nobody.
     assert_eq!(world.chat("openai/gpt-4o-mini", "").await.status(), 429);
 }
+
+#[tokio::test]
+async fn a_translated_stream_that_its_client_leaves_is_charged_for_what_came() {
+    let upstream = Upstream::start().await.unwrap();
+    let amounts = Amounts { tokens_per_day: Some(100_000), ..Amounts::default() };
+    let to = To { plugin: "provider_anthropic", ..openai("a", &upstream, 0) };
+    let world = limited(vec![to], rule(By::Key, amounts)).await;
+    let answer = world.chat("anthropic/claude!events=1000;delay=5", r#","stream":true"#).await;
+    let mut body = answer.0.into_body();
+    for _ in 0..40 {
+        body.frame().await.unwrap().unwrap();
+    }
+    drop(body);
+    let trace = world.only_trace().await;
+    // This vendor tells what the prompt has at the beginning, and of the answer's tokens the first.
+    let usage = &trace["usage"];
+    assert!(usage["output"].as_u64().unwrap() >= 30, "{usage}");
+    let used = usage["input"].as_u64().unwrap() + usage["output"].as_u64().unwrap();
+    let answer = world.chat("anthropic/claude", r#","max_tokens":900000"#).await;
+    assert_eq!(number(&answer, "x-ratelimit-remaining-tokens"), 100_000 - used);
+}
