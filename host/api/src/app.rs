@@ -15,6 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::body::BodyLimits;
+use crate::failed_keys::FailedKeys;
 use crate::ingest::Ingest;
 use crate::lifecycle::Lifecycle;
 use brokle_gateway::Gateway;
@@ -35,6 +36,8 @@ pub struct App {
     pub database: Database,
     /// Who is calling.
     pub keys: Arc<KeyService>,
+    /// Addresses that try keys which don't exist.
+    pub failed_keys: FailedKeys,
     /// Models and prices.
     pub catalogue: Arc<Catalogue>,
     /// What `/metrics` shows.
@@ -143,6 +146,7 @@ impl App {
             random: Arc::new(SystemRandom),
             database,
             keys: None,
+            failed_keys: FailedKeys::default(),
             catalogue,
             lifecycle: Lifecycle::default(),
             plugins: Arc::new(Nothing),
@@ -166,6 +170,7 @@ pub struct AppBuilder {
     random: Arc<dyn Random>,
     database: Database,
     keys: Option<Arc<KeyService>>,
+    failed_keys: FailedKeys,
     catalogue: Arc<Catalogue>,
     lifecycle: Lifecycle,
     plugins: Arc<dyn Plugins>,
@@ -199,6 +204,13 @@ impl AppBuilder {
     #[must_use]
     pub fn keys(mut self, keys: Arc<KeyService>) -> Self {
         self.keys = Some(keys);
+        self
+    }
+
+    /// How often an address may try keys which don't exist.
+    #[must_use]
+    pub fn failed_keys(mut self, failed_keys: FailedKeys) -> Self {
+        self.failed_keys = failed_keys;
         self
     }
 
@@ -291,6 +303,7 @@ impl AppBuilder {
             random: self.random,
             database: self.database,
             keys,
+            failed_keys: self.failed_keys,
             catalogue: self.catalogue,
             metrics: self.metrics,
             plugin_catalogue: self.plugin_catalogue,

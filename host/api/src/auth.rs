@@ -11,10 +11,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use brokle_identity::{AuthError, Principal, Scope};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{Extensions, HeaderMap, StatusCode};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::server::PeerAddress;
 
 /// A caller whose key is valid. As an extractor it refuses everybody else: 401 `invalid_api_key`, or 503
 /// `auth_unavailable` when the database is away and the key isn't in memory.
@@ -39,42 +40,79 @@ impl FromRequestParts<Arc<App>> for Authenticated {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        Ok(authenticate(app, &parts.headers).await?)
+        authenticate(app, &parts.extensions, &parts.headers).await
     }
 }
 
-/// Finds out who is calling, from memory if it can, and notes it in the request's span.
+/// Finds out who is calling, from memory if it can.
 ///
 /// # Errors
-/// As [`AuthError`] says.
-pub async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Authenticated, AuthError> {
-    let key = presented_key(headers).ok_or(AuthError::Missing)?;
-    identify(app, key).await
+/// 429 `too_many_failed_keys` for an address that has tried too many keys; whose key it is, or why it is nobody's, is
+/// the inner result.
+pub async fn identify(
+    app: &App,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+) -> Result<Result<Arc<Principal>, AuthError>, ApiError> {
+    whose(app, extensions, presented_key(headers)).await
+}
+
+async fn whose(
+    app: &App,
+    extensions: &Extensions,
+    key: Option<&str>,
+) -> Result<Result<Arc<Principal>, AuthError>, ApiError> {
+    let Some(key) = key else { return Ok(Err(AuthError::Missing)) };
+    let known = app.keys.cached(key);
+    if let Some(Ok(principal)) = known {
+        return Ok(Ok(principal));
+    }
+    let address = extensions.get().map(|PeerAddress(peer)| peer.ip());
+    app.failed_keys.check(address)?;
+    let found = match known {
+        Some(known) => known,
+        None => app.keys.authenticate(key).await,
+    };
+    if let Err(failure) = &found {
+        app.failed_keys.note(address, *failure);
+    }
+    Ok(found)
+}
+
+/// Finds out who is calling, and notes it in the request's span.
+///
+/// # Errors
+/// As [`AuthError`] and [`identify`] say.
+pub async fn authenticate(
+    app: &App,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+) -> Result<Authenticated, ApiError> {
+    Ok(noted(identify(app, extensions, headers).await??))
 }
 
 /// The same for a caller who may also send a key pair, as `Authorization: Basic`: the password is the API key, and the user's
 /// name says nothing.
 ///
 /// # Errors
-/// As [`AuthError`] says.
-pub(crate) async fn authenticate_pair(app: &App, headers: &HeaderMap) -> Result<Authenticated, AuthError> {
-    match presented_pair(headers) {
-        Some(key) => identify(app, &key).await,
-        None => authenticate(app, headers).await,
-    }
+/// As [`authenticate`] says.
+pub(crate) async fn authenticate_pair(
+    app: &App,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+) -> Result<Authenticated, ApiError> {
+    let pair = presented_pair(headers);
+    let key = pair.as_deref().or_else(|| presented_key(headers));
+    Ok(noted(whose(app, extensions, key).await??))
 }
 
-async fn identify(app: &App, key: &str) -> Result<Authenticated, AuthError> {
-    let principal = match app.keys.cached(key) {
-        Some(known) => known?,
-        None => app.keys.authenticate(key).await?,
-    };
+fn noted(principal: Arc<Principal>) -> Authenticated {
     let span = tracing::Span::current();
     span.record("organization_id", tracing::field::display(principal.tenant.organization));
     span.record("project_id", tracing::field::display(principal.tenant.project));
     span.record("environment_id", tracing::field::display(principal.tenant.environment));
     span.record("key_id", tracing::field::display(principal.key_id));
-    Ok(Authenticated(principal))
+    Authenticated(principal)
 }
 
 /// The key in a request's head, as it was sent.

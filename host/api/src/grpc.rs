@@ -21,7 +21,7 @@ use std::time::Duration;
 use brokle_identity::Scope;
 use brokle_telemetry::otlp::{Coding, Encoding, grpc_code};
 use bytes::{Buf, BufMut, Bytes};
-use http::{HeaderMap, Request, Response};
+use http::{Extensions, HeaderMap, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::body::Body;
@@ -38,7 +38,7 @@ use crate::auth::{Authenticated, authenticate};
 use crate::error::ApiError;
 use crate::handlers::otlp::{self, Sent};
 use crate::ingest::Ingest;
-use crate::server::Stop;
+use crate::server::{PeerAddress, Stop};
 
 /// Connections at once; the next one waits in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1_024;
@@ -156,7 +156,13 @@ async fn export(app: Arc<App>, request: Request<Body>) -> Result<Response<Body>,
     if !request.uri().path().ends_with("/Export") {
         return Err(Status::unimplemented("TraceService has one method, Export"));
     }
-    let (caller, ingest) = admit(&app, request.headers()).await.map_err(|error| status(&error))?;
+    let mut extensions = Extensions::new();
+    let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+    if let Some(peer) = peer {
+        extensions.insert(PeerAddress(peer));
+    }
+    let (caller, ingest) =
+        admit(&app, &extensions, request.headers()).await.map_err(|error| status(&error))?;
     let max_bytes = ingest.max_bytes;
     let mut grpc = Grpc::new(Messages)
         .accept_compressed(CompressionEncoding::Gzip)
@@ -166,8 +172,12 @@ async fn export(app: Arc<App>, request: Request<Body>) -> Result<Response<Body>,
 }
 
 /// Who calls, and where what is sent goes; asked before the message is read.
-async fn admit(app: &App, headers: &HeaderMap) -> Result<(Authenticated, Arc<Ingest>), ApiError> {
-    let caller = authenticate(app, headers).await?;
+async fn admit(
+    app: &App,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+) -> Result<(Authenticated, Arc<Ingest>), ApiError> {
+    let caller = authenticate(app, extensions, headers).await?;
     caller.require(Scope::TracesWrite)?;
     let ingest = app.ingest.as_ref().ok_or_else(|| ApiError::internal("this server takes no telemetry"))?;
     ingest.recorder.has_room().map_err(otlp::not_durable)?;

@@ -1,5 +1,7 @@
 //! One file per group of endpoints. A handler parses, calls and shapes; nothing else.
 
+pub mod budgets;
+pub mod cache;
 mod call;
 pub mod chat_completions;
 pub mod completions;

@@ -16,8 +16,8 @@ use crate::app::App;
 use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
 use crate::handlers::{
-    chat_completions, completions, connections, docs, embeddings, health, keys, metrics, models, otlp,
-    plugins, routing, traces,
+    budgets, cache, chat_completions, completions, connections, docs, embeddings, health, keys, metrics,
+    models, otlp, plugins, routing, traces,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -48,6 +48,9 @@ fn for_machines() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(embeddings::embeddings))
         .routes(routes!(models::list))
         .routes(routes!(routing::explain))
+        .routes(routes!(budgets::list))
+        .routes(routes!(cache::status))
+        .routes(routes!(cache::invalidate))
         .route("/v1/models/{*id}", get(models::get))
         .routes(routes!(otlp::traces))
         .route("/v1/otlp/traces", post(otlp::traces))

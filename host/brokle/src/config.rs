@@ -7,9 +7,12 @@
 //!
 //! `brokle.example.toml` shows each key with its default and is their documentation; a test compares the two.
 
+mod budgets;
+mod cache;
 mod environment;
 mod gateway;
 mod guardrails;
+mod limits;
 mod plugins;
 mod routes;
 mod sections;
@@ -23,9 +26,12 @@ use figment::providers::{Format, Serialized, Toml};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::budgets::Budget;
+pub(crate) use self::cache::Cache;
 pub(crate) use self::environment::Secrets;
 pub(crate) use self::gateway::Gateway;
 pub(crate) use self::guardrails::Guardrail;
+pub(crate) use self::limits::Limit;
 pub(crate) use self::plugins::Plugins;
 pub(crate) use self::routes::Route;
 pub(crate) use self::sections::{LogFormat, Logs, Runtime, Server, Storage, Telemetry};
@@ -49,10 +55,16 @@ pub(crate) struct Config {
     pub(crate) runtime: Runtime,
     /// The catalogue of plugins.
     pub(crate) plugins: Plugins,
+    /// Answers that are given again.
+    pub(crate) cache: Cache,
     /// Guardrails, in the order in which they rule.
     pub(crate) guardrails: Vec<Guardrail>,
     /// Names with candidates of their own.
     pub(crate) routes: Vec<Route>,
+    /// How much callers may.
+    pub(crate) limits: Vec<Limit>,
+    /// How much callers may spend.
+    pub(crate) budgets: Vec<Budget>,
     /// The log.
     pub(crate) logs: Logs,
     /// Models that the built-in catalogue doesn't know, or whose prices differ.
@@ -124,6 +136,9 @@ impl Config {
         self.runtime.check()?;
         self.plugins.check()?;
         guardrails::check(&self.guardrails)?;
+        self.cache.check()?;
+        limits::check(&self.limits)?;
+        budgets::check(&self.budgets)?;
         routes::check(&self.routes)
     }
 

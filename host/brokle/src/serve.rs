@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use brokle_api::failed_keys::FailedKeys;
 use brokle_api::ingest::Ingest;
 use brokle_api::server::{self, Ended, Stop};
 use brokle_api::{App, Lifecycle, grpc, router};
@@ -105,7 +106,7 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
     };
     let tasks = background::Tasks::start(
         Arc::clone(&started.keys),
-        started.gateway.clone(),
+        started.gateway.as_ref(),
         started.plugins.clone(),
         &started.app.lifecycle,
     );
@@ -136,6 +137,14 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         tasks.stop().await;
         if let Err(error) = started.keys.flush_last_used().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the keys' last use wasn't written");
+        }
+        if let Some(gateway) = &started.gateway
+            && let Err(error) = gateway.budgets().synchronize().await
+        {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "what was spent of budgets wasn't written"
+            );
         }
         if let Some(recorder) = &started.recorder {
             recorder.shutdown().await;
@@ -203,6 +212,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         .clock(clock.clone())
         .random(random.clone())
         .keys(Arc::clone(&keys))
+        .failed_keys(FailedKeys::new(config.server.failed_keys_per_minute))
         .lifecycle(Lifecycle::default())
         .data_directory(config.storage.data_dir.clone())
         .body(config.server.body_limits());

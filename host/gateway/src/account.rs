@@ -24,10 +24,14 @@ use brokle_telemetry::metrics::{
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
+use crate::answer::Told;
+use crate::cache::{Entry, Recording};
 use crate::connections::Connection;
-use crate::gateway::Incoming;
+use crate::gateway::{Gateway, Incoming};
+use crate::hold::Hold;
 use crate::operation::Operation;
 use crate::refusal::Refusal;
+use crate::request::Request;
 use crate::routing::stats::Ticket;
 
 /// What is captured of one body at most: 1 MiB.
@@ -61,6 +65,14 @@ pub(crate) struct Meter {
     attempt: Option<Step>,
     /// The candidate's, from its attempt's begin to its answer's end.
     ticket: Option<Ticket>,
+    /// What was reserved of limits, where there are any.
+    hold: Option<Box<Hold>>,
+    /// The answer on its way into the cache.
+    recording: Option<Box<Recording>>,
+    /// The answer comes from the cache: it costs nothing, and no vendor counted.
+    is_cached: bool,
+    /// Pieces and bytes of the answer so far.
+    answered: (u64, u64),
     settled: bool,
 }
 
@@ -77,6 +89,10 @@ impl Meter {
             output_shown: false,
             attempt: None,
             ticket: None,
+            hold: None,
+            recording: None,
+            is_cached: false,
+            answered: (0, 0),
             settled: false,
         }
     }
@@ -283,6 +299,9 @@ impl Meter {
 
     /// Counts, as totals so far.
     pub(crate) fn usage(&mut self, usage: &Usage) {
+        if self.is_cached {
+            return;
+        }
         self.note(|observation| observation.usage.get_or_insert_default().merge_max(usage));
     }
 
@@ -316,6 +335,7 @@ impl Meter {
 
     /// Keeps output, as far as the project captures it.
     pub(crate) fn output(&mut self, bytes: &[u8]) {
+        self.answered = (self.answered.0 + 1, self.answered.1 + bytes.len() as u64);
         if !self.output_shown {
             self.shown(bytes);
         }
@@ -329,8 +349,118 @@ impl Meter {
         }
     }
 
+    /// The answer comes from the cache.
+    pub(crate) fn cached(&mut self, entry: &Entry) {
+        self.is_cached = true;
+        self.note(|observation| {
+            observation.provider = entry.provider.clone();
+            observation.model_served = entry.served.as_deref().map(Into::into);
+            let mut say = |name: &str, value: serde_json::Value| {
+                observation.attributes.insert(format!("brokle.cache.{name}"), value);
+            };
+            say("status", "hit".into());
+            if let Some(cost) = entry.cost {
+                say("saved_cost", cost.to_string().into());
+            }
+            if let Some(usage) = &entry.usage {
+                say("saved_input_tokens", usage.input.into());
+                say("saved_output_tokens", usage.output.into());
+            }
+        });
+    }
+
+    /// Another answer takes the place of the one from the cache.
+    pub(crate) fn uncached(&mut self) {
+        self.is_cached = false;
+        self.note(|observation| observation.attributes.retain(|name, _| !name.starts_with("brokle.cache.")));
+    }
+
+    /// The answer is to be kept.
+    pub(crate) fn record(&mut self, recording: Recording) {
+        self.recording = Some(Box::new(recording));
+        self.note(|observation| {
+            observation.attributes.insert("brokle.cache.status".into(), "miss".into());
+        });
+    }
+
+    pub(crate) fn is_recording(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    /// The whole answer, as the provider gave it.
+    pub(crate) fn keep(&mut self, headers: &HeaderMap, body: &Bytes) {
+        let Some(recording) = self.recording.take() else { return };
+        let cost = self.cost();
+        if let Some(observation) = &self.observation {
+            let kind = headers.get(http::header::CONTENT_TYPE).cloned();
+            recording.store_whole(kind, body, observation, cost);
+        }
+    }
+
+    /// A chunk of a stream, as the provider gave it.
+    pub(crate) fn keep_chunk(&mut self, data: &[u8]) {
+        if let Some(recording) = &mut self.recording
+            && !recording.chunk(data)
+        {
+            self.recording = None;
+        }
+    }
+
+    /// Begins to hold what the call reserves.
+    pub(crate) fn hold(
+        &mut self,
+        gateway: &Gateway,
+        principal: &Arc<Principal>,
+        user: &str,
+        request: &Request,
+    ) -> &mut Hold {
+        self.hold.insert(Box::new(Hold::new(gateway, principal, user, request)))
+    }
+
+    /// Reserves for this candidate what rules about models allow; what was reserved for the one before is given back.
+    pub(crate) async fn reserve(
+        &mut self,
+        gateway: &Gateway,
+        connection: &Connection,
+        model: &str,
+        told: &mut Told,
+    ) -> Result<(), Refusal> {
+        match &mut self.hold {
+            Some(hold) => hold.reserve(gateway, connection, model, told).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A call that was answered, and whose vendor didn't say all that it used, most often since its client left before
+    /// the end: one token for each piece of a stream, or for four bytes of a document. Where nothing is limited, nothing
+    /// is guessed.
+    fn estimate(&mut self) {
+        let (Some(hold), (pieces, bytes), false) = (&self.hold, self.answered, self.is_cached) else {
+            return;
+        };
+        let (prompt, settled) = (hold.prompt_tokens, self.settled);
+        self.note(|observation| {
+            let output = if observation.streaming { pieces } else { bytes / 4 };
+            let known = observation.usage.filter(|usage| !usage.is_empty());
+            let ended = settled && observation.status == Status::Ok;
+            observation.usage = match known {
+                // Some vendors tell what the prompt has at the beginning, and the answer's tokens at the end.
+                Some(usage) if !ended && usage.output < output => {
+                    Some(Usage { output, estimated: true, ..usage })
+                }
+                None if observation.first_token_us.is_some() => {
+                    Some(Usage { input: prompt, output, estimated: true, ..Usage::default() })
+                }
+                known => known,
+            };
+        });
+    }
+
     /// The cost so far, when the price is known.
     pub(crate) fn cost(&self) -> Option<Usd> {
+        if self.is_cached {
+            return Some(Usd::ZERO);
+        }
         let usage = self.observation.as_ref()?.usage.as_ref()?;
         let (provider, model) = self.priced.as_ref()?;
         let row = self.books.catalogue.find(provider, model).or_else(|| {
@@ -343,6 +473,12 @@ impl Meter {
     /// The call ends well.
     pub(crate) fn complete(&mut self) {
         self.settled = true;
+        if let Some(recording) = self.recording.take() {
+            let cost = self.cost();
+            if let Some(observation) = &self.observation {
+                recording.store_stream(observation, cost);
+            }
+        }
         if let Some(ticket) = &mut self.ticket {
             ticket.succeeded();
         }
@@ -373,6 +509,7 @@ impl Drop for Meter {
             step.status = Status::Aborted;
             self.end_step(step, None);
         }
+        self.estimate();
         let cost = self.cost();
         let elapsed = self.started.elapsed();
         let Some(mut observation) = self.observation.take() else { return };
@@ -386,6 +523,9 @@ impl Drop for Meter {
         }
         observation.duration_us = micros(elapsed);
         observation.cost = cost;
+        if let Some(mut hold) = self.hold.take() {
+            hold.settle(observation.usage.as_ref(), cost);
+        }
         if !self.output.is_empty() {
             observation.output = Some(Bytes::from(std::mem::take(&mut self.output)));
         }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -11,7 +12,8 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::account::Meter;
-use crate::limits::Allowance;
+use crate::cache::CacheNote;
+use crate::limits::Standing;
 use crate::refusal::Refusal;
 
 /// An answer's body. It never fails: a stream that breaks says so in its own protocol and ends.
@@ -59,7 +61,11 @@ impl Body for AnswerBody {
 /// What the headers of every `/v1` answer tell.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Told {
-    pub(crate) allowance: Option<Allowance>,
+    pub(crate) standing: Standing,
+    /// What became of its look into the cache.
+    pub(crate) cache: CacheNote,
+    /// The budget that is nearly used up.
+    pub(crate) budget: Option<String>,
     pub(crate) provider: Option<std::sync::Arc<str>>,
     pub(crate) model: Option<String>,
     pub(crate) attempts: u32,
@@ -100,6 +106,10 @@ pub(crate) fn refused(refusal: &Refusal, told: &Told, meter: &Meter) -> Response
     if let Some(after) = refusal.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
+    if refusal.code == "budget_exceeded" {
+        // OpenAI's clients try a 429 again unless they are told not to.
+        headers.insert(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"));
+    }
     whole(refusal.status, headers, refusal.json(), told, meter)
 }
 
@@ -113,18 +123,51 @@ fn tell(headers: &mut HeaderMap, told: &Told, meter: &Meter) {
     put("x-brokle-trace-id", meter.trace_id().and_then(|id| text(&id.to_string())));
     put("x-brokle-provider", told.provider.as_deref().and_then(text));
     put("x-brokle-model", told.model.as_deref().and_then(text));
-    put("x-brokle-cache", Some(HeaderValue::from_static("bypass")));
+    let (status, key) = match &told.cache {
+        CacheNote::Bypass => ("bypass", None),
+        CacheNote::Miss(key) => ("miss", Some(key)),
+        CacheNote::Hit(key, age) => {
+            put("age", Some(age.as_secs().into()));
+            ("hit", Some(key))
+        }
+    };
+    put("x-brokle-cache", Some(HeaderValue::from_static(status)));
+    put("x-brokle-cache-key", key.and_then(|key| text(&key.to_string())));
     put("x-brokle-attempts", Some(told.attempts.into()));
+    put("x-brokle-budget", told.budget.as_deref().and_then(text));
     put("x-brokle-cost", meter.cost().and_then(|cost| text(&cost.to_string())));
-    if let Some(allowance) = told.allowance {
-        put("x-ratelimit-limit-requests", Some(allowance.limit.into()));
-        put("x-ratelimit-remaining-requests", Some(allowance.remaining.into()));
-        let reset = allowance.reset;
-        let reset = if reset.as_secs() > 0 {
-            format!("{:.0}s", reset.as_secs_f64())
-        } else {
-            format!("{}ms", reset.as_millis())
-        };
-        put("x-ratelimit-reset-requests", text(&reset));
+    if let Some(requests) = told.standing.requests {
+        put("x-ratelimit-limit-requests", Some(requests.limit.into()));
+        put("x-ratelimit-remaining-requests", Some(requests.remaining.into()));
+        put("x-ratelimit-reset-requests", text(&reset(requests.reset)));
+    }
+    if let Some(tokens) = told.standing.tokens {
+        put("x-ratelimit-limit-tokens", Some(tokens.limit.into()));
+        put("x-ratelimit-remaining-tokens", Some(tokens.remaining.into()));
+        put("x-ratelimit-reset-tokens", text(&reset(tokens.reset)));
+    }
+}
+
+/// A duration as OpenAI writes it: `20ms`, `1s`, `6m0s`, `23h59m0s`.
+fn reset(duration: Duration) -> String {
+    let seconds = (duration.as_millis() + 500) / 1_000;
+    match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
+        _ if duration < Duration::from_secs(1) => format!("{}ms", duration.as_millis()),
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_openai_writes_them() {
+        for (ms, text) in [(0, "0ms"), (20, "20ms"), (1_000, "1s"), (59_600, "1m0s"), (360_000, "6m0s")] {
+            assert_eq!(reset(Duration::from_millis(ms)), text);
+        }
+        assert_eq!(reset(Duration::from_secs(86_340)), "23h59m0s");
     }
 }

@@ -115,9 +115,21 @@ impl Attempts {
         call: Stage<'_, (Request, Vec<Candidate>)>,
     ) -> Result<Served, Refusal> {
         let (request, candidates) = call.known;
-        let passed = passed_on(call.incoming.headers);
+        if let Some(entry) = &request.cached {
+            return Ok(entry.serve(request.include_usage));
+        }
+        let mut passed = passed_on(call.incoming.headers);
+        if call.meter.is_recording() {
+            // What is kept has to be read.
+            passed.remove(http::header::ACCEPT_ENCODING);
+        }
         let mut last = None;
         for candidate in candidates {
+            let reserved = call.meter.reserve(gateway, &candidate.connection, &candidate.model, call.told);
+            if let Err(refusal) = reserved.await {
+                last = Some(refusal);
+                continue;
+            }
             call.told.attempts += 1;
             call.told.provider = Some(candidate.connection.provider.clone());
             call.told.model = Some(candidate.model.clone());
@@ -143,6 +155,9 @@ impl Attempts {
             match attempt.run(called).await {
                 Ok(served) => {
                     call.meter.end_attempt(None);
+                    if let Served::Whole(headers, body) = &served {
+                        call.meter.keep(headers, body);
+                    }
                     return Ok(served);
                 }
                 Err(refusal) => {
@@ -511,7 +526,7 @@ fn broken_answer() -> Refusal {
 }
 
 /// The caller's headers that belong to the provider: all but those of the hop, of the host and of browsers.
-fn passed_on(headers: &HeaderMap) -> HeaderMap {
+pub(crate) fn passed_on(headers: &HeaderMap) -> HeaderMap {
     let ours = |name: &HeaderName| {
         let text = name.as_str();
         egress::is_reserved(name)

@@ -16,11 +16,13 @@ use tokio::sync::watch;
 
 use crate::account::{Books, Meter};
 use crate::answer::{self, AnswerBody, Told};
+use crate::budgets::Budgets;
+use crate::cache::Cache;
 use crate::connections::Directory;
 use crate::credentials::Tokens;
 use crate::egress::Egress;
 use crate::guardrails::Guardrails;
-use crate::limits::RateLimits;
+use crate::limits::{Limit, Limits, SharedLimits};
 use crate::models::{self, ModelObject};
 use crate::operation::Operation;
 use crate::pipeline::{self, Stage};
@@ -70,13 +72,21 @@ pub struct Parts {
     pub egress: Egress,
     /// How long a provider may take.
     pub timeouts: Timeouts,
+    /// How much callers may.
+    pub limits: Vec<Limit>,
+    /// Answers that are given again; none if nothing is cached.
+    pub cache: Option<Arc<Cache>>,
+    /// Where servers share limits.
+    pub shared_limits: Option<Arc<SharedLimits>>,
+    /// How much they may spend.
+    pub budgets: Arc<Budgets>,
 }
 
 /// The gateway.
 #[derive(Debug)]
 pub struct Gateway {
     pub(crate) parts: Parts,
-    pub(crate) limits: RateLimits,
+    pub(crate) limits: Limits,
     pub(crate) tokens: Tokens,
     /// What is measured of candidates.
     pub(crate) facts: LiveFacts,
@@ -107,7 +117,7 @@ impl Gateway {
     /// A gateway of these parts.
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            limits: RateLimits::new(),
+            limits: Limits::new(parts.limits.clone(), parts.shared_limits.clone()),
             tokens: Tokens::default(),
             facts: LiveFacts::new(Arc::clone(&parts.clock)),
             cutting: watch::Sender::new(false),
@@ -169,6 +179,25 @@ impl Gateway {
     /// Looks for changed connections; for the server to call each second.
     pub async fn poll_revision(&self) {
         self.parts.connections.poll_revision().await;
+    }
+
+    /// Sends what calls used of shared limits, until the end; for the server to run once.
+    pub async fn settle_shared(&self, end: impl Future<Output = ()>) {
+        if let Some(shared) = &self.parts.shared_limits {
+            shared.settle(end).await;
+        }
+    }
+
+    /// The cache, if there is one.
+    #[must_use]
+    pub fn cache(&self) -> Option<&Arc<Cache>> {
+        self.parts.cache.as_ref()
+    }
+
+    /// The budgets.
+    #[must_use]
+    pub fn budgets(&self) -> &Arc<Budgets> {
+        &self.parts.budgets
     }
 
     pub(crate) fn entropy(&self) -> u64 {

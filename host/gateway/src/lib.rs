@@ -10,13 +10,16 @@
 pub mod account;
 pub mod answer;
 mod attempts;
+pub mod budgets;
+pub mod cache;
 pub mod connections;
 mod credentials;
 mod decoding;
 pub mod egress;
 mod gateway;
 pub mod guardrails;
-mod limits;
+mod hold;
+pub mod limits;
 mod models;
 mod operation;
 mod pipeline;
@@ -25,6 +28,7 @@ mod request;
 pub mod routing;
 mod stream;
 mod trial;
+pub mod who;
 
 pub use answer::AnswerBody;
 pub use gateway::{Gateway, Incoming, Parts, Timeouts};

@@ -10,9 +10,10 @@ use brokle_plugins::Snapshot;
 use crate::account::Meter;
 use crate::answer::Told;
 use crate::attempts::Served;
+use crate::cache::Look;
 use crate::gateway::{Gateway, Incoming};
 use crate::guardrails::{Ask, GuardRequest};
-use crate::limits::DEFAULT_PER_MINUTE;
+use crate::limits::Reserve;
 use crate::refusal::{Fault, Refusal};
 use crate::request::Request;
 use crate::routing::Candidate;
@@ -45,8 +46,12 @@ pub(crate) async fn run(gateway: &Gateway, call: Stage<'_, ()>) -> Result<Served
         Limits,
         // Is the request well formed, and what does it want?
         Read,
+        // Has its caller anything left, of what rules allow?
+        Reserve,
         // May it go to a model, and with which words?
         GuardRequest,
+        // Was it asked and answered before?
+        Look,
         // Who can serve it, and in which order are they asked?
         Route,
         // Ask them, until one answers with what may reach the caller.
@@ -106,18 +111,14 @@ impl Limits {
         call: Stage<'a, Arc<Principal>>,
     ) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
         let principal = &call.known;
-        let per_minute = principal.requests_per_minute.unwrap_or(DEFAULT_PER_MINUTE);
-        match gateway.limits.take(principal.key_id, per_minute) {
+        match gateway.limits.take_key(principal, principal.requests_per_minute).await {
             Ok(allowance) => {
-                call.told.allowance = Some(allowance);
+                call.told.standing.requests = Some(allowance);
                 Ok(call)
             }
-            Err((allowance, wait)) => {
-                call.told.allowance = Some(allowance);
-                let message =
-                    format!("Rate limit reached for requests: {per_minute} per minute for this API key.");
-                let refusal = Refusal::client(429, "rate_limit_exceeded", message);
-                Err(Refusal { retry_after: Some(wait), ..refusal })
+            Err(exceeded) => {
+                call.told.standing = exceeded.standing;
+                Err(*exceeded.refusal)
             }
         }
     }
@@ -153,6 +154,11 @@ impl Route {
         call: Stage<'a, (Arc<Principal>, Request)>,
     ) -> Result<Stage<'a, (Request, Vec<Candidate>)>, Refusal> {
         let ((principal, request), call) = call.with(());
+        // A guardrail may send even a known answer back, and then somebody has to give another one.
+        let guarded = request.guards.as_ref().is_some_and(|chain| chain.rules_on_answers());
+        if request.cached.is_some() && !guarded {
+            return Ok(call.with((request, Vec::new())).1);
+        }
         let plugins = Arc::clone(&call.plugins);
         let view = plugins.of(principal.tenant);
         let connections = gateway.parts.connections.of(principal.tenant, view).await;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use brokle_core::json;
 use bytes::Bytes;
 
+use crate::cache::Entry;
 use crate::guardrails::Chain;
 use crate::operation::Operation;
 use crate::refusal::Refusal;
@@ -25,6 +26,8 @@ pub(crate) struct Request {
     pub(crate) include_usage: bool,
     /// The most tokens wanted back.
     pub(crate) max_output_tokens: Option<u64>,
+    /// How many answers are wanted: `n`, 1 to 128.
+    pub(crate) choices: u64,
     /// The `user` field.
     pub(crate) user: Option<String>,
     /// The `prompt_cache_key` field.
@@ -33,6 +36,8 @@ pub(crate) struct Request {
     pub(crate) features: Vec<String>,
     /// Those that have ruled on it, and will on its answer.
     pub(crate) guards: Option<Arc<Chain>>,
+    /// The answer, if it is known.
+    pub(crate) cached: Option<Arc<Entry>>,
 }
 
 /// What a top-level member must be, where the vendors agree. What isn't named here passes unchecked.
@@ -73,6 +78,7 @@ impl Request {
         let mut streaming = false;
         let mut stream_options = None;
         let mut max_output_tokens = None;
+        let mut choices = 1;
         let mut user = None;
         let mut prompt_cache_key = None;
         let mut features = Vec::new();
@@ -91,6 +97,7 @@ impl Request {
                 "max_tokens" | "max_completion_tokens" => {
                     max_output_tokens = number(value).or(max_output_tokens);
                 }
+                "n" => choices = number(value).unwrap_or(1).clamp(1, 128),
                 "user" => user = string(value),
                 "prompt_cache_key" => prompt_cache_key = string(value),
                 "tools" if value != b"[]" && value != b"null" => features.push("tools".to_owned()),
@@ -133,11 +140,13 @@ impl Request {
             streaming,
             include_usage,
             max_output_tokens,
+            choices,
             user,
             prompt_cache_key,
             features,
             body,
             guards,
+            cached: None,
         })
     }
 

@@ -20,6 +20,7 @@
 
 pub mod api_keys;
 pub mod bootstrap;
+pub mod budgets;
 pub mod connections;
 mod dialect;
 pub mod environments;

@@ -159,6 +159,34 @@ pub struct DenialLabels {
     pub capability: String,
 }
 
+/// What became of a look into the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the labels' values")]
+pub enum CacheOutcome {
+    /// The answer was there.
+    hit,
+    /// It wasn't.
+    miss,
+    /// The request didn't want it, or can't be cached.
+    bypass,
+    /// Somebody was asking the same: a hit or a miss later.
+    wait,
+}
+
+/// Labels of looks into the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CacheLabels {
+    /// What became of it.
+    pub outcome: CacheOutcome,
+}
+
+/// Something that is counted by budget.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BudgetLabels {
+    /// The configured budget's name.
+    pub budget: String,
+}
+
 /// Something that is counted by its code.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CodeLabels {
@@ -201,6 +229,14 @@ pub struct Metrics {
     pub telemetry_dropped: Counter,
     /// Spans from elsewhere, by what became of them.
     pub spans: Family<SpanLabels, Counter>,
+    /// Looks into the cache.
+    pub cache: Family<CacheLabels, Counter>,
+    /// Limits that were checked by this server alone, since Redis didn't answer.
+    pub limit_fallbacks: Counter,
+    /// Calls that a budget refused a candidate.
+    pub budget_refusals: Family<BudgetLabels, Counter>,
+    /// Times that a share of a budget was reached that somebody is told of.
+    pub budget_alerts: Family<BudgetLabels, Counter>,
     /// Connections to providers in use.
     pub upstream_connections: Gauge,
     /// Handlers that panicked.
@@ -230,6 +266,10 @@ impl Metrics {
             plugin_swaps: Counter::default(),
             telemetry_queue_depth: Gauge::default(),
             telemetry_dropped: Counter::default(),
+            cache: Family::default(),
+            limit_fallbacks: Counter::default(),
+            budget_refusals: Family::default(),
+            budget_alerts: Family::default(),
             upstream_connections: Gauge::default(),
             panics: Counter::default(),
         };
@@ -297,6 +337,22 @@ impl Metrics {
             "upstream_connections",
             "Connections to providers in use",
             self.upstream_connections.clone(),
+        );
+        registry.register("cache", "Looks into the cache by outcome", self.cache.clone());
+        registry.register(
+            "limit_fallbacks",
+            "Limits checked by this server alone since Redis didn't answer",
+            self.limit_fallbacks.clone(),
+        );
+        registry.register(
+            "budget_refusals",
+            "Candidates that a budget refused",
+            self.budget_refusals.clone(),
+        );
+        registry.register(
+            "budget_alerts",
+            "Times that a budget's threshold was reached",
+            self.budget_alerts.clone(),
         );
         registry.register("spans", "Spans from elsewhere by outcome", self.spans.clone());
         registry.register("panics", "Handlers that panicked", self.panics.clone());

@@ -4,9 +4,11 @@
 //! such tests instead; that is for a person in a hurry, never for a build that decides something.
 
 mod postgres;
+mod redis;
 mod registry;
 
 pub use postgres::{Postgres, TestDatabase};
+pub use redis::Redis;
 pub use registry::Registry;
 
 /// Why a server isn't there.

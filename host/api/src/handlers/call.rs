@@ -7,13 +7,12 @@ use axum::extract::Request;
 use axum::response::Response;
 use brokle_core::ids;
 use brokle_gateway::Operation;
-use brokle_identity::AuthError;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 
 use crate::app::App;
-use crate::auth::presented_key;
+use crate::auth::identify;
 use crate::body;
 use crate::boundary::RequestId;
 use crate::error::ApiError;
@@ -22,11 +21,7 @@ use crate::error::ApiError;
 pub(super) async fn call(app: &App, operation: Operation, request: Request) -> Result<Response, ApiError> {
     let gateway = app.gateway.as_ref().ok_or_else(|| ApiError::internal("this server has no gateway"))?;
     let (head, body) = request.into_parts();
-    let key = presented_key(&head.headers);
-    let caller = match key {
-        Some(key) => app.keys.authenticate(key).await,
-        None => Err(AuthError::Missing),
-    };
+    let caller = identify(app, &head.extensions, &head.headers).await?;
     let body = if caller.is_ok() {
         json_only(&head.headers)?;
         body::read(body, app.body).await?

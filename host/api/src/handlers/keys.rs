@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use brokle_identity::{Secret, api_key};
 use chrono::{DateTime, Utc};
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -42,13 +42,15 @@ pub struct ValidatedKey {
     responses(
         (status = 200, description = "The key is valid", body = ValidatedKey),
         (status = 401, description = "There is no key, or it is unknown, revoked or expired", body = OpenAiError),
+        (status = 429, description = "Too many unknown keys from this address", body = OpenAiError),
         (status = 503, description = "The database is away and the key isn't in memory", body = OpenAiError),
     ))]
 pub(crate) async fn validate_key(
     State(app): State<Arc<App>>,
+    extensions: Extensions,
     headers: HeaderMap,
 ) -> Result<Json<ValidatedKey>, ApiError> {
-    let principal = authenticate(&app, &headers).await?.0;
+    let principal = authenticate(&app, &extensions, &headers).await?.0;
     let key = Secret::new(presented_key(&headers).unwrap_or_default().to_owned());
     Ok(Json(ValidatedKey {
         valid: true,

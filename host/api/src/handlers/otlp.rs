@@ -79,7 +79,7 @@ pub(crate) async fn traces(
 /// Takes spans from Langfuse's SDKs, which send their key pair as `Authorization: Basic`: the secret key is an API key,
 /// the public key may be anything.
 pub(crate) async fn langfuse(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    let caller = auth::authenticate_pair(&app, request.headers()).await?;
+    let caller = auth::authenticate_pair(&app, request.extensions(), request.headers()).await?;
     traces(State(app), caller, request).await
 }
 

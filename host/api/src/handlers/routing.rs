@@ -41,7 +41,7 @@ use crate::error::{ApiError, OpenAiError};
     ))]
 pub(crate) async fn explain(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
-    let caller = authenticate(&app, &head.headers).await?;
+    let caller = authenticate(&app, &head.extensions, &head.headers).await?;
     caller.require(Scope::Gateway)?;
     json_only(&head.headers)?;
     let body = body::read(body, app.body).await?;

@@ -81,6 +81,30 @@ async fn a_key_is_validated() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_guesses_keys_is_held_off_and_a_known_key_isnt() {
+    let server = Server::default().await;
+    let with = |key: &str| format!("POST /v1/auth/validate-key\nx-api-key: {key}");
+    assert_eq!(server.send(&with(KEY)).await.status, 200);
+    let before = server.app.keys.lookups();
+    for guess in 0..20 {
+        assert_eq!(server.send(&with(&format!("bk_{guess:040}"))).await.status, 401);
+    }
+    let other = server.key(Scope::Gateway).await;
+    for key in [format!("bk_{:040}", 20), "nonsense".to_owned(), other.expose().to_owned()] {
+        let refused = server.send(&with(&key)).await;
+        assert_eq!(refused.status, 429, "{refused:?}");
+        assert_eq!(refused.json()["error"]["code"], "too_many_failed_keys");
+        assert!(refused.header("retry-after").is_some());
+    }
+    assert_eq!(server.app.keys.lookups() - before, 20, "and the database isn't asked");
+    assert_eq!(server.send(&with(KEY)).await.status, 200);
+    // Without a key nothing is guessed; the calls of models have the same door.
+    assert_eq!(server.send("POST /v1/auth/validate-key").await.status, 401);
+    let listed = server.send("GET /v1/models\nx-api-key: bk_nonsense").await;
+    assert_eq!(listed.status, 429);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scope_is_needed_and_admin_is_every_scope() {
     let server = Server::default().await;
     let weak = server.key(Scope::Gateway).await;

@@ -1,5 +1,6 @@
 //! Guardrails: what may go to a model, and what may come back.
 
+use super::limits::ids;
 use brokle_gateway::guardrails::{Mode, NewGuardrail, OnFailure, Scope};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -67,13 +68,6 @@ impl Guardrail {
             hold_back: self.hold_back_bytes,
         })
     }
-}
-
-fn ids<T: std::str::FromStr>(key: &str, given: &[String]) -> Result<Vec<T>, String> {
-    let read = |(index, text): (usize, &String)| {
-        text.parse().map_err(|_| format!("{key}.{index}: '{text}' is no id (26 characters, a ULID)"))
-    };
-    given.iter().enumerate().map(read).collect()
 }
 
 /// Finds what no type can refuse.

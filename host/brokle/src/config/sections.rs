@@ -22,6 +22,8 @@ pub(crate) struct Server {
     pub(crate) max_body_bytes: u64,
     /// Bytes of a request's head.
     pub(crate) max_head_bytes: usize,
+    /// Unknown API keys that an address may present in a minute before it is answered 429; 0 doesn't count them.
+    pub(crate) failed_keys_per_minute: u32,
     /// Time for a request's head, in milliseconds.
     pub(crate) head_timeout_ms: u64,
     /// Time for a request's body before it has to come faster than 1 KiB/s, in milliseconds.
@@ -44,6 +46,7 @@ impl Default for Server {
             max_connections: limits.max_connections,
             max_body_bytes: body.max_bytes,
             max_head_bytes: limits.max_head_bytes,
+            failed_keys_per_minute: brokle_api::failed_keys::DEFAULT_PER_MINUTE,
             head_timeout_ms: milliseconds(limits.head_timeout),
             body_timeout_ms: milliseconds(body.grace),
             idle_timeout_ms: milliseconds(limits.idle_timeout),
@@ -118,7 +121,7 @@ pub(crate) struct Storage {
     /// A ClickHouse server for observations; not used by this version. Also `CLICKHOUSE_URL`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) clickhouse_url: Option<String>,
-    /// A Redis server for what several servers share; not used by this version. Also `REDIS_URL`.
+    /// A Redis server `redis://HOST:PORT`, for limits that several servers share. Also `REDIS_URL`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) redis_url: Option<String>,
 }

@@ -57,6 +57,9 @@ fn values_that_make_no_sense_are_refused() {
         ("[server]\nhead_timeout_ms = 0\n".to_owned(), "server.head_timeout_ms"),
         ("[server]\nmax_head_bytes = 100\n".to_owned(), "server.max_head_bytes"),
         ("[gateway]\ntotal_ms = 0\n".to_owned(), "gateway.total_ms"),
+        ("[cache]\nttl_seconds = 0\n".to_owned(), "cache.ttl_seconds"),
+        ("[cache]\nmax_ttl_seconds = 60\n".to_owned(), "cache.ttl_seconds"),
+        ("[cache]\nmax_bytes = 10\n".to_owned(), "cache.max_entry_bytes"),
         ("[runtime]\nmemory_mib = 5000\n".to_owned(), "runtime.memory_mib"),
         (format!("{connection}{connection}"), "gateway.connections[1].name"),
         (format!("{connection}base_url = \"ftp://x\"\n"), "gateway.connections[0].base_url"),
@@ -73,10 +76,10 @@ fn values_that_make_no_sense_are_refused() {
 #[test]
 fn odd_values_are_warned_about_and_the_defaults_are_not() {
     assert_eq!(Config::default().warnings(), Vec::<String>::new());
-    let odd = "[server]\nlisten = \"0.0.0.0:80\"\n[storage]\nredis_url = \"redis://r\"\nclickhouse_url = \"http://c\"\n\
+    let odd = "[server]\nlisten = \"0.0.0.0:80\"\n[storage]\nclickhouse_url = \"http://c\"\n\
                [gateway]\ntotal_ms = 1000\nallow_private_upstreams = true\n";
     let warnings = load_text(odd).unwrap().warnings().join("\n");
-    for word in ["REDIS_URL", "CLICKHOUSE_URL", "gateway.total_ms", "allow_private_upstreams"] {
+    for word in ["CLICKHOUSE_URL", "gateway.total_ms", "allow_private_upstreams"] {
         assert!(warnings.contains(word), "{word}: {warnings}");
     }
 }
@@ -109,6 +112,7 @@ fn what_the_example_has_in_comments_can_be_written() {
     assert_eq!(config.gateway.connections.len(), 1);
     assert_eq!(config.models.len(), 1);
     assert_eq!(config.guardrails.len(), 1);
+    assert_eq!((config.limits.len(), config.budgets.len()), (1, 1));
     assert_eq!((config.routes.len(), config.routes[0].candidates.len()), (1, 1));
     assert!(config.storage.redis_url.is_some() && config.runtime.license_file.is_some());
 }
@@ -129,6 +133,48 @@ fn a_route_that_cant_be_is_named() {
         (route("smart", "provider = \"a\"\nweight = 0"), "routes.0.candidates: one of them needs a weight"),
         ("[[routes]]\nname = \"smart\"\ncandidates = []\n".to_owned(), "routes.0.candidates"),
         (route("smart", "provider = \"a\"\nwheight = 1"), "wheight"),
+    ] {
+        assert!(problem(&text).contains(words), "{}", problem(&text));
+    }
+}
+
+#[test]
+fn a_limit_that_cant_be_is_named() {
+    let limit = |lines: &str| format!("[[limits]]\nname = \"a\"\n{lines}\n");
+    let good = limit("by = [\"user\", \"key\", \"user\"]\ntokens_per_day = 5");
+    let read = load_text(&good).unwrap().limits[0].to_limit().unwrap();
+    assert_eq!((read.who.by.len(), read.amounts.tokens_per_day), (2, Some(5)));
+    for (text, words) in [
+        (good.clone() + &good, "limits.1.name: there are two limits 'a'"),
+        (limit("by = []\ntokens_per_day = 5"), "limits.0.by: at least one of key, user"),
+        (limit("by = [\"team\"]\ntokens_per_day = 5"), "team"),
+        (limit("by = [\"key\"]"), "limits.0.it limits nothing"),
+        (limit("by = [\"key\"]\ntokens_per_day = 1000000001"), "limits.0.tokens_per_day: 0 to 1000000000"),
+        (
+            limit("by = [\"key\"]\ntokens_per_day = 1\nonly.projects = [\"x\"]"),
+            "limits.0.only.projects.0: 'x' is no id",
+        ),
+        (limit("by = [\"key\"]\ntoken_per_day = 1"), "token_per_day"),
+        (good.replace("\"a\"", "\" \""), "limits.0.name: 1 to 64"),
+    ] {
+        assert!(problem(&text).contains(words), "{}", problem(&text));
+    }
+}
+
+#[test]
+fn a_budget_that_cant_be_is_named() {
+    let budget = |lines: &str| format!("[[budgets]]\nname = \"a\"\nby = [\"key\"]\n{lines}\n");
+    let good = budget("per = \"week\"\nusd = \"2.50\"");
+    let read = load_text(&good).unwrap().budgets[0].to_budget().unwrap();
+    assert_eq!((read.limit.to_string().as_str(), read.alert_at.as_slice()), ("2.5", [80].as_slice()));
+    for (text, words) in [
+        (good.clone() + &good, "budgets.1.name: there are two budgets 'a'"),
+        (budget("per = \"year\"\nusd = \"1\""), "year"),
+        (budget("per = \"day\"\nusd = 2.5"), "dollars as a string"),
+        (budget("per = \"day\"\nusd = \"-1\""), "budgets.0.usd"),
+        (budget("per = \"day\"\nusd = 1\nalert_at = [90, 80]"), "budgets.0.alert_at"),
+        (budget("per = \"day\"\nusd = 1\nalert_at = [101]"), "budgets.0.alert_at"),
+        (budget("per = \"day\"\nusd = 1\non_exceeded = \"warn\""), "warn"),
     ] {
         assert!(problem(&text).contains(words), "{}", problem(&text));
     }

@@ -14,7 +14,6 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         storage.clickhouse_url.is_some(),
         "CLICKHOUSE_URL is set, but this version keeps observations in the data directory",
     );
-    warn_if(storage.redis_url.is_some(), "REDIS_URL is set, but this version shares nothing between servers");
     warn_if(
         gateway.first_byte_ms > gateway.total_ms || gateway.idle_ms > gateway.total_ms,
         "gateway.total_ms is shorter than first_byte_ms or idle_ms, which therefore never count",

@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | look for changed keys and connections | 1 s | a revoked key stops within about a second |
 //! | write the keys' last use | 10 s | not a write per request |
+//! | send what calls used of limits that servers share | at once | the other servers' counts are right |
+//! | write what was spent of budgets, read what other servers spent | 1 s | a budget is everybody's, and outlives a restart |
 //! | look after the plugins: other servers' changes, the watched folder, back-offs | 1 s | what is dropped in is there soon |
 //! | take out plugins that fail | at once | the next call shouldn't fail too |
 //! | end the streams that a shutdown cuts | once | their callers hear why before the connection is closed |
@@ -34,12 +36,12 @@ pub(super) struct Tasks {
 impl Tasks {
     pub(super) fn start(
         keys: Arc<KeyService>,
-        gateway: Option<Arc<Gateway>>,
+        gateway: Option<&Arc<Gateway>>,
         plugins: Option<Arc<Catalogue>>,
         lifecycle: &Lifecycle,
     ) -> Self {
         let tasks = Self { tracker: TaskTracker::new(), end: CancellationToken::new() };
-        if let Some(gateway) = gateway.clone() {
+        if let Some(gateway) = gateway.cloned() {
             let (cutting, end) = (lifecycle.cutting().clone(), tasks.end.clone());
             tasks.tracker.spawn(end.run_until_cancelled_owned(async move {
                 cutting.cancelled().await;
@@ -54,9 +56,9 @@ impl Tasks {
                 async move { plugins.tick().await }
             });
         }
-        let polled = Arc::clone(&keys);
+        let (polled, polling) = (Arc::clone(&keys), gateway.cloned());
         tasks.every(POLL, move || {
-            let (keys, gateway) = (Arc::clone(&polled), gateway.clone());
+            let (keys, gateway) = (Arc::clone(&polled), polling.clone());
             async move {
                 // An outage is logged by the service, once.
                 let _ = keys.poll_revision().await;
@@ -65,6 +67,20 @@ impl Tasks {
                 }
             }
         });
+        if let Some(gateway) = gateway.cloned() {
+            let (shared, end) = (Arc::clone(&gateway), tasks.end.clone());
+            tasks.tracker.spawn(async move { shared.settle_shared(end.cancelled_owned()).await });
+            let end = tasks.end.clone();
+            tasks.tracker.spawn(async move {
+                let mut interval = interval(POLL);
+                interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                // Not ended in the middle: nobody would know what was written, and it would be written twice.
+                while end.run_until_cancelled(interval.tick()).await.is_some() {
+                    // An outage is logged by the budgets, once.
+                    let _ = gateway.budgets().synchronize().await;
+                }
+            });
+        }
         tasks.every(FLUSH, move || {
             let keys = Arc::clone(&keys);
             async move {

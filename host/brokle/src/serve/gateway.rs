@@ -8,9 +8,12 @@ use brokle_core::catalogue::Catalogue as Models;
 use brokle_core::clock::Clock;
 use brokle_core::random::Random;
 use brokle_gateway::account::Books;
+use brokle_gateway::budgets::Budgets;
+use brokle_gateway::cache::Cache;
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails, OnFailure};
+use brokle_gateway::limits::{Limit, SharedLimits};
 use brokle_gateway::{Gateway, Parts, Timeouts};
 use brokle_identity::Secret;
 use brokle_identity::connections::ConnectionService;
@@ -100,6 +103,11 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     }
     warm(snapshot.instance(), &fixed).await;
     let guardrails = guardrails(config, snapshot.instance()).await?;
+    let cached = |settings| Arc::new(Cache::new(settings, Arc::clone(&with.clock), Arc::clone(&metrics)));
+    let cache = config.cache.settings().map(cached);
+    let limits = limits(config)?;
+    let shared_limits = shared_limits(config, &with, &metrics)?;
+    let budgets = budgets(config, &with, &metrics).await?;
     let (clock, random) = (Arc::clone(&with.clock), Arc::clone(&with.random));
     let stored = Arc::new(ConnectionService::new(with.database, with.master_key, clock, random));
     let connections = Directory::new(fixed, Some(Arc::clone(&stored)), egress.clone());
@@ -121,6 +129,10 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             idle: Duration::from_millis(config.gateway.idle_ms),
             total: Duration::from_millis(config.gateway.total_ms),
         },
+        limits,
+        cache,
+        shared_limits,
+        budgets,
     });
     Ok(Assembled { gateway, connections: stored, recorder, store, metrics, catalogue })
 }
@@ -255,6 +267,42 @@ fn variable_of(name: &str) -> Option<Secret> {
         .ok()
         .filter(|text| !text.trim().is_empty())
         .map(|text| Secret::new(text.trim().to_owned()))
+}
+
+fn limits(config: &Config) -> Result<Vec<Limit>, Failure> {
+    let read = |(index, limit): (usize, &crate::config::Limit)| {
+        limit.to_limit().map_err(|problem| format!("limits.{index}.{problem}").into())
+    };
+    config.limits.iter().enumerate().map(read).collect()
+}
+
+/// Redis, if it is configured. It may be away at the start.
+fn shared_limits(
+    config: &Config,
+    with: &Ingredients,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<SharedLimits>>, Failure> {
+    let Some(url) = &config.storage.redis_url else { return Ok(None) };
+    let longest = Duration::from_millis(config.gateway.total_ms);
+    let shared = SharedLimits::connect(url, longest, Arc::clone(metrics), Arc::clone(&with.random));
+    // The error may repeat the URL, which may hold a password.
+    shared.map(Some).map_err(|_| "storage.redis_url: it is no URL as redis://HOST:PORT".into())
+}
+
+/// The configured budgets, with what is spent of them.
+async fn budgets(
+    config: &Config,
+    with: &Ingredients,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<Budgets>, Failure> {
+    let read = |(index, budget): (usize, &crate::config::Budget)| {
+        budget.to_budget().map_err(|problem| format!("budgets.{index}.{problem}"))
+    };
+    let rules = config.budgets.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    let store = Some(with.database.budgets());
+    let budgets = Budgets::new(rules, Arc::clone(&with.clock), Arc::clone(metrics), store);
+    budgets.load().await?;
+    Ok(Arc::new(budgets))
 }
 
 /// The configured guardrails. One whose component doesn't serve is no reason not to start: it may be waiting for its

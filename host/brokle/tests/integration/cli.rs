@@ -18,7 +18,7 @@ fn run(directory: &Path, arguments: &[&str]) -> Output {
     brokle(directory, arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-fn succeed(directory: &Path, arguments: &[&str]) -> String {
+pub(crate) fn succeed(directory: &Path, arguments: &[&str]) -> String {
     let output = run(directory, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -66,13 +66,24 @@ impl Server {
         answer
     }
 
+    /// Sends a JSON body.
+    pub(crate) fn send(&self, head: &str, body: &str) -> String {
+        let length = format!("content-type: application/json\r\ncontent-length: {}", body.len());
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(stream, "{head}\r\nhost: test\r\nconnection: close\r\n{length}\r\n\r\n{body}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status();
         assert!(sent.unwrap().success());
     }
 
     /// Waits for the end and answers the exit code and what was printed.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let begun = Instant::now();
         std::io::copy(&mut self.lines, &mut std::io::sink()).unwrap();
         let code = self.child.wait().unwrap().code();

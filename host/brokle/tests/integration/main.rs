@@ -7,6 +7,8 @@ mod drain;
 #[cfg(test)]
 mod licensed;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod otlp;
 #[cfg(test)]
 mod scene;

@@ -16,6 +16,7 @@ use super::stream::StreamGuard;
 use super::texts;
 use crate::account::Meter;
 use crate::attempts::{Attempts, Served, next_piece};
+use crate::cache::CacheNote;
 use crate::gateway::{Gateway, Incoming};
 use crate::pipeline::Stage;
 use crate::refusal::Refusal;
@@ -92,7 +93,10 @@ impl Ask {
                 Verdict::Again(next) => {
                     // Both answers are paid for; the account keeps running totals of one.
                     meter.note(|observation| before = observation.usage.take().unwrap_or_default());
-                    request = next;
+                    // Another request, whose answer nobody has.
+                    request = Request { cached: None, ..next };
+                    meter.uncached();
+                    told.cache = CacheNote::Bypass;
                     retries += 1;
                 }
             }

@@ -14,7 +14,6 @@ use serde::Serialize;
 
 use super::decide::{Asked, Decision, Known};
 use crate::gateway::Gateway;
-use crate::limits::DEFAULT_PER_MINUTE;
 use crate::operation::Operation;
 use crate::refusal::Refusal;
 use crate::request::Request;
@@ -98,13 +97,8 @@ impl Gateway {
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Explanation, Refusal> {
-        let per_minute = caller.requests_per_minute.unwrap_or(DEFAULT_PER_MINUTE);
-        if let Err((_, wait)) = self.limits.take(caller.key_id, per_minute) {
-            let message =
-                format!("Rate limit reached for requests: {per_minute} per minute for this API key.");
-            let refusal = Refusal::client(429, "rate_limit_exceeded", message);
-            return Err(Refusal { retry_after: Some(wait), ..refusal });
-        }
+        let taken = self.limits.take_key(caller, caller.requests_per_minute).await;
+        taken.map_err(|exceeded| *exceeded.refusal)?;
         let request = Request::read(operation(&body), body)?;
         let plugins = self.parts.plugins.load();
         let view = plugins.of(caller.tenant);

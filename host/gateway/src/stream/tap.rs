@@ -154,6 +154,7 @@ pub(super) struct Seen {
 /// Reads one canonical chunk for the account.
 pub(super) fn read_chunk(data: &[u8], meter: &mut Meter) -> Seen {
     let mut seen = Seen::default();
+    meter.keep_chunk(data);
     if let Some(usage) = usage_of(data) {
         meter.usage(&usage);
         let choices = json::find(data, "/choices").and_then(|range| data.get(range));

@@ -1,6 +1,7 @@
 //! Guardrails: what reaches the provider, the caller and the trace, and what happens when one fails.
 
 mod asking;
+mod cached;
 mod redaction;
 mod scripted;
 mod streams;

@@ -10,9 +10,12 @@ use brokle_core::ids::RequestId;
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::{Capture, Tenant};
 use brokle_gateway::account::Books;
+use brokle_gateway::budgets::{Budget, Budgets};
+use brokle_gateway::cache::{Cache, Settings};
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::guardrails::Guardrails;
+use brokle_gateway::limits::Limit;
 use brokle_gateway::routing::routes::Routing;
 use brokle_gateway::{AnswerBody, Gateway, Operation, Parts, Timeouts};
 use brokle_identity::bootstrap::bootstrap;
@@ -85,18 +88,6 @@ pub async fn world(connections: Vec<To>) -> World {
 }
 
 pub async fn world_with(connections: Vec<To>, timeouts: Timeouts, distrust: bool) -> World {
-    let made = |to: To| {
-        let new = NewConnection {
-            name: to.name.into(),
-            base_url: (!to.url.is_empty()).then_some(to.url),
-            secret: Some(Secret::new("sk-very-secret".into())),
-            priority: to.priority,
-            weight: 1,
-            models: to.models,
-            ..NewConnection::default()
-        };
-        (to.plugin, new)
-    };
     world_of(connections.into_iter().map(made).collect(), timeouts, distrust, Arc::new(SystemClock)).await
 }
 
@@ -118,6 +109,55 @@ pub async fn world_routed(
     clock: Arc<dyn Clock>,
     routing: Routing,
     policies: &[&str],
+) -> World {
+    world_made(connections, timeouts, distrust, clock, routing, policies, Extra::default()).await
+}
+
+/// What most worlds go without.
+#[derive(Default)]
+pub struct Extra {
+    pub limits: Vec<Limit>,
+    pub budgets: Vec<Budget>,
+    pub routing: Routing,
+    pub cache: Option<Settings>,
+    /// Models of openai's that cost what gpt-4o-mini does.
+    pub priced: Vec<&'static str>,
+}
+
+/// A world with something extra, and connections of the usual kind.
+pub async fn world_extra(connections: Vec<To>, clock: Arc<dyn Clock>, mut extra: Extra) -> World {
+    let timeouts = Timeouts {
+        first_byte: Duration::from_secs(5),
+        idle: Duration::from_secs(5),
+        total: Duration::from_secs(30),
+    };
+    let connections = connections.into_iter().map(made).collect();
+    let routing = std::mem::take(&mut extra.routing);
+    world_made(connections, timeouts, false, clock, routing, &[], extra).await
+}
+
+fn made(to: To) -> (&'static str, NewConnection) {
+    let new = NewConnection {
+        name: to.name.into(),
+        base_url: (!to.url.is_empty()).then_some(to.url),
+        secret: Some(Secret::new("sk-very-secret".into())),
+        priority: to.priority,
+        weight: 1,
+        models: to.models,
+        ..NewConnection::default()
+    };
+    (to.plugin, new)
+}
+
+/// With everything that can be chosen.
+async fn world_made(
+    connections: Vec<(&'static str, NewConnection)>,
+    timeouts: Timeouts,
+    distrust: bool,
+    clock: Arc<dyn Clock>,
+    routing: Routing,
+    policies: &[&str],
+    extra: Extra,
 ) -> World {
     let folder = tempfile::tempdir().unwrap();
     let random = Arc::new(SystemRandom);
@@ -157,20 +197,30 @@ pub async fn world_routed(
     let metrics = Arc::new(Metrics::new());
     let plugins = Arc::new(Snapshots::new(Snapshot::new(view)));
     let guardrails = Guardrails::default();
+    let priced = extra.priced.iter().map(|name| {
+        let prices = serde_json::json!({"input": "0.15", "output": "0.60"});
+        let row = serde_json::json!({"provider": "openai", "name": name, "prices": prices});
+        serde_json::from_value(row).unwrap()
+    });
+    let catalogue = Catalogue::builtin().unwrap().with_overrides(priced.collect()).unwrap();
+    let cached = |settings| Arc::new(Cache::new(settings, clock.clone(), metrics.clone()));
+    let cache = extra.cache.map(cached);
+    let spent = Some(database.budgets());
+    let budgets = Arc::new(Budgets::new(extra.budgets, clock.clone(), metrics.clone(), spent));
     let gateway = Gateway::new(Parts {
         clock,
         random,
-        books: Books {
-            recorder: recorder.clone(),
-            metrics: metrics.clone(),
-            catalogue: Arc::new(Catalogue::builtin().unwrap()),
-        },
+        books: Books { recorder: recorder.clone(), metrics: metrics.clone(), catalogue: Arc::new(catalogue) },
         connections: Directory::new(fixed, None, egress.clone()),
         plugins: plugins.clone(),
         routing,
         guardrails: guardrails.clone(),
         egress,
         timeouts,
+        limits: extra.limits,
+        shared_limits: None,
+        cache,
+        budgets,
     });
     World {
         gateway,

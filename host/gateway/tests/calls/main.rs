@@ -11,6 +11,8 @@
 
 mod accounting;
 mod bad_input;
+mod budgets;
+mod cache;
 mod credentials;
 mod cutting;
 mod egress;
@@ -18,6 +20,7 @@ mod failures;
 mod framings;
 mod guardrails;
 mod harness;
+mod limits;
 mod passing;
 mod plugin_egress;
 mod plugins;

@@ -24,6 +24,8 @@ pub(crate) enum SystemErrand {
     KeyLookup,
     /// Finds out whether the default organization and any key are there.
     Bootstrap,
+    /// Reads what every organization has spent of its budgets.
+    Budgets,
     /// Keeps the catalogue of components: reads what every scope says, writes what the instance says.
     Plugins,
 }
@@ -34,6 +36,7 @@ impl SystemErrand {
         match self {
             Self::KeyLookup => "key_lookup",
             Self::Bootstrap => "bootstrap",
+            Self::Budgets => "budgets",
             Self::Plugins => "plugins",
         }
     }

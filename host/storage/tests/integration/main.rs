@@ -8,6 +8,8 @@ mod api_keys;
 #[cfg(test)]
 mod bootstrap;
 #[cfg(test)]
+mod budgets;
+#[cfg(test)]
 mod connect;
 #[cfg(test)]
 mod connections;

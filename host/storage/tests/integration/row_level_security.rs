@@ -78,9 +78,12 @@ async fn a_tenant_neither_writes_nor_changes_anothers_rows() {
 #[tokio::test]
 async fn an_errand_sees_what_it_needs_and_writes_nothing() {
     let Some((fixture, ..)) = two_tenants().await else { return };
-    for (errand, visible) in
-        [("key_lookup", [0, 2, 0, 2, 0]), ("bootstrap", [2, 0, 0, 2, 0]), ("other", [0; 5])]
-    {
+    for (errand, visible) in [
+        ("key_lookup", [0, 2, 0, 2, 0]),
+        ("bootstrap", [2, 0, 0, 2, 0]),
+        ("budgets", [0; 5]),
+        ("other", [0; 5]),
+    ] {
         let mut transaction = pool(&fixture.app).begin().await.unwrap();
         set(&mut transaction, "brokle.system", errand).await;
         assert_eq!(counts(&mut transaction).await, visible, "{errand}");

@@ -8,16 +8,16 @@ use super::scripted::{Scripted, completion, stream};
 use super::{guard, guardrail, noted, rulings};
 use crate::harness::{To, World, content, world};
 
-fn to(provider: &Scripted) -> To {
+pub(crate) fn to(provider: &Scripted) -> To {
     To { name: "main", plugin: "provider_openai", url: provider.base_url(), priority: 0, models: Vec::new() }
 }
 
-async fn ask(world: &World, more: &str) -> crate::harness::Answer {
+pub(crate) async fn ask(world: &World, more: &str) -> crate::harness::Answer {
     let body = format!(r#"{{"model":"openai/m","messages":[{{"role":"user","content":"go"}}]{more}}}"#);
     world.call(Operation::ChatCompletions, &body).await
 }
 
-const STREAM: &str = r#","stream":true"#;
+pub(crate) const STREAM: &str = r#","stream":true"#;
 
 fn pieces(text: &str, cuts: &[usize]) -> Vec<Value> {
     let mut deltas = vec![json!({"role": "assistant", "content": ""})];
@@ -162,7 +162,7 @@ async fn secrets_are_masked_however_long_and_however_cut() {
     }
 }
 
-const FORMAT: &str = r#","response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{
+pub(crate) const FORMAT: &str = r#","response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{
     "type":"object","required":["age"],"properties":{"age":{"type":"integer"}}}}}"#;
 
 #[tokio::test]

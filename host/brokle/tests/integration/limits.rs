@@ -1,0 +1,113 @@
+//! The configurations of `docs/limits.md` and `docs/caching.md` do what the pages say, and a budget outlives its server.
+
+use brokle_test_services::Redis;
+
+use crate::cli::{KEY, Server, brokle, succeed};
+
+/// The page's configurations.
+fn configurations(page: &str) -> Vec<String> {
+    page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// What the built-in provider's model is taken to cost.
+const PRICE: &str = "\n[[models]]\nprovider = \"echo\"\nname = \"echo-1\"\nprices = { input = \"1000\", output = \"1000\" }\n";
+
+fn start(directory: &std::path::Path) -> Server {
+    let mut command = brokle(directory, &["serve"]);
+    command.env("BROKLE_BOOTSTRAP_API_KEY", KEY);
+    Server::start(command)
+}
+
+fn chat(server: &Server, user: &str) -> String {
+    let head = format!("POST /v1/chat/completions HTTP/1.1\r\nx-api-key: {KEY}\r\nx-brokle-user: {user}");
+    let body = r#"{"model":"echo/echo-1","max_tokens":10,"messages":[{"role":"user","content":"hi"}]}"#;
+    server.send(&head, body)
+}
+
+fn budgets(server: &Server) -> serde_json::Value {
+    let answer = server.ask(&format!("GET /v1/budgets HTTP/1.1\r\nx-api-key: {KEY}"));
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+}
+
+#[test]
+fn every_configuration_of_the_pages_is_valid() {
+    let pages = [include_str!("../../../../docs/limits.md"), include_str!("../../../../docs/caching.md")];
+    let all: Vec<String> = pages.into_iter().flat_map(configurations).collect();
+    assert!(all.len() >= 3);
+    for text in all {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("brokle.toml"), text).unwrap();
+        succeed(directory.path(), &["config", "check"]);
+    }
+}
+
+#[test]
+fn limits_and_budgets_hold_as_configured_and_a_restart_forgets_no_money() {
+    let directory = tempfile::tempdir().unwrap();
+    let shown = configurations(include_str!("../../../../docs/limits.md"));
+    let (limits, budget) = (&shown[0], &shown[1]);
+    std::fs::write(directory.path().join("brokle.toml"), format!("{limits}{budget}{PRICE}")).unwrap();
+    let server = start(directory.path());
+    let first = chat(&server, "ann");
+    assert!(first.starts_with("HTTP/1.1 200"), "{first}");
+    assert!(first.contains("x-ratelimit-limit-requests: 60\r\n"), "{first}");
+    assert!(first.contains("x-ratelimit-remaining-requests: 59\r\n"), "{first}");
+    assert!(first.contains("x-ratelimit-limit-tokens: 100000\r\n"), "{first}");
+    let spent = budgets(&server);
+    assert_eq!(spent["data"][1]["name"], "team");
+    let amount = spent["data"][1]["spent"].as_str().unwrap().to_owned();
+    assert_ne!(amount, "0");
+    server.signal("TERM");
+    server.end();
+
+    let server = start(directory.path());
+    assert_eq!(budgets(&server)["data"][1]["spent"], amount.as_str());
+    chat(&server, "ann");
+    assert_ne!(budgets(&server)["data"][1]["spent"], amount.as_str());
+}
+
+#[test]
+fn what_is_asked_twice_is_answered_from_the_cache_until_it_is_invalidated() {
+    let directory = tempfile::tempdir().unwrap();
+    let shown = configurations(include_str!("../../../../docs/caching.md"));
+    std::fs::write(directory.path().join("brokle.toml"), format!("{}{PRICE}", shown[0])).unwrap();
+    let server = start(directory.path());
+    let status = || server.ask(&format!("GET /v1/cache/status HTTP/1.1\r\nx-api-key: {KEY}"));
+    let invalidate =
+        |body: &str| server.send(&format!("POST /v1/cache/invalidate HTTP/1.1\r\nx-api-key: {KEY}"), body);
+    assert!(chat(&server, "ann").contains("x-brokle-cache: miss\r\n"));
+    let hit = chat(&server, "bob");
+    assert!(hit.contains("x-brokle-cache: hit\r\n") && hit.contains("x-brokle-cost: 0\r\n"), "{hit}");
+    assert!(status().contains(r#""entries":1"#), "{}", status());
+    assert!(invalidate(r#"{"model":"other"}"#).ends_with(r#"{"removed":0}"#));
+    assert!(invalidate("{}").starts_with("HTTP/1.1 400"));
+    assert!(invalidate(r#"{"model":"echo/echo-1","all":false}"#).ends_with(r#"{"removed":1}"#));
+    assert!(status().contains(r#""entries":0"#), "{}", status());
+    assert!(chat(&server, "ann").contains("x-brokle-cache: miss\r\n"));
+}
+
+#[test]
+fn servers_that_have_the_same_redis_share_limits() {
+    let Some(redis) = Redis::start().unwrap_or_else(|error| panic!("{error}")) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let limit = "[[limits]]\nname = \"daily\"\nby = [\"project\"]\nrequests_per_day = 3\n";
+    std::fs::write(directory.path().join("brokle.toml"), limit).unwrap();
+    let server = |name: &str| {
+        let mut command = brokle(directory.path(), &["serve"]);
+        command.env("BROKLE_BOOTSTRAP_API_KEY", KEY).env("REDIS_URL", redis.url());
+        // One database, and so one project.
+        command.env("DATABASE_URL", "sqlite:shared.db").env("BROKLE_DATA_DIR", name);
+        Server::start(command)
+    };
+    let (one, two) = (server("one"), server("two"));
+    let mut asked = [&one, &two, &one, &two, &one].into_iter();
+    for left in ["2", "1", "0"] {
+        let answer = chat(asked.next().unwrap(), "ann");
+        let told = format!("x-ratelimit-remaining-requests: {left}\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&told), "{answer}");
+    }
+    for server in asked {
+        assert!(chat(server, "ann").starts_with("HTTP/1.1 429"));
+    }
+}
