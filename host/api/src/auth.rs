@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
+use brokle_gateway::Dialect;
 use brokle_identity::{AuthError, Principal, Scope};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -67,6 +68,16 @@ pub fn presented_key(headers: &HeaderMap) -> Option<&str> {
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
     bearer.or_else(|| headers.get("x-api-key")?.to_str().ok().map(str::trim))
+}
+
+/// The same in a dialect: Google's clients have a header of their own, which comes last.
+#[must_use]
+pub fn presented_key_in(headers: &HeaderMap, dialect: Dialect) -> Option<&str> {
+    let own = || match dialect {
+        Dialect::GeminiGenerateContent => headers.get("x-goog-api-key")?.to_str().ok().map(str::trim),
+        Dialect::AnthropicMessages | Dialect::OpenAiResponses => None,
+    };
+    presented_key(headers).or_else(own)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod attempts;
 pub mod connections;
 mod credentials;
 mod decoding;
+mod dialects;
 pub mod egress;
 mod gateway;
 pub mod guardrails;
@@ -27,6 +28,7 @@ mod stream;
 mod trial;
 
 pub use answer::AnswerBody;
+pub use dialects::{Asking, Dialect};
 pub use gateway::{Gateway, Incoming, Parts, Timeouts};
 pub use models::ModelObject;
 pub use operation::Operation;

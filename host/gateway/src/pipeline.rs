@@ -10,6 +10,7 @@ use brokle_plugins::Snapshot;
 use crate::account::Meter;
 use crate::answer::Told;
 use crate::attempts::Served;
+use crate::dialects;
 use crate::gateway::{Gateway, Incoming};
 use crate::guardrails::{Ask, GuardRequest};
 use crate::limits::DEFAULT_PER_MINUTE;
@@ -130,7 +131,11 @@ impl Read {
         _gateway: &Gateway,
         call: Stage<'a, Arc<Principal>>,
     ) -> Result<Stage<'a, (Arc<Principal>, Request)>, Refusal> {
-        let request = Request::read(call.incoming.operation, call.incoming.body.clone())?;
+        let mut call = call;
+        let request = match call.incoming.dialect {
+            None => Request::read(call.incoming.operation, call.incoming.body.clone())?,
+            Some(asking) => Box::pin(dialects::read(&mut call, asking)).await?,
+        };
         call.meter.note(|observation| {
             observation.model_requested = Some(request.model.as_str().into());
             observation.streaming = request.streaming;
@@ -158,7 +163,16 @@ impl Route {
         let connections = gateway.parts.connections.of(principal.tenant, view).await;
         let asked =
             Asked { tenant: principal.tenant, view, headers: call.incoming.headers, request: &request };
-        let (route, candidates) = asked.find(gateway, &connections)?;
+        let (route, mut candidates) = asked.find(gateway, &connections)?;
+        if let Some(owner) =
+            request.dialect.as_ref().and_then(|dialect| dialect.owner(gateway, principal.tenant))
+        {
+            candidates.retain(|candidate| candidate.connection.id == owner);
+            if candidates.is_empty() {
+                let previous = request.dialect.as_ref().and_then(|dialect| dialect.asked.previous.as_deref());
+                return Err(dialects::not_kept(previous.unwrap_or_default()));
+            }
+        }
         let decision = asked.decide(gateway, route, candidates, false).await;
         let ordered = decision.conclude(gateway, call.meter)?;
         Ok(call.with((request, ordered)).1)

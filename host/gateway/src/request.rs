@@ -6,6 +6,7 @@ use std::sync::Arc;
 use brokle_core::json;
 use bytes::Bytes;
 
+use crate::dialects::Dialected;
 use crate::guardrails::Chain;
 use crate::operation::Operation;
 use crate::refusal::Refusal;
@@ -33,6 +34,8 @@ pub(crate) struct Request {
     pub(crate) features: Vec<String>,
     /// Those that have ruled on it, and will on its answer.
     pub(crate) guards: Option<Arc<Chain>>,
+    /// How it came, if not in the canonical form.
+    pub(crate) dialect: Option<Dialected>,
 }
 
 /// What a top-level member must be, where the vendors agree. What isn't named here passes unchecked.
@@ -138,6 +141,7 @@ impl Request {
             features,
             body,
             guards,
+            dialect: None,
         })
     }
 
@@ -147,7 +151,7 @@ impl Request {
     }
 }
 
-fn not_json(body: &[u8], error: json::ScanError) -> Refusal {
+pub(crate) fn not_json(body: &[u8], error: json::ScanError) -> Refusal {
     let path = json::path_at(body, error.offset);
     // An index alone names nothing: the body isn't even an object.
     let param = if path.starts_with('[') { String::new() } else { path };
@@ -204,6 +208,8 @@ fn check_content(
         Operation::ChatCompletions => "messages",
         Operation::Completions => "prompt",
         Operation::Embeddings => "input",
+        // Never read here: its body is the dialect's.
+        Operation::CountTokens => return Ok(()),
     };
     let missing = || Refusal {
         code: "missing_required_parameter".into(),

@@ -17,6 +17,9 @@ use brokle_plugin::{Description, Problem};
 
 struct OpenAi;
 
+/// The dialect that needs no translation either.
+const RESPONSES: &str = "openai.responses";
+
 /// The connection's options; see `plugin.json`.
 #[derive(serde::Deserialize)]
 #[serde(default)]
@@ -54,6 +57,7 @@ impl Provider for OpenAi {
             ("embeddings", &["base64", "dimensions"]),
             ("models", &[]),
         ])
+        .native_dialects([RESPONSES])
     }
 
     fn self_test() -> Result<(), Problem> {
@@ -67,6 +71,11 @@ impl Provider for OpenAi {
         let options = options(&call.options)?;
         if call.operation == "models" {
             return Ok(options.identify(UpstreamRequest::get("/models").native()).into());
+        }
+        if call.format == RESPONSES {
+            // Its streams count without being asked.
+            let edits = [Edit::set("/model", &call.model)];
+            return Ok(options.identify(UpstreamRequest::post("/responses").edits(edits).native()).into());
         }
         let path = path(&call.operation).ok_or_else(|| Problem::unsupported_operation(call))?;
         let mut edits = vec![Edit::set("/model", &call.model)];

@@ -129,6 +129,8 @@ fn template(kind: Kind) -> &'static [(&'static str, &'static str)] {
         };
     }
     match kind {
+        // A dialect's endpoints are in the gateway's router: there is nothing to begin one from.
+        Kind::Dialect => &[],
         Kind::Provider => files!("provider":
             "Cargo.toml", "plugin.json", "src/lib.rs", "tests/fixtures.rs", "README.md", ".gitignore",
             ".cargo/config.toml", "rust-toolchain.toml",

@@ -13,6 +13,7 @@ mod accounting;
 mod bad_input;
 mod credentials;
 mod cutting;
+mod dialects;
 mod egress;
 mod failures;
 mod framings;
