@@ -1,6 +1,8 @@
 //! Dialects: what reaches a provider that takes them as they are, what is translated for the others, and how calls fail.
 
 mod anthropic;
+mod gemini;
+mod responses;
 
 use brokle_gateway::Dialect;
 use bytes::Bytes;

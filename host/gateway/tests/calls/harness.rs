@@ -141,8 +141,8 @@ pub async fn world_routed(
         let policy = Arc::new(PolicyPlugin::load(&runtime, &component(policy)).await.unwrap());
         view.add_policy(Active::plain(policy));
     }
-    // Compiled by the first test that needs them.
-    for dialect in ["dialect_anthropic"] {
+    // Compiled by the first call that needs them.
+    for dialect in ["dialect_anthropic", "dialect_openai_responses", "dialect_gemini"] {
         let bytes = component(dialect);
         let inspection = inspect(&bytes).unwrap();
         let dialect = DialectPlugin::later(&runtime, bytes.into(), inspection).unwrap();
