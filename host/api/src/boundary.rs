@@ -67,6 +67,9 @@ pub fn is_openai(path: &str) -> bool {
     path == "/v1" || path.starts_with("/v1/")
 }
 
+/// What Gemini's clients call of a model, under `/v1beta` and under `/v1`.
+const METHODS: [&str; 3] = ["generateContent", "streamGenerateContent", "countTokens"];
+
 /// The dialect whose clients call a path.
 #[must_use]
 pub fn dialect_of(path: &str) -> Option<Dialect> {
@@ -77,7 +80,9 @@ pub fn dialect_of(path: &str) -> Option<Dialect> {
     } else if under("/v1/responses") {
         Some(Dialect::OpenAiResponses)
     } else {
-        under("/v1beta").then_some(Dialect::GeminiGenerateContent)
+        let method = path.strip_prefix("/v1/models/").and_then(|rest| rest.rsplit_once(':'));
+        let generates = method.is_some_and(|(_, method)| METHODS.contains(&method));
+        (generates || under("/v1beta")).then_some(Dialect::GeminiGenerateContent)
     }
 }
 
@@ -212,6 +217,24 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_tells_its_dialect() {
+        for (path, dialect) in [
+            ("/v1/messages", Some(Dialect::AnthropicMessages)),
+            ("/v1/messages/count_tokens", Some(Dialect::AnthropicMessages)),
+            ("/v1/messagesx", None),
+            ("/v1/responses/resp_1", Some(Dialect::OpenAiResponses)),
+            ("/v1beta/models/x:generateContent", Some(Dialect::GeminiGenerateContent)),
+            ("/v1beta/x", Some(Dialect::GeminiGenerateContent)),
+            ("/v1/models/a/b:streamGenerateContent", Some(Dialect::GeminiGenerateContent)),
+            ("/v1/models/a/b:c", None),
+            ("/v1/chat/completions", None),
+            ("/api/v1/traces", None),
+        ] {
+            assert_eq!(dialect_of(path), dialect, "{path}");
+        }
+    }
 
     #[test]
     fn a_trace_id_is_taken_from_a_well_formed_header_only() {

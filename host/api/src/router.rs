@@ -52,7 +52,8 @@ fn for_machines() -> OpenApiRouter<Arc<App>> {
         .route("/v1beta/models/{*call}", post(generate_content::call))
         .routes(routes!(models::list))
         .routes(routes!(routing::explain))
-        .route("/v1/models/{*id}", get(models::get))
+        // Google's newer clients call their own version 1 there.
+        .route("/v1/models/{*id}", get(models::get).post(generate_content::call))
         .routes(routes!(otlp::traces))
         .route("/v1/otlp/traces", post(otlp::traces))
         .routes(routes!(keys::validate_key))
