@@ -221,10 +221,10 @@ impl<'a> Attempt<'a> {
     async fn run(mut self, mut call: Call) -> Result<Served, Refusal> {
         let plugin = &self.candidate.connection.plugin;
         let mut instance = self.open().await?;
-        if let Some(dialect) = &self.request.dialect {
-            if let Some(estimate) = Box::pin(self.in_dialect(dialect, &instance, &mut call)).await? {
-                return Ok(estimate);
-            }
+        if let Some(dialect) = &self.request.dialect
+            && let Some(estimate) = Box::pin(self.in_dialect(dialect, &instance, &mut call)).await?
+        {
+            return Ok(estimate);
         }
         if self.native.is_none() && !instance.offers(self.request.operation.name()) {
             let message =
@@ -506,8 +506,10 @@ impl<'a> Attempt<'a> {
             ErrorOutcome::Problem(problem) => {
                 let refusal = Refusal::from_problem(problem);
                 // The caller gets what the vendor said, as it said it.
-                let status = if own.is_some() { status } else { refusal.status };
-                Err(Refusal { native: own, status, ..refusal })
+                match own {
+                    Some(body) => Err(Refusal { body: Some(body), native: true, status, ..refusal }),
+                    None => Err(refusal),
+                }
             }
             ErrorOutcome::Next(next) => {
                 let framing = match &next.request.response {

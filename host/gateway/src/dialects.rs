@@ -368,7 +368,8 @@ pub(crate) async fn refused(
     told: &Told,
     meter: &Meter,
 ) -> Response<AnswerBody> {
-    let body = match (&refusal.native, &told.dialect) {
+    let own = refusal.body.as_ref().filter(|_| refusal.native);
+    let body = match (own, &told.dialect) {
         (Some(body), _) => Some(body.clone()),
         // Its component said that it can't.
         (None, Some(asked)) if refusal.fault != Fault::Plugin => written(asked, refusal).await,

@@ -227,7 +227,7 @@ impl DialectInstance {
     pub async fn write_answer(
         &mut self,
         call: &Call,
-        state: &Vec<u8>,
+        state: &[u8],
         answer: &Vec<u8>,
     ) -> Result<Result<Vec<u8>, Problem>, PluginError> {
         translator!(self, "write-answer", call_write_answer(call, state, answer))
@@ -258,7 +258,7 @@ impl DialectInstance {
     ///
     /// # Errors
     /// The plugin failed.
-    pub async fn encode(mut self, call: &Call, state: &Vec<u8>) -> Result<DialectEncoder, PluginError> {
+    pub async fn encode(mut self, call: &Call, state: &[u8]) -> Result<DialectEncoder, PluginError> {
         let session = &mut self.session;
         let encoder = self.bindings.brokle_dialect_translator().encoder();
         let made = guarded!(

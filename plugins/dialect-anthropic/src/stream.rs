@@ -36,12 +36,16 @@ enum Start<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Delta<'a> {
-    TextDelta { text: &'a str },
-    ThinkingDelta { thinking: &'a str },
-    SignatureDelta { signature: &'a str },
-    InputJsonDelta { partial_json: &'a str },
+    #[serde(rename = "text_delta")]
+    Text { text: &'a str },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: &'a str },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: &'a str },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: &'a str },
 }
 
 #[derive(Serialize)]
@@ -157,11 +161,11 @@ impl Encoder {
         {
             let empty = Made::Thinking { thinking: String::new(), signature: "" };
             let index = self.to(Open::Thinking, Block::Made(empty));
-            self.delta(index, Delta::ThinkingDelta { thinking: &thinking });
+            self.delta(index, Delta::Thinking { thinking: &thinking });
         }
         for text in [said.content, said.refusal].into_iter().flatten().filter(|text| !text.is_empty()) {
             let index = self.to(Open::Text, Block::Made(Made::Text { text: String::new() }));
-            self.delta(index, Delta::TextDelta { text: &text });
+            self.delta(index, Delta::Text { text: &text });
         }
         for call in said.tool_calls.into_iter().flatten() {
             self.call(call);
@@ -187,7 +191,7 @@ impl Encoder {
             }
         };
         if let Some(arguments) = call.function.arguments.filter(|text| !text.is_empty()) {
-            self.delta(index, Delta::InputJsonDelta { partial_json: &arguments });
+            self.delta(index, Delta::InputJson { partial_json: &arguments });
         }
     }
 
@@ -213,8 +217,8 @@ impl Encoder {
             let empty = Made::Thinking { thinking: String::new(), signature: "" };
             let content_block = Start::Block(Block::Made(empty));
             event(&mut self.out, "content_block_start", &Event::ContentBlockStart { index, content_block });
-            self.delta(index, Delta::ThinkingDelta { thinking: &signed.thinking });
-            self.delta(index, Delta::SignatureDelta { signature: &signed.signature });
+            self.delta(index, Delta::Thinking { thinking: &signed.thinking });
+            self.delta(index, Delta::Signature { signature: &signed.signature });
         }
         event(&mut self.out, "content_block_stop", &Event::ContentBlockStop { index });
     }

@@ -200,17 +200,17 @@ impl Encoder {
             }
         }
         for call in said.tool_calls.into_iter().flatten() {
-            self.call(call)?;
+            self.call(&call)?;
         }
         self.finish = choice.finish_reason.or(self.finish.take());
         Ok(())
     }
 
-    fn call(&mut self, call: ToolCall) -> Result<(), Problem> {
+    fn call(&mut self, call: &ToolCall) -> Result<(), Problem> {
         let kind = Kind::Call(call.index);
         let arguments = call.function.arguments.clone().unwrap_or_default();
         if !self.calls.contains_key(&call.index) {
-            self.to(kind, Some(&call));
+            self.to(kind, Some(call));
             self.calls.insert(call.index, self.output.len() - 1);
         }
         if arguments.is_empty() {
@@ -324,7 +324,7 @@ impl Encoder {
             }
             Some(Item::Message { content, .. }) => match content.last_mut() {
                 Some(Content::OutputText { text, .. } | Content::Refusal { refusal: text }) => {
-                    text.push_str(more)
+                    text.push_str(more);
                 }
                 None => {}
             },

@@ -122,6 +122,7 @@ impl Body {
     }
 }
 
+#[expect(clippy::derivable_impls, reason = "the type is generated")]
 impl Default for Reading {
     fn default() -> Self {
         Self { model: None, id: None, usage: Vec::new(), finish_reason: None, failure: None, complete: false }

@@ -154,7 +154,7 @@ impl State {
                 let frames = frames.into_iter().map(|frame| Frame { event: frame.event, data: frame.data });
                 (piece, frames.collect())
             }
-            None => self.events(piece)?,
+            None => self.events(&piece)?,
         };
         if forwarded.is_empty() {
             return Ok(());
@@ -183,8 +183,8 @@ impl State {
     }
 
     /// Whole events, as one slice and as frames.
-    fn events(&mut self, piece: Bytes) -> Result<(Bytes, Vec<Frame>), Refusal> {
-        self.pending.extend_from_slice(&piece);
+    fn events(&mut self, piece: &[u8]) -> Result<(Bytes, Vec<Frame>), Refusal> {
+        self.pending.extend_from_slice(piece);
         let (mut at, mut frames) = (0, Vec::new());
         while let Some(event) = self.pending.get(at..).and_then(|rest| rest.get(..event_end(rest)?)) {
             at += event.len();

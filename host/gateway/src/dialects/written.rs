@@ -40,7 +40,7 @@ pub(crate) async fn answer(
         },
         stream => {
             let encoder = match asked.open().await {
-                Ok(instance) => instance.encode(&asked.call, &asked.state().to_vec()).await,
+                Ok(instance) => instance.encode(&asked.call, asked.state()).await,
                 Err(error) => Err(error),
             };
             let encoder = match encoder {
@@ -84,7 +84,7 @@ fn vendors(mut headers: HeaderMap) -> HeaderMap {
 
 async fn write(gateway: &Gateway, asked: &Asked, whole: &Bytes, meter: &mut Meter) -> Result<Bytes, Refusal> {
     let mut instance = asked.open().await.map_err(|error| failed(meter, &error))?;
-    let written = instance.write_answer(&asked.call, &asked.state().to_vec(), &whole.to_vec()).await;
+    let written = instance.write_answer(&asked.call, asked.state(), &whole.to_vec()).await;
     let written = written.map_err(|error| failed(meter, &error))?;
     let random = &*gateway.parts.random;
     meter.plugin(asked.plugin.label(), "write-answer", None, instance.spent().time, random);
