@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the official, unmodified OpenAI clients (Python and JavaScript) against a gateway of its own.
+# Runs the official, unmodified clients of OpenAI and Anthropic (Python and JavaScript) and of Google (Python) against a gateway of its own.
 #
 # The gateway's providers are two mocks on loopback: test-upstream, which misbehaves on command (tests/upstream/README.md),
 # and aimock, which other people wrote. Everything listens on a port of the kernel's choice, lives in a temporary

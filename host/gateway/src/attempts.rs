@@ -658,7 +658,7 @@ fn broken_answer() -> Refusal {
 }
 
 /// The caller's headers that belong to the provider: all but those of the hop, of the host and of browsers.
-fn passed_on(headers: &HeaderMap) -> HeaderMap {
+pub(crate) fn passed_on(headers: &HeaderMap) -> HeaderMap {
     let ours = |name: &HeaderName| {
         let text = name.as_str();
         egress::is_reserved(name)
@@ -689,7 +689,7 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// The provider's headers that belong to the caller.
-fn answer_headers(upstream: &HeaderMap) -> HeaderMap {
+pub(crate) fn answer_headers(upstream: &HeaderMap) -> HeaderMap {
     let hops = |name: &HeaderName| {
         let text = name.as_str();
         egress::is_reserved(name)

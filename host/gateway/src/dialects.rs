@@ -20,6 +20,7 @@
 mod errors;
 pub(crate) mod kept;
 pub(crate) mod native;
+pub(crate) mod objects;
 pub(crate) mod written;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use crate::pipeline::Stage;
 use crate::refusal::{Fault, Refusal};
 use crate::request::{self, Request};
 pub(crate) use errors::problem_of;
+pub use objects::ObjectCall;
 
 /// Bytes that a dialect may leave itself from the request to the answer.
 const STATE: usize = 64 << 10;

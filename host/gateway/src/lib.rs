@@ -28,7 +28,7 @@ mod stream;
 mod trial;
 
 pub use answer::AnswerBody;
-pub use dialects::{Asking, Dialect};
+pub use dialects::{Asking, Dialect, ObjectCall};
 pub use gateway::{Gateway, Incoming, Parts, Timeouts};
 pub use models::ModelObject;
 pub use operation::Operation;

@@ -66,17 +66,23 @@ struct Identify;
 
 impl Identify {
     async fn run<'a>(gateway: &Gateway, call: Stage<'a, ()>) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
-        let principal = call.incoming.caller.clone().map_err(denied)?;
-        if !principal.scopes.allows(brokle_identity::Scope::Gateway) {
-            let message = "This API key may not call models: it lacks the scope 'gateway'.";
-            return Err(Refusal::client(403, "insufficient_scope", message));
-        }
+        let principal = identified(call.incoming.caller.clone())?;
         call.meter.open(&principal, &call.incoming);
         if gateway.parts.guardrails.withhold(&principal) {
             call.meter.withhold_input();
         }
         Ok(call.with(principal).1)
     }
+}
+
+/// A caller who may call models.
+pub(crate) fn identified(caller: Result<Arc<Principal>, AuthError>) -> Result<Arc<Principal>, Refusal> {
+    let principal = caller.map_err(denied)?;
+    if !principal.scopes.allows(brokle_identity::Scope::Gateway) {
+        let message = "This API key may not call models: it lacks the scope 'gateway'.";
+        return Err(Refusal::client(403, "insufficient_scope", message));
+    }
+    Ok(principal)
 }
 
 fn denied(error: AuthError) -> Refusal {
@@ -107,19 +113,25 @@ impl Limits {
         call: Stage<'a, Arc<Principal>>,
     ) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
         let principal = &call.known;
-        let per_minute = principal.requests_per_minute.unwrap_or(DEFAULT_PER_MINUTE);
-        match gateway.limits.take(principal.key_id, per_minute) {
-            Ok(allowance) => {
-                call.told.allowance = Some(allowance);
-                Ok(call)
-            }
-            Err((allowance, wait)) => {
-                call.told.allowance = Some(allowance);
-                let message =
-                    format!("Rate limit reached for requests: {per_minute} per minute for this API key.");
-                let refusal = Refusal::client(429, "rate_limit_exceeded", message);
-                Err(Refusal { retry_after: Some(wait), ..refusal })
-            }
+        take(gateway, principal, call.told)?;
+        Ok(call)
+    }
+}
+
+/// Takes one of the key's requests per minute.
+pub(crate) fn take(gateway: &Gateway, principal: &Principal, told: &mut Told) -> Result<(), Refusal> {
+    let per_minute = principal.requests_per_minute.unwrap_or(DEFAULT_PER_MINUTE);
+    match gateway.limits.take(principal.key_id, per_minute) {
+        Ok(allowance) => {
+            told.allowance = Some(allowance);
+            Ok(())
+        }
+        Err((allowance, wait)) => {
+            told.allowance = Some(allowance);
+            let message =
+                format!("Rate limit reached for requests: {per_minute} per minute for this API key.");
+            let refusal = Refusal::client(429, "rate_limit_exceeded", message);
+            Err(Refusal { retry_after: Some(wait), ..refusal })
         }
     }
 }

@@ -1,13 +1,19 @@
-//! `POST /v1/responses`: OpenAI's Responses API in front of any provider.
+//! `/v1/responses`: OpenAI's Responses API in front of any provider, and what its vendor keeps.
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use brokle_gateway::{Dialect, Operation};
+use brokle_core::ids;
+use brokle_gateway::{Asking, Dialect, ObjectCall, Operation};
+use brokle_identity::AuthError;
+use http::request::Parts;
 
-use super::call::{asking, call_in};
+use super::call::{asking, call_in, gateway};
 use crate::app::App;
+use crate::auth::presented_key;
+use crate::boundary::RequestId;
 use crate::error::{ApiError, OpenAiError};
 
 /// Makes a response.
@@ -28,4 +34,96 @@ use crate::error::{ApiError, OpenAiError};
 pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let asking = asking(Dialect::OpenAiResponses, "responses", &request);
     call_in(&app, Some(&asking), Operation::ChatCompletions, request).await
+}
+
+/// A response that its provider keeps.
+///
+/// For the project whose call made it, as long as this server remembers that; otherwise 404 `response_not_found`.
+#[utoipa::path(get, path = "/v1/responses/{id}", tag = "models",
+    security(("bearer" = []), ("api_key" = [])),
+    params(("id" = String, Path, description = "The response's id")),
+    responses(
+        (status = 200, description = "As in OpenAI's API reference", body = serde_json::Value),
+        (status = 401, description = "There is no valid key", body = OpenAiError),
+        (status = 404, description = "There is no such response", body = OpenAiError),
+    ))]
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let asking = asking(Dialect::OpenAiResponses, "responses.get", &request);
+    kept(&app, asking, &id, &request.into_parts().0).await
+}
+
+/// Has a response's provider forget it.
+///
+/// For the project whose call made it, as long as this server remembers that; otherwise 404 `response_not_found`.
+#[utoipa::path(delete, path = "/v1/responses/{id}", tag = "models",
+    security(("bearer" = []), ("api_key" = [])),
+    params(("id" = String, Path, description = "The response's id")),
+    responses(
+        (status = 200, description = "As in OpenAI's API reference", body = serde_json::Value),
+        (status = 401, description = "There is no valid key", body = OpenAiError),
+        (status = 404, description = "There is no such response", body = OpenAiError),
+    ))]
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let asking = asking(Dialect::OpenAiResponses, "responses.delete", &request);
+    kept(&app, asking, &id, &request.into_parts().0).await
+}
+
+/// Ends a response that is made in the background.
+///
+/// For the project whose call made it, as long as this server remembers that; otherwise 404 `response_not_found`.
+#[utoipa::path(post, path = "/v1/responses/{id}/cancel", tag = "models",
+    security(("bearer" = []), ("api_key" = [])),
+    params(("id" = String, Path, description = "The response's id")),
+    responses(
+        (status = 200, description = "As in OpenAI's API reference", body = serde_json::Value),
+        (status = 401, description = "There is no valid key", body = OpenAiError),
+        (status = 404, description = "There is no such response", body = OpenAiError),
+    ))]
+pub(crate) async fn cancel(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let asking = asking(Dialect::OpenAiResponses, "responses.cancel", &request);
+    kept(&app, asking, &id, &request.into_parts().0).await
+}
+
+/// What a response was asked with.
+///
+/// For the project whose call made it, as long as this server remembers that; otherwise 404 `response_not_found`.
+#[utoipa::path(get, path = "/v1/responses/{id}/input_items", tag = "models",
+    security(("bearer" = []), ("api_key" = [])),
+    params(("id" = String, Path, description = "The response's id")),
+    responses(
+        (status = 200, description = "As in OpenAI's API reference", body = serde_json::Value),
+        (status = 401, description = "There is no valid key", body = OpenAiError),
+        (status = 404, description = "There is no such response", body = OpenAiError),
+    ))]
+pub(crate) async fn input_items(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let asking = asking(Dialect::OpenAiResponses, "responses.input-items", &request);
+    kept(&app, asking, &id, &request.into_parts().0).await
+}
+
+async fn kept(app: &App, asking: Asking, id: &str, head: &Parts) -> Result<Response, ApiError> {
+    let caller = match presented_key(&head.headers) {
+        Some(key) => app.keys.authenticate(key).await,
+        None => Err(AuthError::Missing),
+    };
+    let given = head.extensions.get::<RequestId>().and_then(|id| id.as_str().parse().ok());
+    let request_id =
+        given.unwrap_or_else(|| ids::RequestId::generate(app.clock.as_ref(), app.random.as_ref()));
+    let call = ObjectCall { asking, id, caller, headers: &head.headers, request_id };
+    Ok(gateway(app)?.object(call).await.map(Body::new))
 }

@@ -40,4 +40,9 @@ impl Kept {
     pub(crate) fn find(&self, tenant: Tenant, id: &str) -> Option<Arc<str>> {
         self.0.get(&(tenant.project, Box::from(id)))
     }
+
+    /// It is gone.
+    pub(crate) fn forget(&self, tenant: Tenant, id: &str) {
+        self.0.invalidate(&(tenant.project, Box::from(id)));
+    }
 }

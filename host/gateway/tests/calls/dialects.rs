@@ -3,6 +3,7 @@
 mod anthropic;
 mod gemini;
 mod responses;
+mod same;
 
 use brokle_gateway::Dialect;
 use bytes::Bytes;

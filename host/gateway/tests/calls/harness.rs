@@ -275,7 +275,7 @@ impl World {
     }
 }
 
-fn request_id() -> RequestId {
+pub fn request_id() -> RequestId {
     RequestId::generate(&SystemClock, &SystemRandom)
 }
 

@@ -1,6 +1,6 @@
 //! OpenAI's Responses.
 
-use brokle_gateway::Dialect;
+use brokle_gateway::{Asking, Dialect, ObjectCall};
 use http::HeaderMap;
 use serde_json::{Value, json};
 
@@ -76,6 +76,53 @@ async fn a_kept_response_belongs_to_the_project_and_the_connection_that_made_it(
         (&"previous_response_not_found".into(), &"previous_response_id".into())
     );
     assert_eq!((first.seen("/").len(), second.seen("/").len()), (0, 2));
+}
+
+#[tokio::test]
+async fn a_kept_response_is_asked_for_where_it_was_made() {
+    let vendor = Vendor::start(|seen| match (seen.method.as_str(), seen.path.as_str()) {
+        ("POST", "/v1/responses") => {
+            reply(200, &json!({"id": "resp_1", "status": "completed", "model": "m", "output": []}))
+        }
+        (method, path) => reply(200, &json!({"method": method, "path": path, "odd": 1})),
+    })
+    .await;
+    let world = world(vec![to("main", "provider_openai", &vendor, "/v1")]).await;
+    let ask = async |endpoint: &'static str, id: &str, query: &[(&str, &str)]| {
+        let query = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let asking = Asking { query, ..asking(Dialect::OpenAiResponses, endpoint) };
+        let caller = world.keys.authenticate(&world.key).await;
+        let (headers, request_id) = (HeaderMap::new(), crate::harness::request_id());
+        let call = ObjectCall { asking, id, caller, headers: &headers, request_id };
+        Answer(world.gateway.object(call).await)
+    };
+    let before = ask("responses.get", "resp_1", &[]).await;
+    assert_eq!((before.status(), vendor.seen("/").len()), (404, 0));
+    assert_eq!(before.json().await["error"]["code"], "response_not_found");
+    world.responses(r#"{"model":"openai/m","input":"x"}"#).await;
+    for (endpoint, query, method, path) in [
+        (
+            "responses.get",
+            &[("include[]", "reasoning.encrypted_content"), ("x", "y")][..],
+            "GET",
+            "/v1/responses/resp_1?include[]=reasoning.encrypted_content",
+        ),
+        (
+            "responses.input-items",
+            &[("limit", "5"), ("after", "a&b=c")],
+            "GET",
+            "/v1/responses/resp_1/input_items?limit=5",
+        ),
+        ("responses.cancel", &[], "POST", "/v1/responses/resp_1/cancel"),
+        ("responses.delete", &[], "DELETE", "/v1/responses/resp_1"),
+    ] {
+        let answer = ask(endpoint, "resp_1", query).await;
+        assert_eq!((answer.status(), answer.header("x-brokle-provider")), (200, Some("openai")));
+        assert_eq!(answer.json().await, json!({"method": method, "path": path, "odd": 1}));
+        assert_eq!(vendor.seen("/").pop().unwrap().header("authorization"), "Bearer sk-very-secret");
+    }
+    // It was deleted.
+    assert_eq!(ask("responses.get", "resp_1", &[]).await.status(), 404);
 }
 
 #[tokio::test]
