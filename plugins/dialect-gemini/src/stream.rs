@@ -38,8 +38,10 @@ pub(crate) fn element(out: &mut Vec<u8>, events: bool, begun: bool, json: &[u8])
         (false, false) => b"[",
     };
     out.extend_from_slice(before);
+    let start = out.len();
     out.extend_from_slice(json);
     if events {
+        dialect::one_line(out, start);
         out.extend_from_slice(b"\r\n\r\n");
     }
 }

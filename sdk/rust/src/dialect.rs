@@ -147,8 +147,18 @@ pub fn event(out: &mut Vec<u8>, name: &str, data: &impl serde::Serialize) {
     }
     out.extend_from_slice(b"data: ");
     // A type of ours always serializes: maps have string keys.
+    let start = out.len();
     out.extend_from_slice(&serde_json::to_vec(data).unwrap_or_default());
+    one_line(out, start);
     out.extend_from_slice(b"\n\n");
+}
+
+/// Raw JSON of a caller's may be spread over lines, which would end the event: from `start` on there is one.
+pub fn one_line(json: &mut [u8], start: usize) {
+    for byte in json.iter_mut().skip(start).filter(|byte| matches!(byte, b'\n' | b'\r')) {
+        // Between tokens: in strings they are escaped.
+        *byte = b' ';
+    }
 }
 
 /// A guess at the tokens of a text: four bytes each, at least one.

@@ -289,8 +289,8 @@ impl Player<'_> {
             return value(bytes);
         }
         let events = frames("sse", bytes).into_iter().map(|frame| match frame.event.as_str() {
-            "" => value(&frame.data),
-            event => json!([event, value(&frame.data)]),
+            "" => document(&frame.data),
+            event => json!([event, document(&frame.data)]),
         });
         events.collect()
     }
@@ -303,6 +303,12 @@ fn frames(framing: &str, bytes: &[u8]) -> Vec<Frame> {
 
 fn value(json: &[u8]) -> Value {
     serde_json::from_slice(json).unwrap_or_else(|_| String::from_utf8_lossy(json).into())
+}
+
+/// An event's data, which must be JSON on its own: what isn't is shown as what it is.
+fn document(data: &[u8]) -> Value {
+    let broken = |_| json!({ "not JSON": String::from_utf8_lossy(data) });
+    serde_json::from_slice(data).unwrap_or_else(broken)
 }
 
 /// What is known, absent members left out.
