@@ -219,3 +219,22 @@ async fn what_only_the_vendor_has_is_refused_by_name_or_served_by_the_vendor() {
     assert_eq!((served.status(), served.header("x-brokle-attempts")), (200, Some("2")));
     assert!(vendor.seen("/v1/messages")[0].text().contains("web_search_20250305"));
 }
+
+/// A body beyond what a sandbox may be given: the vendor whose dialect it is gets it all the same, since nobody reads it
+/// whole; translating it fails, and the host says so in the dialect's form.
+#[tokio::test]
+async fn a_component_that_fails_is_told_in_the_dialects_form() {
+    let vendor = Vendor::start(|_| reply(200, &json!({"type": "message", "content": []}))).await;
+    let world = world(vec![to("main", "provider_anthropic", &vendor, ""), echo()]).await;
+    let large = "x".repeat(17 << 20);
+    let body = |model: &str| {
+        format!(r#"{{"model":"{model}","max_tokens":9,"messages":[{{"role":"user","content":"{large}"}}]}}"#)
+    };
+    let answer = world.messages(&body("echo/echo-1")).await;
+    assert_eq!((answer.status(), answer.header("content-type")), (500, Some("application/json")));
+    let json = answer.json().await;
+    assert_eq!((&json["type"], &json["error"]["type"]), (&"error".into(), &"api_error".into()), "{json}");
+    assert!(json["error"]["message"].as_str().unwrap().contains("brokle.dialect-anthropic"), "{json}");
+    assert_eq!(world.messages(&body("anthropic/claude-x")).await.status(), 200);
+    assert_eq!(vendor.seen("/")[0].body.len(), body("claude-x").len());
+}
