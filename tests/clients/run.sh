@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the official, unmodified OpenAI clients (Python and JavaScript) against a gateway of its own.
+# Runs the official, unmodified clients of OpenAI and Anthropic (Python and JavaScript) and of Google (Python) against a gateway of its own.
 #
 # The gateway's providers are two mocks on loopback: test-upstream, which misbehaves on command (tests/upstream/README.md),
 # and aimock, which other people wrote. Everything listens on a port of the kernel's choice, lives in a temporary
@@ -164,6 +164,7 @@ gateway() {
         BROKLE_ALLOW_PRIVATE_UPSTREAMS=true \
         OPENAI_API_KEY=sk-test OPENAI_BASE_URL="http://$UPSTREAM/v1" \
         ANTHROPIC_API_KEY=sk-ant-test ANTHROPIC_BASE_URL="http://$AIMOCK" \
+        GOOGLE_AI_API_KEY=gk-test GOOGLE_AI_BASE_URL="http://$AIMOCK" \
         "$brokle" "$@" --config "$work/brokle.toml"
 }
 
@@ -216,6 +217,7 @@ export BROKLE_OTHER_PROJECT_KEY BROKLE_READ_ONLY_KEY BROKLE_LIMITED_KEY_PYTHON B
 export PYTHONDONTWRITEBYTECODE=1
 # The clients must not find a real account in the caller's environment.
 unset OPENAI_API_KEY OPENAI_BASE_URL OPENAI_ORG_ID OPENAI_PROJECT_ID
+unset ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN ANTHROPIC_BASE_URL GOOGLE_API_KEY GEMINI_API_KEY
 
 failed=()
 echo "clients: the Python client, $("$venv/bin/python" -c 'import openai; print(openai.__version__)')"

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use brokle_gateway::Dialect;
 use brokle_identity::{AuthError, Principal, Scope};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -55,6 +56,19 @@ pub async fn identify(
     headers: &HeaderMap,
 ) -> Result<Result<Arc<Principal>, AuthError>, ApiError> {
     whose(app, extensions, presented_key(headers)).await
+}
+
+/// The same in a dialect, whose clients may have a header of their own for the key.
+///
+/// # Errors
+/// As [`identify`] says.
+pub async fn identify_in(
+    app: &App,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+    dialect: Dialect,
+) -> Result<Result<Arc<Principal>, AuthError>, ApiError> {
+    whose(app, extensions, presented_key_in(headers, dialect)).await
 }
 
 async fn whose(
@@ -133,6 +147,16 @@ fn presented_pair(headers: &HeaderMap) -> Option<String> {
     }
     let pair = String::from_utf8(BASE64.decode(pair.trim()).ok()?).ok()?;
     pair.split_once(':').map(|(_, password)| password.to_owned())
+}
+
+/// The same in a dialect: Google's clients have a header of their own, which comes last.
+#[must_use]
+pub fn presented_key_in(headers: &HeaderMap, dialect: Dialect) -> Option<&str> {
+    let own = || match dialect {
+        Dialect::GeminiGenerateContent => headers.get("x-goog-api-key")?.to_str().ok().map(str::trim),
+        Dialect::AnthropicMessages | Dialect::OpenAiResponses => None,
+    };
+    presented_key(headers).or_else(own)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use brokle_core::ids;
+use brokle_gateway::Dialect;
 use brokle_telemetry::otlp::Encoding;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -66,10 +67,30 @@ pub fn is_openai(path: &str) -> bool {
     path == "/v1" || path.starts_with("/v1/")
 }
 
+/// What Gemini's clients call of a model, under `/v1beta` and under `/v1`.
+const METHODS: [&str; 3] = ["generateContent", "streamGenerateContent", "countTokens"];
+
+/// The dialect whose clients call a path.
+#[must_use]
+pub fn dialect_of(path: &str) -> Option<Dialect> {
+    let under =
+        |base: &str| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if under("/v1/messages") {
+        Some(Dialect::AnthropicMessages)
+    } else if under("/v1/responses") {
+        Some(Dialect::OpenAiResponses)
+    } else {
+        let method = path.strip_prefix("/v1/models/").and_then(|rest| rest.rsplit_once(':'));
+        let generates = method.is_some_and(|(_, method)| METHODS.contains(&method));
+        (generates || under("/v1beta")).then_some(Dialect::GeminiGenerateContent)
+    }
+}
+
 /// Which form a request's errors have.
 #[derive(Clone, Copy, Debug)]
 enum Form {
     OpenAi,
+    Dialect(Dialect),
     Otlp(Encoding),
     Problem,
 }
@@ -79,6 +100,9 @@ impl Form {
         let path = request.uri().path();
         if otlp::PATHS.contains(&path) {
             return Self::Otlp(otlp::encoding(request.headers()).unwrap_or(Encoding::Json));
+        }
+        if let Some(dialect) = dialect_of(path) {
+            return Self::Dialect(dialect);
         }
         if is_openai(path) { Self::OpenAi } else { Self::Problem }
     }
@@ -110,6 +134,7 @@ pub async fn boundary(State(app): State<Arc<App>>, mut request: Request, next: N
 fn shape(error: &ApiError, form: Form, id: &RequestId, answered: Response) -> Response {
     let mut response = match form {
         Form::OpenAi => error.openai_response(),
+        Form::Dialect(dialect) => error.dialect_response(dialect, id.as_str()),
         Form::Otlp(encoding) => error.otlp_response(encoding),
         Form::Problem => error.problem_response(id.as_str()),
     };
@@ -183,7 +208,7 @@ impl Line {
             // A health check that says no is an answer, not a failure.
             _ if is_polled => Level::DEBUG,
             500.. => Level::ERROR,
-            ..400 if is_openai(&self.path) => Level::DEBUG,
+            ..400 if is_openai(&self.path) || dialect_of(&self.path).is_some() => Level::DEBUG,
             _ => Level::INFO,
         }
     }
@@ -192,6 +217,24 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_tells_its_dialect() {
+        for (path, dialect) in [
+            ("/v1/messages", Some(Dialect::AnthropicMessages)),
+            ("/v1/messages/count_tokens", Some(Dialect::AnthropicMessages)),
+            ("/v1/messagesx", None),
+            ("/v1/responses/resp_1", Some(Dialect::OpenAiResponses)),
+            ("/v1beta/models/x:generateContent", Some(Dialect::GeminiGenerateContent)),
+            ("/v1beta/x", Some(Dialect::GeminiGenerateContent)),
+            ("/v1/models/a/b:streamGenerateContent", Some(Dialect::GeminiGenerateContent)),
+            ("/v1/models/a/b:c", None),
+            ("/v1/chat/completions", None),
+            ("/api/v1/traces", None),
+        ] {
+            assert_eq!(dialect_of(path), dialect, "{path}");
+        }
+    }
 
     #[test]
     fn a_trace_id_is_taken_from_a_well_formed_header_only() {

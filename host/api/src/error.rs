@@ -1,6 +1,7 @@
-//! How a request fails: one type for every handler, turned into one of three forms by the path that was asked for.
+//! How a request fails: one type for every handler, turned into one of several forms by the path that was asked for.
 //!
 //! - `/v1/traces` and `/v1/otlp/traces` answer `google.rpc.Status` in the encoding that was sent.
+//! - Paths of a dialect (`/v1/messages`, `/v1/responses`, `/v1beta`) answer in that dialect's form.
 //! - Any other `/v1/*` answers as OpenAI does: `{"error":{"message","type","param","code"}}`, so that its clients understand it.
 //! - Everything else answers an RFC 9457 problem (`application/problem+json`) with a stable `code` and the `request_id`.
 //!
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use brokle_gateway::Dialect;
 use brokle_identity::AuthError;
 use brokle_storage::sql::StorageError;
 use brokle_telemetry::otlp::Encoding;
@@ -111,6 +113,16 @@ impl ApiError {
             },
         };
         self.response(serde_json::to_vec(&body), "application/json")
+    }
+
+    /// The whole answer in a dialect's form.
+    #[must_use]
+    pub fn dialect_response(&self, dialect: Dialect, request_id: &str) -> Response {
+        let status = self.status.as_u16();
+        let body = dialect.error_of(status, self.code, self.param.as_deref(), &self.message, request_id);
+        let mut response = self.response(Ok(body.to_vec()), "application/json");
+        dialect.identify(response.headers_mut(), request_id);
+        response
     }
 
     /// The whole answer as a problem.

@@ -16,8 +16,8 @@ use crate::app::App;
 use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
 use crate::handlers::{
-    budgets, cache, chat_completions, completions, connections, docs, embeddings, health, keys, metrics,
-    models, otlp, plugins, routing, traces,
+    budgets, cache, chat_completions, completions, connections, docs, embeddings, generate_content, health,
+    keys, messages, metrics, models, otlp, plugins, responses, routing, traces,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -40,18 +40,26 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .merge(for_operators())
 }
 
-/// An API key, OpenAI's wire format.
+/// An API key; OpenAI's wire format, or that of a dialect.
 fn for_machines() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(chat_completions::chat_completions))
         .routes(routes!(completions::completions))
         .routes(routes!(embeddings::embeddings))
+        .routes(routes!(messages::messages))
+        .routes(routes!(messages::count_tokens))
+        .routes(routes!(responses::create))
+        .routes(routes!(responses::get, responses::delete))
+        .routes(routes!(responses::cancel))
+        .routes(routes!(responses::input_items))
+        .route("/v1beta/models/{*call}", post(generate_content::call))
         .routes(routes!(models::list))
         .routes(routes!(routing::explain))
         .routes(routes!(budgets::list))
         .routes(routes!(cache::status))
         .routes(routes!(cache::invalidate))
-        .route("/v1/models/{*id}", get(models::get))
+        // Google's newer clients call their own version 1 there.
+        .route("/v1/models/{*id}", get(models::get).post(generate_content::call))
         .routes(routes!(otlp::traces))
         .route("/v1/otlp/traces", post(otlp::traces))
         .route(otlp::LANGFUSE_PATH, post(otlp::langfuse))
@@ -134,7 +142,7 @@ async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Ap
         (name = "plugins", description = "Components: what there is, what serves, for whom"),
         (name = "operations", description = "Health, metrics, this description"),
     ),
-    paths(models::get),
+    paths(models::get, generate_content::call),
     components(schemas(crate::error::OpenAiError, crate::error::Problem)),
     modifiers(&Keys),
 )]

@@ -6,7 +6,8 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use brokle_core::catalogue::Catalogue;
@@ -74,6 +75,35 @@ pub(crate) struct Meter {
     /// Pieces and bytes of the answer so far.
     answered: (u64, u64),
     settled: bool,
+    /// What somebody between the call's stream and its caller has to say.
+    outside: Option<Arc<Outside>>,
+}
+
+/// The word of whoever stands between a call's stream, which owns the account, and the caller.
+#[derive(Debug)]
+pub(crate) struct Outside {
+    label: Arc<str>,
+    refusal: OnceLock<Refusal>,
+    /// Microseconds in the component.
+    spent: AtomicU64,
+    trapped: AtomicBool,
+}
+
+impl Outside {
+    /// The stream is given up for this reason.
+    pub(crate) fn refuse(&self, refusal: Refusal) {
+        let _ = self.refusal.set(refusal);
+    }
+
+    /// The time that its component has taken so far.
+    pub(crate) fn spend(&self, spent: Duration) {
+        self.spent.store(micros(spent), Ordering::Relaxed);
+    }
+
+    /// Its component failed.
+    pub(crate) fn trap(&self) {
+        self.trapped.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Meter {
@@ -94,6 +124,7 @@ impl Meter {
             is_cached: false,
             answered: (0, 0),
             settled: false,
+            outside: None,
         }
     }
 
@@ -127,6 +158,39 @@ impl Meter {
             observation.input = Some(incoming.body.slice(..incoming.body.len().min(CAPTURED)));
         }
         self.observation = Some(Box::new(observation));
+    }
+
+    /// Lets a component that writes the answer have its say until the account is closed.
+    pub(crate) fn outside(&mut self, label: &Arc<str>) -> Arc<Outside> {
+        let outside = Arc::new(Outside {
+            label: Arc::clone(label),
+            refusal: OnceLock::new(),
+            spent: AtomicU64::new(0),
+            trapped: AtomicBool::new(false),
+        });
+        self.outside = Some(Arc::clone(&outside));
+        outside
+    }
+
+    /// Takes what was said from outside into the account.
+    fn hear(&mut self) {
+        let Some(outside) = self.outside.take() else { return };
+        self.plugin_time(
+            &outside.label,
+            "encode",
+            Duration::from_micros(outside.spent.load(Ordering::Relaxed)),
+        );
+        if outside.trapped.load(Ordering::Relaxed) {
+            self.trap(&outside.label);
+        }
+        if let Some(refusal) = outside.refusal.get() {
+            self.refuse(refusal, Some(200));
+        }
+    }
+
+    /// Whose call it is, once that is known.
+    pub(crate) fn tenant(&self) -> Option<brokle_core::tenancy::Tenant> {
+        self.observation.as_ref().map(|observation| observation.tenant)
     }
 
     pub(crate) fn trace_id(&self) -> Option<TraceId> {
@@ -505,6 +569,7 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
+        self.hear();
         if let Some(mut step) = self.attempt.take() {
             step.status = Status::Aborted;
             self.end_step(step, None);

@@ -4,6 +4,7 @@
 //! long as nothing reached the caller. An unstreamed answer up to [`HELD`] is held until it is complete, so one that
 //! breaks off in the middle is tried elsewhere too. Everything else is the answer, errors included.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use brokle_core::json;
@@ -23,9 +24,13 @@ use crate::account::Meter;
 use crate::answer::{self, AnswerBody, Told};
 use crate::connections::Connection;
 use crate::decoding::{self, Decoding};
+use crate::dialects::Asked;
+use crate::dialects::native::{self, Content, Native, Owner, Reads};
+use crate::dialects::{self, Dialected};
 use crate::egress::{self, Segments};
 use crate::gateway::Gateway;
 use crate::guardrails::StreamGuard;
+use crate::operation::Operation;
 use crate::pipeline::Stage;
 use crate::refusal::Refusal;
 use crate::request::Request;
@@ -34,6 +39,10 @@ use crate::stream;
 
 /// The largest unstreamed answer that is held until it is complete: 1 MiB. A larger one is relayed as it comes.
 pub(crate) const HELD: usize = 1 << 20;
+/// The largest unstreamed answer in the caller's dialect that is read for the account: 16 MiB.
+const HELD_NATIVE: usize = 16 << 20;
+/// Says that a count of tokens is an estimate of the gateway's.
+const ESTIMATED: HeaderName = HeaderName::from_static("x-brokle-estimated");
 /// What is read of an error answer.
 const ERROR_BODY: usize = 64 << 10;
 
@@ -42,13 +51,15 @@ pub(crate) enum Served {
     /// The whole answer.
     Whole(HeaderMap, Bytes),
     /// The provider's own stream, which has the caller's form.
-    Native { headers: HeaderMap, body: Upstream, strip_usage: bool },
+    Canonical { headers: HeaderMap, body: Upstream, strip_usage: bool },
     /// Bytes to be relayed, the first of them read already.
     Relay { headers: HeaderMap, head: Vec<Bytes>, body: Upstream },
     /// A stream that a plugin translates.
     Decoded { headers: HeaderMap, decoding: Box<Decoding>, include_usage: bool },
     /// A stream without a vendor.
     Local { outputs: Vec<Output>, include_usage: bool },
+    /// An answer that has the caller's dialect already.
+    Native(Box<Native>),
     /// A stream that guardrails rule on.
     Guarded(Box<Served>, Box<StreamGuard>),
 }
@@ -84,9 +95,11 @@ impl Served {
                 meter.complete();
                 answer::whole(200, headers, body, told, &meter)
             }
-            Self::Native { headers, body, strip_usage } => answer::streamed(headers, told, meter, |meter| {
-                stream::native(body, meter, guard, strip_usage, idle, left, cut)
-            }),
+            Self::Canonical { headers, body, strip_usage } => {
+                answer::streamed(headers, told, meter, |meter| {
+                    stream::native(body, meter, guard, strip_usage, idle, left, cut)
+                })
+            }
             Self::Relay { headers, head, body } => answer::streamed(headers, told, meter, |meter| {
                 stream::relay(head, body, meter, idle, left, cut)
             }),
@@ -99,6 +112,23 @@ impl Served {
                 answer::streamed(event_stream(), told, meter, |meter| {
                     stream::local(outputs, meter, guard, include_usage)
                 })
+            }
+            Self::Native(native) => {
+                let Native { headers, body } = *native;
+                match body {
+                    Content::Whole(body) => {
+                        meter.first_token();
+                        meter.output(&body);
+                        meter.complete();
+                        answer::whole(200, headers, body, told, &meter)
+                    }
+                    Content::Relay { head, body } => answer::streamed(headers, told, meter, |meter| {
+                        stream::relay(head, body, meter, idle, left, cut)
+                    }),
+                    Content::Stream(reads) => answer::streamed(headers, told, meter, |meter| {
+                        native::stream(gateway, *reads, meter, left)
+                    }),
+                }
             }
             // A guarded stream isn't guarded twice.
             Self::Guarded(served, guard) => served.send(gateway, told, meter, Some(guard)),
@@ -150,6 +180,7 @@ impl Attempts {
                 passed: &passed,
                 meter: call.meter,
                 span,
+                native: None,
             };
             let called = plugin_call(&request, &candidate, &call.incoming);
             match attempt.run(called).await {
@@ -197,18 +228,25 @@ struct Attempt<'a> {
     passed: &'a HeaderMap,
     meter: &'a mut Meter,
     span: SpanId,
+    /// The caller's dialect, which the provider is asked in.
+    native: Option<&'a Arc<Asked>>,
 }
 
-impl Attempt<'_> {
-    async fn run(self, call: Call) -> Result<Served, Refusal> {
+impl<'a> Attempt<'a> {
+    async fn run(mut self, mut call: Call) -> Result<Served, Refusal> {
         let plugin = &self.candidate.connection.plugin;
         let mut instance = self.open().await?;
-        if !instance.offers(self.request.operation.name()) {
+        if let Some(dialect) = &self.request.dialect
+            && let Some(estimate) = Box::pin(self.in_dialect(dialect, &instance, &mut call)).await?
+        {
+            return Ok(estimate);
+        }
+        if self.native.is_none() && !instance.offers(self.request.operation.name()) {
             let message =
                 format!("Provider '{}' doesn't offer this operation.", self.candidate.connection.provider);
             return Err(Refusal::client(400, "unsupported", message));
         }
-        let body = Body::json(self.request.body.clone());
+        let body = self.body();
         let prepared = instance.prepare(&call, body.clone()).await;
         let export = "prepare";
         self.meter.plugin(
@@ -238,8 +276,106 @@ impl Attempt<'_> {
                 let decoding = self.decoding(instance, call, body, framing)?;
                 Box::pin(self.decoded(decoding, head)).await
             }
+            (ResponsePlan::Native, _) if self.native.is_some() => {
+                Box::pin(self.in_kind(head.headers, body)).await
+            }
             (plan, _) => self.native(plan, head.headers, body).await,
         }
+    }
+
+    /// What is sent, or edited to be sent.
+    fn body(&self) -> Body {
+        Body::json(self.native.map_or(&self.request.body, |asked| &asked.original).clone())
+    }
+
+    /// Chooses the form in which the provider is asked: the caller's own, if it takes that, else the canonical one. A
+    /// count of tokens by a provider that doesn't take the dialect is an estimate, and the answer.
+    async fn in_dialect(
+        &mut self,
+        dialect: &'a Dialected,
+        instance: &ProviderInstance,
+        call: &mut Call,
+    ) -> Result<Option<Served>, Refusal> {
+        let asked = &dialect.asked;
+        if dialect.native && instance.speaks(asked.dialect.name()) {
+            let tenant = self.meter.tenant().ok_or_else(broken_answer)?;
+            dialect.check_owner(self.gateway, tenant, &self.candidate.connection.id)?;
+            asked.rest();
+            call.format = asked.dialect.name().into();
+            call.operation.clone_from(&asked.call.endpoint);
+            // What the provider would set itself, had the caller not said it.
+            let said = self.passed.iter().filter_map(|(name, value)| {
+                Some((format!("header.{name}"), value.to_str().ok()?.to_owned()))
+            });
+            call.attributes.extend(said);
+            call.attributes.extend(
+                asked.call.query.iter().map(|(name, value)| (format!("query.{name}"), value.clone())),
+            );
+            self.native = Some(asked);
+            return Ok(None);
+        }
+        if self.request.operation == Operation::CountTokens {
+            let body = Content::Whole(asked.estimate(self.gateway, self.meter).await?);
+            let mut headers = json_headers();
+            headers.insert(ESTIMATED, HeaderValue::from_static("true"));
+            return Ok(Some(Served::Native(Box::new(Native { headers, body }))));
+        }
+        if !dialect.translated {
+            let canonical = asked.canonical(self.gateway, self.meter, self.request).await;
+            // Somebody who takes the dialect as it is may still serve it.
+            let canonical = canonical.map_err(|refusal| Refusal { retryable: true, ..refusal })?;
+            self.request = &canonical.request;
+        }
+        Ok(None)
+    }
+
+    /// The answer of a provider that was asked in the caller's dialect.
+    async fn in_kind(self, upstream: HeaderMap, mut body: Upstream) -> Result<Served, Refusal> {
+        let asked = self.native.ok_or_else(broken_answer)?;
+        let mut headers = answer_headers(&upstream);
+        asked.dialect.identify(&mut headers, &asked.call.request_id);
+        let native = |headers, body| Ok(Served::Native(Box::new(Native { headers, body })));
+        if headers.contains_key(CONTENT_ENCODING) {
+            return native(headers, Content::Relay { head: Vec::new(), body });
+        }
+        let owner = Owner {
+            kept: self.gateway.kept.clone(),
+            tenant: self.meter.tenant().ok_or_else(broken_answer)?,
+            connection: self.candidate.connection.id.clone(),
+        };
+        let failed = |error: PluginError| dialects::failed(self.meter, &error);
+        if self.request.streaming {
+            let reader = match asked.open().await {
+                Ok(instance) => instance.read(&asked.call).await,
+                Err(error) => Err(error),
+            };
+            let reader = reader.map_err(failed)?;
+            let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let events = kind.starts_with("text/event-stream");
+            let reads = Reads { body, reader, asked: Arc::clone(asked), events, owner };
+            return native(headers, Content::Stream(Box::new(reads)));
+        }
+        let idle = self.gateway.parts.timeouts.idle;
+        let mut held: Vec<Bytes> = Vec::new();
+        let mut size = 0;
+        while let Some(piece) = next_piece(&mut body, idle).await? {
+            size += piece.len();
+            held.push(piece);
+            if size > HELD_NATIVE {
+                return native(headers, Content::Relay { head: held, body });
+            }
+        }
+        let answer: Bytes = match held.len() {
+            1 => held.pop().unwrap_or_default(),
+            _ => held.concat().into(),
+        };
+        if json::scan(&answer, |_, _| {}).is_err() {
+            return Err(broken_answer());
+        }
+        let mut instance = asked.open().await.map_err(failed)?;
+        let reading = instance.read_answer(&asked.call, &answer.to_vec()).await.map_err(failed)?;
+        owner.note(&reading, self.meter);
+        native(headers, Content::Whole(answer))
     }
 
     async fn open(&self) -> Result<ProviderInstance, Refusal> {
@@ -258,7 +394,7 @@ impl Attempt<'_> {
             instance,
             call,
             candidate: self.candidate.clone(),
-            request: Body::json(self.request.body.clone()),
+            request: self.body(),
             passed: self.passed.clone(),
             upstream,
             framer: decoding::framer(framing)?,
@@ -341,7 +477,7 @@ impl Attempt<'_> {
                 return Err(Refusal::upstream(502, "upstream_error", message));
             }
             headers.extend(event_stream());
-            return Ok(Served::Native { headers, body, strip_usage: !self.request.include_usage });
+            return Ok(Served::Canonical { headers, body, strip_usage: !self.request.include_usage });
         }
         let idle = self.gateway.parts.timeouts.idle;
         let mut held: Vec<Bytes> = Vec::new();
@@ -371,6 +507,10 @@ impl Attempt<'_> {
         mut body: Upstream,
     ) -> Result<Served, Refusal> {
         let text = error_body(&mut body, self.gateway.parts.timeouts.idle).await;
+        let own = self
+            .native
+            .filter(|_| json::scan(&text, |_, _| {}).is_ok())
+            .map(|_| Bytes::copy_from_slice(&text));
         let head = plugin_head(status, headers);
         let mut instance = match instance {
             Some(instance) => instance,
@@ -378,7 +518,14 @@ impl Attempt<'_> {
         };
         let outcome = instance.map_error(&call, &head, text).await;
         match outcome.map_err(|error| self.plugin_failed(error))? {
-            ErrorOutcome::Problem(problem) => Err(Refusal::from_problem(problem)),
+            ErrorOutcome::Problem(problem) => {
+                let refusal = Refusal::from_problem(problem);
+                // The caller gets what the vendor said, as it said it.
+                match own {
+                    Some(body) => Err(Refusal { body: Some(body), native: true, status, ..refusal }),
+                    None => Err(refusal),
+                }
+            }
             ErrorOutcome::Next(next) => {
                 let framing = match &next.request.response {
                     ResponsePlan::Decoded(framing) => framing.clone(),
@@ -557,7 +704,7 @@ pub(crate) fn passed_on(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// The provider's headers that belong to the caller.
-fn answer_headers(upstream: &HeaderMap) -> HeaderMap {
+pub(crate) fn answer_headers(upstream: &HeaderMap) -> HeaderMap {
     let hops = |name: &HeaderName| {
         let text = name.as_str();
         egress::is_reserved(name)

@@ -274,7 +274,8 @@ impl Look {
     async fn look<'a>(cache: &Arc<Cache>, mut call: Call<'a>) -> Result<Call<'a>, Refusal> {
         let control = Control::read(call.incoming.headers, &cache.settings)?;
         let (principal, request) = &mut call.known;
-        if control.no_store {
+        // The key is one of the canonical form, which a call in a dialect may never have.
+        if control.no_store || request.dialect.is_some() {
             cache.count(CacheOutcome::bypass);
             return Ok(call);
         }

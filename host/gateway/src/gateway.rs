@@ -16,10 +16,13 @@ use tokio::sync::watch;
 
 use crate::account::{Books, Meter};
 use crate::answer::{self, AnswerBody, Told};
+use crate::attempts::Served;
 use crate::budgets::Budgets;
 use crate::cache::Cache;
 use crate::connections::Directory;
 use crate::credentials::Tokens;
+use crate::dialects::kept::Kept;
+use crate::dialects::{self, Asking};
 use crate::egress::Egress;
 use crate::guardrails::Guardrails;
 use crate::limits::{Limit, Limits, SharedLimits};
@@ -90,6 +93,8 @@ pub struct Gateway {
     pub(crate) tokens: Tokens,
     /// What is measured of candidates.
     pub(crate) facts: LiveFacts,
+    /// What vendors keep, and for whom.
+    pub(crate) kept: Kept,
     /// Says when streams are to end.
     pub(crate) cutting: watch::Sender<bool>,
 }
@@ -99,6 +104,8 @@ pub struct Gateway {
 pub struct Incoming<'a> {
     /// What is asked for.
     pub operation: Operation,
+    /// The dialect that it came in; none: the canonical form.
+    pub dialect: Option<&'a Asking>,
     /// Whose key it came with, or why that is nobody's.
     pub caller: Result<Arc<Principal>, AuthError>,
     /// The caller's headers.
@@ -120,6 +127,7 @@ impl Gateway {
             limits: Limits::new(parts.limits.clone(), parts.shared_limits.clone()),
             tokens: Tokens::default(),
             facts: LiveFacts::new(Arc::clone(&parts.clock)),
+            kept: Kept::new(),
             cutting: watch::Sender::new(false),
             parts,
         })
@@ -130,9 +138,22 @@ impl Gateway {
         self.cutting.send_replace(true);
     }
 
-    /// Serves one call.
+    /// Serves one call in the canonical form.
     pub async fn serve(
         self: &Arc<Self>,
+        operation: Operation,
+        caller: Result<Arc<Principal>, AuthError>,
+        headers: &HeaderMap,
+        body: Bytes,
+        request_id: RequestId,
+    ) -> Response<AnswerBody> {
+        self.serve_in(None, operation, caller, headers, body, request_id).await
+    }
+
+    /// Serves one call, in a dialect if one is given.
+    pub async fn serve_in(
+        self: &Arc<Self>,
+        dialect: Option<&Asking>,
         operation: Operation,
         caller: Result<Arc<Principal>, AuthError>,
         headers: &HeaderMap,
@@ -142,8 +163,16 @@ impl Gateway {
         let mut meter = Meter::new(self.parts.books.clone(), operation);
         let mut told = Told::default();
         let now = self.parts.clock.now();
-        let incoming =
-            Incoming { operation, caller, headers, body, request_id, now, random: &*self.parts.random };
+        let incoming = Incoming {
+            operation,
+            dialect,
+            caller,
+            headers,
+            body,
+            request_id,
+            now,
+            random: &*self.parts.random,
+        };
         // Loaded once: whatever is swapped meanwhile, this call ends on what it began with.
         let plugins = self.parts.plugins.load();
         let call = Stage { incoming, meter: &mut meter, told: &mut told, plugins, known: () };
@@ -157,14 +186,27 @@ impl Gateway {
                 "The call took longer than is allowed.",
             )),
         };
-        match served {
-            Ok(served) => served.answer(self, &told, meter),
-            Err(refusal) => {
+        let answered = match served {
+            Ok(served) => match told.dialect.clone().filter(|_| !matches!(served, Served::Native(_))) {
+                None => return served.answer(self, &told, meter),
+                Some(asked) => Box::pin(dialects::written::answer(self, &asked, served, &told, meter)).await,
+            },
+            Err(refusal) => Err((refusal, meter)),
+        };
+        match answered {
+            Ok(answer) => answer,
+            Err((refusal, mut meter)) => {
                 if refusal.fault == Fault::Internal || refusal.fault == Fault::Plugin {
                     tracing::warn!(code = %refusal.code, %request_id, "{}", refusal.message);
                 }
                 meter.refuse(&refusal, None);
-                answer::refused(&refusal, &told, &meter)
+                match dialect {
+                    None => answer::refused(&refusal, &told, &meter),
+                    Some(asking) => {
+                        let id = request_id.to_string();
+                        Box::pin(dialects::refused(asking, &refusal, &id, &told, &meter)).await
+                    }
+                }
             }
         }
     }

@@ -15,6 +15,7 @@ pub mod cache;
 pub mod connections;
 mod credentials;
 mod decoding;
+mod dialects;
 pub mod egress;
 mod gateway;
 pub mod guardrails;
@@ -31,6 +32,7 @@ mod trial;
 pub mod who;
 
 pub use answer::AnswerBody;
+pub use dialects::{Asking, Dialect, ObjectCall};
 pub use gateway::{Gateway, Incoming, Parts, Timeouts};
 pub use models::ModelObject;
 pub use operation::Operation;

@@ -12,6 +12,8 @@ pub enum Operation {
     Completions,
     /// `POST /v1/embeddings`
     Embeddings,
+    /// How many tokens a request has, without an answer: dialects have an endpoint for it.
+    CountTokens,
 }
 
 impl Operation {
@@ -21,6 +23,7 @@ impl Operation {
             Self::ChatCompletions => "chat.completions",
             Self::Completions => "completions",
             Self::Embeddings => "embeddings",
+            Self::CountTokens => "count-tokens",
         }
     }
 
@@ -30,6 +33,7 @@ impl Operation {
             Self::ChatCompletions => "chat",
             Self::Completions => "text_completion",
             Self::Embeddings => "embeddings",
+            Self::CountTokens => "count_tokens",
         }
     }
 
@@ -38,12 +42,13 @@ impl Operation {
         match self {
             Self::ChatCompletions | Self::Completions => Kind::Generation,
             Self::Embeddings => Kind::Embedding,
+            Self::CountTokens => Kind::Span,
         }
     }
 
     /// Whether it can be streamed.
     pub fn streams(self) -> bool {
-        !matches!(self, Self::Embeddings)
+        !matches!(self, Self::Embeddings | Self::CountTokens)
     }
 
     /// The label of its metrics.
@@ -52,6 +57,7 @@ impl Operation {
             Self::ChatCompletions => metrics::Operation::chat,
             Self::Completions => metrics::Operation::text_completion,
             Self::Embeddings => metrics::Operation::embeddings,
+            Self::CountTokens => metrics::Operation::count_tokens,
         }
     }
 }

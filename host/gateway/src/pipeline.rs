@@ -11,6 +11,7 @@ use crate::account::Meter;
 use crate::answer::Told;
 use crate::attempts::Served;
 use crate::cache::Look;
+use crate::dialects;
 use crate::gateway::{Gateway, Incoming};
 use crate::guardrails::{Ask, GuardRequest};
 use crate::limits::Reserve;
@@ -70,17 +71,23 @@ struct Identify;
 
 impl Identify {
     async fn run<'a>(gateway: &Gateway, call: Stage<'a, ()>) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
-        let principal = call.incoming.caller.clone().map_err(denied)?;
-        if !principal.scopes.allows(brokle_identity::Scope::Gateway) {
-            let message = "This API key may not call models: it lacks the scope 'gateway'.";
-            return Err(Refusal::client(403, "insufficient_scope", message));
-        }
+        let principal = identified(call.incoming.caller.clone())?;
         call.meter.open(&principal, &call.incoming);
         if gateway.parts.guardrails.withhold(&principal) {
             call.meter.withhold_input();
         }
         Ok(call.with(principal).1)
     }
+}
+
+/// A caller who may call models.
+pub(crate) fn identified(caller: Result<Arc<Principal>, AuthError>) -> Result<Arc<Principal>, Refusal> {
+    let principal = caller.map_err(denied)?;
+    if !principal.scopes.allows(brokle_identity::Scope::Gateway) {
+        let message = "This API key may not call models: it lacks the scope 'gateway'.";
+        return Err(Refusal::client(403, "insufficient_scope", message));
+    }
+    Ok(principal)
 }
 
 fn denied(error: AuthError) -> Refusal {
@@ -111,15 +118,21 @@ impl Limits {
         call: Stage<'a, Arc<Principal>>,
     ) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
         let principal = &call.known;
-        match gateway.limits.take_key(principal, principal.requests_per_minute).await {
-            Ok(allowance) => {
-                call.told.standing.requests = Some(allowance);
-                Ok(call)
-            }
-            Err(exceeded) => {
-                call.told.standing = exceeded.standing;
-                Err(*exceeded.refusal)
-            }
+        take(gateway, principal, call.told).await?;
+        Ok(call)
+    }
+}
+
+/// Takes one of the key's requests per minute.
+pub(crate) async fn take(gateway: &Gateway, principal: &Principal, told: &mut Told) -> Result<(), Refusal> {
+    match gateway.limits.take_key(principal, principal.requests_per_minute).await {
+        Ok(allowance) => {
+            told.standing.requests = Some(allowance);
+            Ok(())
+        }
+        Err(exceeded) => {
+            told.standing = exceeded.standing;
+            Err(*exceeded.refusal)
         }
     }
 }
@@ -131,7 +144,11 @@ impl Read {
         _gateway: &Gateway,
         call: Stage<'a, Arc<Principal>>,
     ) -> Result<Stage<'a, (Arc<Principal>, Request)>, Refusal> {
-        let request = Request::read(call.incoming.operation, call.incoming.body.clone())?;
+        let mut call = call;
+        let request = match call.incoming.dialect {
+            None => Request::read(call.incoming.operation, call.incoming.body.clone())?,
+            Some(asking) => Box::pin(dialects::read(&mut call, asking)).await?,
+        };
         call.meter.note(|observation| {
             observation.model_requested = Some(request.model.as_str().into());
             observation.streaming = request.streaming;
@@ -164,7 +181,16 @@ impl Route {
         let connections = gateway.parts.connections.of(principal.tenant, view).await;
         let asked =
             Asked { tenant: principal.tenant, view, headers: call.incoming.headers, request: &request };
-        let (route, candidates) = asked.find(gateway, &connections)?;
+        let (route, mut candidates) = asked.find(gateway, &connections)?;
+        if let Some(owner) =
+            request.dialect.as_ref().and_then(|dialect| dialect.owner(gateway, principal.tenant))
+        {
+            candidates.retain(|candidate| candidate.connection.id == owner);
+            if candidates.is_empty() {
+                let previous = request.dialect.as_ref().and_then(|dialect| dialect.asked.previous.as_deref());
+                return Err(dialects::not_kept(previous.unwrap_or_default()));
+            }
+        }
         let decision = asked.decide(gateway, route, candidates, false).await;
         let ordered = decision.conclude(gateway, call.meter)?;
         Ok(call.with((request, ordered)).1)

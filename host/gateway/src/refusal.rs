@@ -38,6 +38,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// The vendor's own error body, where it has OpenAI's form already.
     pub body: Option<Bytes>,
+    /// Whether that body has the dialect that the caller speaks instead.
+    pub native: bool,
     /// Whether another candidate may do better.
     pub retryable: bool,
     /// How the observation ends.
@@ -55,6 +57,7 @@ impl Refusal {
             param: None,
             retry_after: None,
             body: None,
+            native: false,
             retryable: false,
             outcome: Status::Error,
         }
@@ -127,6 +130,7 @@ impl Refusal {
                 .body
                 .filter(|body| brokle_core::json::scan(body, |_, _| {}).is_ok())
                 .map(Bytes::from),
+            native: false,
             retryable: retryable || status == 429 || status >= 500,
             outcome: if status == 504 { Status::Timeout } else { Status::Error },
         }

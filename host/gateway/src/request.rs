@@ -7,6 +7,7 @@ use brokle_core::json;
 use bytes::Bytes;
 
 use crate::cache::Entry;
+use crate::dialects::Dialected;
 use crate::guardrails::Chain;
 use crate::operation::Operation;
 use crate::refusal::Refusal;
@@ -38,6 +39,8 @@ pub(crate) struct Request {
     pub(crate) guards: Option<Arc<Chain>>,
     /// The answer, if it is known.
     pub(crate) cached: Option<Arc<Entry>>,
+    /// How it came, if not in the canonical form.
+    pub(crate) dialect: Option<Dialected>,
 }
 
 /// What a top-level member must be, where the vendors agree. What isn't named here passes unchecked.
@@ -147,6 +150,7 @@ impl Request {
             body,
             guards,
             cached: None,
+            dialect: None,
         })
     }
 
@@ -156,7 +160,7 @@ impl Request {
     }
 }
 
-fn not_json(body: &[u8], error: json::ScanError) -> Refusal {
+pub(crate) fn not_json(body: &[u8], error: json::ScanError) -> Refusal {
     let path = json::path_at(body, error.offset);
     // An index alone names nothing: the body isn't even an object.
     let param = if path.starts_with('[') { String::new() } else { path };
@@ -213,6 +217,8 @@ fn check_content(
         Operation::ChatCompletions => "messages",
         Operation::Completions => "prompt",
         Operation::Embeddings => "input",
+        // Never read here: its body is the dialect's.
+        Operation::CountTokens => return Ok(()),
     };
     let missing = || Refusal {
         code: "missing_required_parameter".into(),

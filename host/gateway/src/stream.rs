@@ -31,7 +31,7 @@ use crate::refusal::Refusal;
 use tap::Tap;
 pub(crate) use tap::{data_of, event_end};
 
-type ByteStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+pub(crate) type ByteStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
 /// How long an upstream may take from its `[DONE]` to the end of its answer before its connection is given up.
 const TAIL: Duration = Duration::from_millis(50);
@@ -69,7 +69,7 @@ impl Cut {
     }
 
     /// What comes next, unless the stream is cut or its time is over.
-    async fn or<T>(
+    pub(crate) async fn or<T>(
         &mut self,
         deadline: Instant,
         next: impl Future<Output = Result<T, Refusal>>,

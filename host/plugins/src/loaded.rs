@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use brokle_runtime::capabilities::PluginCapabilities;
 use brokle_runtime::{
-    CallContext, ConfigProblem, GuardrailPlugin, Inspection, Kind, LoadError, PluginError, PolicyPlugin,
-    ProviderPlugin, Runtime, inspect,
+    CallContext, ConfigProblem, DialectPlugin, GuardrailPlugin, Inspection, Kind, LoadError, PluginError,
+    PolicyPlugin, ProviderPlugin, Runtime, inspect,
 };
 use bytes::Bytes;
 
@@ -18,6 +18,7 @@ pub(crate) enum Component {
     Provider(Arc<ProviderPlugin>),
     Policy(Arc<PolicyPlugin>),
     Guardrail(Arc<GuardrailPlugin>),
+    Dialect(Arc<DialectPlugin>),
 }
 
 /// A compiled component and its record.
@@ -43,6 +44,7 @@ impl Component {
             Kind::Provider => Self::Provider(Arc::new(ProviderPlugin::later(runtime, bytes, inspection)?)),
             Kind::RoutingPolicy => Self::Policy(Arc::new(PolicyPlugin::later(runtime, bytes, inspection)?)),
             Kind::Guardrail => Self::Guardrail(Arc::new(GuardrailPlugin::later(runtime, bytes, inspection)?)),
+            Kind::Dialect => Self::Dialect(Arc::new(DialectPlugin::later(runtime, bytes, inspection)?)),
         })
     }
 
@@ -51,6 +53,7 @@ impl Component {
             Kind::Provider => Ok(Self::Provider(Arc::new(ProviderPlugin::load(runtime, bytes).await?))),
             Kind::RoutingPolicy => Ok(Self::Policy(Arc::new(PolicyPlugin::load(runtime, bytes).await?))),
             Kind::Guardrail => Ok(Self::Guardrail(Arc::new(GuardrailPlugin::load(runtime, bytes).await?))),
+            Kind::Dialect => Ok(Self::Dialect(Arc::new(DialectPlugin::load(runtime, bytes).await?))),
         }
     }
 
@@ -59,6 +62,7 @@ impl Component {
             Self::Provider(plugin) => &plugin.inspection,
             Self::Policy(plugin) => &plugin.inspection,
             Self::Guardrail(plugin) => &plugin.inspection,
+            Self::Dialect(plugin) => &plugin.inspection,
         }
     }
 
@@ -67,6 +71,7 @@ impl Component {
             Self::Provider(plugin) => plugin.check_config(config).await,
             Self::Policy(plugin) => plugin.check_config(config).await,
             Self::Guardrail(plugin) => plugin.check_config(config).await,
+            Self::Dialect(plugin) => plugin.check_config(config).await,
         }
     }
 }
@@ -92,6 +97,9 @@ impl Loaded {
             Component::Guardrail(plugin) => {
                 view.add_guardrail(Active { plugin: plugin.clone(), context, capabilities, embedded });
             }
+            Component::Dialect(plugin) => {
+                view.add_dialect(Active { plugin: plugin.clone(), context, capabilities, embedded });
+            }
         }
     }
 }
@@ -102,5 +110,6 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::Provider => "provider",
         Kind::RoutingPolicy => "routing-policy",
         Kind::Guardrail => "guardrail",
+        Kind::Dialect => "dialect",
     }
 }

@@ -16,7 +16,7 @@ use brokle_core::ids::{OrganizationId, ProjectId};
 use brokle_core::tenancy::Tenant;
 use brokle_runtime::capabilities::PluginCapabilities;
 use brokle_runtime::capabilities::telemetry::TraceParent;
-use brokle_runtime::{CallContext, GuardrailPlugin, PolicyPlugin, ProviderPlugin};
+use brokle_runtime::{CallContext, DialectPlugin, GuardrailPlugin, PolicyPlugin, ProviderPlugin};
 
 /// A version that serves in a scope, with what its instances are told there.
 #[derive(Debug)]
@@ -94,6 +94,7 @@ pub struct View {
     presets: HashMap<Box<str>, Box<str>>,
     policies: Role<PolicyPlugin>,
     guardrails: Role<GuardrailPlugin>,
+    dialects: Role<DialectPlugin>,
 }
 
 impl View {
@@ -157,6 +158,18 @@ impl View {
     /// Every guardrail, in no order.
     pub fn guardrails(&self) -> impl Iterator<Item = &Active<GuardrailPlugin>> {
         self.guardrails.by_name.values()
+    }
+
+    /// The dialect of this short name or id.
+    #[must_use]
+    pub fn dialect(&self, wanted: &str) -> Option<&Active<DialectPlugin>> {
+        self.dialects.get(wanted)
+    }
+
+    /// Adds a dialect; one whose short name is taken is left out.
+    pub fn add_dialect(&mut self, active: Active<DialectPlugin>) {
+        let plugin = Arc::clone(&active.plugin);
+        self.dialects.add(&plugin.manifest().id, &plugin.manifest().name, active);
     }
 
     /// Adds a guardrail; one whose short name is taken is left out.

@@ -49,6 +49,22 @@ pub mod guardrail {
     });
 }
 
+pub mod dialect {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types", "../../wit/host", "../../wit/dialect"],
+        world: "brokle:dialect/dialect",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: {
+            "brokle:types/common": crate::bindings::provider::brokle::types::common,
+            "brokle:host/log": crate::bindings::provider::brokle::host::log,
+            "brokle:host/config": crate::bindings::provider::brokle::host::config,
+            "brokle:dialect/exchange.body": crate::body::Body,
+        },
+        additional_derives: [PartialEq],
+    });
+}
+
 /// What a manifest asks for, linked interface by interface. Only what waits is asynchronous.
 pub mod capabilities {
     wasmtime::component::bindgen!({

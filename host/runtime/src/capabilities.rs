@@ -222,7 +222,7 @@ pub(crate) const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "D
 /// The interfaces beyond `log` and `config` that a component of this role may import, if its manifest asks for them.
 pub fn allowed(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Provider => &[],
+        Kind::Provider | Kind::Dialect => &[],
         Kind::RoutingPolicy => &["clock", "kv", "random"],
         Kind::Guardrail => &["clock", "crypto", "http", "kv", "random", "secrets", "telemetry"],
     }

@@ -63,6 +63,8 @@ pub enum Kind {
     RoutingPolicy,
     /// `brokle:guardrail/guardrail`
     Guardrail,
+    /// `brokle:dialect/dialect`
+    Dialect,
 }
 
 impl Kind {
@@ -72,6 +74,7 @@ impl Kind {
             Self::Provider => "brokle:provider",
             Self::RoutingPolicy => "brokle:routing",
             Self::Guardrail => "brokle:guardrail",
+            Self::Dialect => "brokle:dialect",
         }
     }
 
@@ -81,6 +84,7 @@ impl Kind {
             Self::Provider => "provider",
             Self::RoutingPolicy => "routing-policy",
             Self::Guardrail => "guardrail",
+            Self::Dialect => "dialect",
         }
     }
 }

@@ -223,6 +223,12 @@ impl ProviderInstance {
         self.ready.description.get("operations").and_then(|operations| operations.get(operation)).is_some()
     }
 
+    /// Whether the vendor takes requests in this dialect and answers in it.
+    pub fn speaks(&self, dialect: &str) -> bool {
+        let dialects = self.ready.description.get("native_dialects").and_then(serde_json::Value::as_array);
+        dialects.is_some_and(|dialects| dialects.iter().any(|named| named == dialect))
+    }
+
     /// What to send for a call.
     ///
     /// # Errors

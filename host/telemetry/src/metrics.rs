@@ -32,6 +32,8 @@ pub enum Operation {
     text_completion,
     /// Embeddings.
     embeddings,
+    /// Counting tokens without an answer.
+    count_tokens,
     /// Images.
     image,
     /// Speech and transcription.

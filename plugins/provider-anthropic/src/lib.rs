@@ -16,6 +16,7 @@
 mod answer;
 mod error;
 mod model;
+mod native;
 mod options;
 mod request;
 
@@ -45,6 +46,7 @@ impl Provider for Anthropic {
             "prompt_caching",
         ];
         Description::provider([("chat.completions", &chat[..]), ("models", &[])])
+            .native_dialects([native::DIALECT])
     }
 
     fn self_test() -> Result<(), Problem> {
@@ -58,6 +60,9 @@ impl Provider for Anthropic {
     }
 
     fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {
+        if call.format == native::DIALECT {
+            return Ok(native::upstream(call)?.into());
+        }
         match call.operation.as_str() {
             "chat.completions" => {}
             "models" => return Ok(models(call)?.into()),

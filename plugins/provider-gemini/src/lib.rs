@@ -37,6 +37,9 @@ use options::Options;
 
 struct Gemini;
 
+/// The dialect whose bytes are this vendor's own.
+const DIALECT: &str = "gemini.generate-content";
+
 impl Provider for Gemini {
     type Decoder = Decoding;
 
@@ -58,6 +61,7 @@ impl Provider for Gemini {
             ),
             ("embeddings", &["base64", "dimensions"]),
         ])
+        .native_dialects([DIALECT])
     }
 
     fn self_test() -> Result<(), Problem> {
@@ -71,6 +75,9 @@ impl Provider for Gemini {
     }
 
     fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {
+        if call.format == DIALECT {
+            return native(call).map(Into::into);
+        }
         let bytes = body.read(0, u32::try_from(body.size()).unwrap_or(u32::MAX));
         upstream(call, &bytes).map(Into::into)
     }
@@ -91,15 +98,33 @@ fn upstream(call: &Call, body: &[u8]) -> Result<UpstreamRequest, Problem> {
         "embeddings" => embeddings::request(body, &call.model, &options)?,
         _ => return Err(Problem::unsupported_operation(call)),
     };
+    let mut request = post(call, method).decoded(if call.streaming { "sse" } else { "whole" });
+    request.body = BodyPlan::Replaced(Payload { content_type: "application/json".into(), data });
+    Ok(request)
+}
+
+/// The request for a body that is Gemini's already: it goes as it came, and the answer, too. The URL asks for events or for
+/// an array, as the caller's did.
+fn native(call: &Call) -> Result<UpstreamRequest, Problem> {
+    let sse = call.attributes.iter().any(|(name, value)| name == "query.alt" && value == "sse");
+    let method = match (call.operation.as_str(), call.streaming) {
+        ("generate-content", false) => "generateContent",
+        ("generate-content", true) if sse => "streamGenerateContent?alt=sse",
+        ("generate-content", true) => "streamGenerateContent",
+        ("generate-content.count-tokens", _) => "countTokens",
+        _ => return Err(Problem::unsupported_operation(call)),
+    };
+    Ok(post(call, method).native())
+}
+
+/// A request for a method of the call's model, its body as it came.
+fn post(call: &Call, method: &str) -> UpstreamRequest {
     let base = call.attributes.iter().find(|(name, _)| name == "base_path").map(|(_, path)| path.as_str());
     let base = base.unwrap_or_default().trim_end_matches('/');
     let versioned = ["/v1beta", "/v1alpha", "/v1"].iter().any(|version| base.ends_with(version));
     let version = if versioned { "" } else { "/v1beta" };
-    let mut request = UpstreamRequest::post(format!("{version}/{}:{method}", resource(&call.model)))
+    UpstreamRequest::post(format!("{version}/{}:{method}", resource(&call.model)))
         .auth(Auth::Header(HeaderAuth { name: "x-goog-api-key".into(), prefix: String::new() }))
-        .decoded(if call.streaming { "sse" } else { "whole" });
-    request.body = BodyPlan::Replaced(Payload { content_type: "application/json".into(), data });
-    Ok(request)
 }
 
 /// A model's resource name: `models/NAME`, unless the name is one already (`tunedModels/NAME`).

@@ -17,6 +17,9 @@ use brokle_plugin::{Description, Problem};
 
 struct OpenAi;
 
+/// The dialect that needs no translation either.
+const RESPONSES: &str = "openai.responses";
+
 /// The connection's options; see `plugin.json`.
 #[derive(serde::Deserialize)]
 #[serde(default)]
@@ -54,6 +57,7 @@ impl Provider for OpenAi {
             ("embeddings", &["base64", "dimensions"]),
             ("models", &[]),
         ])
+        .native_dialects([RESPONSES])
     }
 
     fn self_test() -> Result<(), Problem> {
@@ -67,6 +71,9 @@ impl Provider for OpenAi {
         let options = options(&call.options)?;
         if call.operation == "models" {
             return Ok(options.identify(UpstreamRequest::get("/models").native()).into());
+        }
+        if call.format == RESPONSES {
+            return Ok(options.identify(responses(call)?.native()).into());
         }
         let path = path(&call.operation).ok_or_else(|| Problem::unsupported_operation(call))?;
         let mut edits = vec![Edit::set("/model", &call.model)];
@@ -88,6 +95,41 @@ impl Options {
         }
         request
     }
+}
+
+/// The Responses API: what makes one, whose streams count without being asked, and what is done with one that is kept.
+fn responses(call: &Call) -> Result<UpstreamRequest, Problem> {
+    if call.operation == "responses" {
+        return Ok(UpstreamRequest::post("/responses").edits([Edit::set("/model", &call.model)]));
+    }
+    let attribute = |wanted: &str| call.attributes.iter().find(|(name, _)| name == wanted);
+    let id = attribute("object").map(|(_, id)| id.as_str()).filter(|id| plain(id));
+    let id = id.ok_or_else(|| Problem::invalid("response_id", "That is no response's id."))?;
+    let (method, end) = match call.operation.as_str() {
+        "responses.get" => ("GET", ""),
+        "responses.delete" => ("DELETE", ""),
+        "responses.cancel" => ("POST", "/cancel"),
+        "responses.input-items" => ("GET", "/input_items"),
+        _ => return Err(Problem::unsupported_operation(call)),
+    };
+    let mut path = format!("/responses/{id}{end}");
+    let mut before = '?';
+    for (name, value) in &call.attributes {
+        let Some(name) = name.strip_prefix("query.") else { continue };
+        let known = ["after", "before", "include", "include[]", "limit", "order", "starting_after", "stream"];
+        if known.contains(&name) && plain(value) {
+            path.push_str(&format!("{before}{name}={value}"));
+            before = '&';
+        }
+    }
+    Ok(UpstreamRequest { method: method.into(), ..UpstreamRequest::get(path) })
+}
+
+/// Whether a text can stand in a URL as it is.
+fn plain(text: &str) -> bool {
+    (1..=256).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.,".contains(&b))
+        && !text.starts_with('.')
 }
 
 fn path(operation: &str) -> Option<&'static str> {

@@ -45,6 +45,22 @@ pub mod guardrail {
     });
 }
 
+pub mod dialect {
+    wit_bindgen::generate!({
+        path: ["../../wit/types", "../../wit/host", "../../wit/dialect"],
+        world: "brokle:dialect/dialect",
+        with: {
+            "brokle:types/common@0.1.0": crate::bindings::provider::brokle::types::common,
+            "brokle:host/log@0.1.0": crate::bindings::provider::brokle::host::log,
+            "brokle:host/config@0.1.0": crate::bindings::provider::brokle::host::config,
+        },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_dialect",
+        default_bindings_module: "brokle_plugin::bindings::dialect",
+    });
+}
+
 pub mod capabilities {
     wit_bindgen::generate!({
         path: ["../../wit/types", "../../wit/host"],

@@ -37,6 +37,19 @@ macro_rules! export {
         #[cfg(not(target_arch = "wasm32"))]
         const _: fn() = $crate::routing::used::<$type>;
     };
+    (dialect: $type:ty) => {
+        $crate::export!(dialect: $type, manifest = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/plugin.json")));
+    };
+    (dialect: $type:ty, manifest = $manifest:expr) => {
+        $crate::__sections!($manifest);
+        #[cfg(target_arch = "wasm32")]
+        type __BrokleComponent = $crate::dialect::Component<$type>;
+        #[cfg(target_arch = "wasm32")]
+        $crate::bindings::dialect::export_dialect!(__BrokleComponent with_types_in $crate::bindings::dialect);
+        // A native linker refuses the exports' names; unit tests need none of them.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() = $crate::dialect::used::<$type>;
+    };
     (guardrail: $type:ty) => {
         $crate::export!(guardrail: $type, manifest = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/plugin.json")));
     };

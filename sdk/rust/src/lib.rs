@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | [`Provider`] | `brokle:provider/provider` | turns calls into a vendor's requests, and answers back |
 //! | [`RoutingPolicy`] | `brokle:routing/routing-policy` | orders the candidates for a request |
+//! | [`Dialect`] | `brokle:dialect/dialect` | puts another wire format in front of any provider |
 //! | [`Guardrail`] | `brokle:guardrail/guardrail` | lets a call's texts pass, changes or blocks them |
 //!
 //! Every other method has a default. A component has no network, no files, no clock and no
@@ -73,6 +74,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod bindings;
+pub mod dialect;
 mod export;
 #[doc(hidden)]
 pub use export::bytes as __bytes;
@@ -97,6 +99,7 @@ mod prelude {
 use prelude::*;
 
 pub use bindings::common::{ConfigProblem, Header, Problem, ProblemKind, UsageEntry};
+pub use dialect::Dialect;
 #[cfg(feature = "std")]
 pub use guardrail::Guardrail;
 pub use provider::Provider;
@@ -125,6 +128,18 @@ impl Description {
     pub fn guardrail<'a>(stages: impl IntoIterator<Item = &'a str>) -> Self {
         let stages: serde_json::Value = stages.into_iter().collect();
         Self([("stages".to_owned(), stages)].into_iter().collect())
+    }
+
+    /// A dialect's: its name (`anthropic.messages`), and the endpoints that it has.
+    pub fn dialect<'a>(name: &str, endpoints: impl IntoIterator<Item = &'a str>) -> Self {
+        let endpoints: serde_json::Value = endpoints.into_iter().collect();
+        Self([("dialect".to_owned(), name.into()), ("endpoints".to_owned(), endpoints)].into_iter().collect())
+    }
+
+    /// A provider's, with the dialects that it takes and gives as they are.
+    #[must_use]
+    pub fn native_dialects<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.with("native_dialects", names.into_iter().collect())
     }
 
     /// Adds a member of the plugin's own.

@@ -34,5 +34,20 @@ fn functions(kind: Kind) -> &'static [&'static str] {
         Kind::Provider => &["prepare", "map-error", "decoder.constructor", "decoder.push", "decoder.finish"],
         Kind::RoutingPolicy => &["decide"],
         Kind::Guardrail => &["on-request", "on-response", "on-chunk"],
+        Kind::Dialect => &[
+            "read-head",
+            "to-canonical",
+            "estimate",
+            "write-answer",
+            "write-error",
+            "read-answer",
+            "encoder.constructor",
+            "encoder.push",
+            "encoder.finish",
+            "encoder.failed",
+            "reader.constructor",
+            "reader.push",
+            "reader.failed",
+        ],
     }
 }

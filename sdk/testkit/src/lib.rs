@@ -43,6 +43,7 @@
 mod assemble;
 mod case;
 mod coverage;
+mod dialect;
 mod diff;
 mod fixture;
 mod guardrail;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use brokle_runtime::exchange::{Call, ErrorOutcome, Preparation, ResponseHead, ResponsePlan};
 use brokle_runtime::{
-    Body, CallContext, Framer, GuardrailPlugin, Kind, LoadError, Observer, PluginError, PolicyPlugin,
-    ProviderInstance, ProviderPlugin, Runtime, RuntimeConfig, inspect,
+    Body, CallContext, DialectPlugin, Framer, GuardrailPlugin, Kind, LoadError, Observer, PluginError,
+    PolicyPlugin, ProviderInstance, ProviderPlugin, Runtime, RuntimeConfig, inspect,
 };
 use bytes::Bytes;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use crate::coverage::Heard;
 use crate::diff::diff;
 use crate::outcome::{self, Outcome};
 use crate::report::{Fixture, Report};
-use crate::{Error, assemble, fixture, guardrail, policy};
+use crate::{Error, assemble, dialect, fixture, guardrail, policy};
 
 /// Loads the component as a gateway would, and plays its fixtures.
 pub(crate) async fn all(component: &Path, fixtures: &Path) -> Result<Report, Error> {
@@ -28,7 +28,7 @@ pub(crate) async fn all(component: &Path, fixtures: &Path) -> Result<Report, Err
     let manifest = inspect(&bytes).map_err(|error| load(&error))?.manifest;
     let plugin = Plugin::load(&runtime, manifest.kind, &bytes).await.map_err(|error| load(&error))?;
     let paths = match manifest.kind {
-        Kind::Provider => folders(fixtures)?,
+        Kind::Provider | Kind::Dialect => folders(fixtures)?,
         Kind::RoutingPolicy | Kind::Guardrail => fixture::files(fixtures)?,
     };
     if paths.is_empty() {
@@ -42,12 +42,13 @@ pub(crate) async fn all(component: &Path, fixtures: &Path) -> Result<Report, Err
             Plugin::Provider(plugin) => play(plugin, path, &observer).await?,
             Plugin::Policy(plugin) => policy::play(plugin, path, &observer).await?,
             Plugin::Guardrail(plugin) => guardrail::play(plugin, path, &observer).await?,
+            Plugin::Dialect(plugin) => dialect::play(plugin, path, &observer).await?,
         };
         let name = path.file_stem().filter(|_| path.is_file()).or(path.file_name()).unwrap_or_default();
         played.push(Fixture { name: name.to_string_lossy().into_owned(), plays, differences });
     }
-    // Providers' fixtures have no configuration to check.
-    let configs = if manifest.kind == Kind::Provider { 0 } else { paths.len() };
+    // Providers' and dialects' fixtures have no configuration to check.
+    let configs = if matches!(manifest.kind, Kind::Provider | Kind::Dialect) { 0 } else { paths.len() };
     let coverage = heard.coverage(manifest.kind, u64::try_from(configs).unwrap_or(u64::MAX));
     Ok(Report { plugin: manifest.label(), fixtures: played, coverage })
 }
@@ -57,6 +58,7 @@ enum Plugin {
     Provider(ProviderPlugin),
     Policy(PolicyPlugin),
     Guardrail(GuardrailPlugin),
+    Dialect(DialectPlugin),
 }
 
 impl Plugin {
@@ -65,6 +67,7 @@ impl Plugin {
             Kind::Provider => Self::Provider(ProviderPlugin::load(runtime, bytes).await?),
             Kind::RoutingPolicy => Self::Policy(PolicyPlugin::load(runtime, bytes).await?),
             Kind::Guardrail => Self::Guardrail(GuardrailPlugin::load(runtime, bytes).await?),
+            Kind::Dialect => Self::Dialect(DialectPlugin::load(runtime, bytes).await?),
         })
     }
 }
@@ -129,7 +132,7 @@ async fn play(
 }
 
 /// Compares with a file, or writes it when blessing.
-fn compare(path: &Path, made: Option<Value>) -> Result<Option<String>, Error> {
+pub(crate) fn compare(path: &Path, made: Option<Value>) -> Result<Option<String>, Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if std::env::var_os("BROKLE_BLESS").is_some() {
         let written = match made {

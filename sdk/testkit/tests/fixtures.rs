@@ -27,6 +27,9 @@ fixtures! {
     anthropic: "plugins", "provider-anthropic", 12;
     azure_openai: "plugins", "provider-azure-openai", 14;
     cohere: "plugins", "provider-cohere", 25;
+    dialect_anthropic: "plugins", "dialect-anthropic", 12;
+    dialect_gemini: "plugins", "dialect-gemini", 12;
+    dialect_openai_responses: "plugins", "dialect-openai-responses", 12;
     echo: "plugins", "provider-echo", 10;
     gemini: "plugins", "provider-gemini", 40;
     mistral: "plugins", "provider-mistral", 18;

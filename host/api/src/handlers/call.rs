@@ -3,25 +3,38 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Query, Request};
 use axum::response::Response;
 use brokle_core::ids;
-use brokle_gateway::Operation;
+use brokle_gateway::{Asking, Dialect, Operation};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 
 use crate::app::App;
-use crate::auth::identify;
+use crate::auth::{identify, identify_in};
 use crate::body;
 use crate::boundary::RequestId;
 use crate::error::ApiError;
 
-/// Passes a call to the gateway. Its body is read only for a key that is valid: a stranger can't fill the memory.
+/// Passes a call in the canonical form to the gateway.
 pub(super) async fn call(app: &App, operation: Operation, request: Request) -> Result<Response, ApiError> {
+    call_in(app, None, operation, request).await
+}
+
+/// Passes a call to the gateway. Its body is read only for a key that is valid: a stranger can't fill the memory.
+pub(super) async fn call_in(
+    app: &App,
+    dialect: Option<&Asking>,
+    operation: Operation,
+    request: Request,
+) -> Result<Response, ApiError> {
     let gateway = app.gateway.as_ref().ok_or_else(|| ApiError::internal("this server has no gateway"))?;
     let (head, body) = request.into_parts();
-    let caller = identify(app, &head.extensions, &head.headers).await?;
+    let caller = match dialect {
+        Some(asking) => identify_in(app, &head.extensions, &head.headers, asking.dialect).await?,
+        None => identify(app, &head.extensions, &head.headers).await?,
+    };
     let body = if caller.is_ok() {
         json_only(&head.headers)?;
         body::read(body, app.body).await?
@@ -30,8 +43,15 @@ pub(super) async fn call(app: &App, operation: Operation, request: Request) -> R
     };
     let given = head.extensions.get::<RequestId>().and_then(|id| id.as_str().parse().ok());
     let id = given.unwrap_or_else(|| ids::RequestId::generate(app.clock.as_ref(), app.random.as_ref()));
-    let answer = gateway.serve(operation, caller, &head.headers, body, id).await;
+    let answer = gateway.serve_in(dialect, operation, caller, &head.headers, body, id).await;
     Ok(answer.map(Body::new))
+}
+
+/// What a call's URL says in a dialect that names the model in the body.
+pub(super) fn asking(dialect: Dialect, endpoint: &'static str, request: &Request) -> Asking {
+    let query = Query::<Vec<(String, String)>>::try_from_uri(request.uri());
+    let query = query.map(|Query(query)| query).unwrap_or_default();
+    Asking { dialect, endpoint, model: String::new(), streaming: false, query }
 }
 
 /// 415 for a body that says it is something else. One that says nothing is taken for JSON, as OpenAI does.

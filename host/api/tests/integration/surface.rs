@@ -40,6 +40,16 @@ async fn errors_have_the_form_of_their_path() {
     assert_eq!(method.json()["error"]["code"], "method_not_allowed");
     let method = server.send("DELETE /health").await;
     assert_eq!((method.status, method.json()["code"].as_str()), (405, Some("method_not_allowed")));
+    let dialect = server.send("GET /v1/messages\nx-request-id: 1").await;
+    assert_eq!((dialect.status, dialect.header("request-id")), (405, Some("1")));
+    assert_eq!(
+        dialect.body,
+        r#"{"error":{"message":"Not allowed to GET on /v1/messages.","type":"invalid_request_error"},"request_id":"1","type":"error"}"#
+    );
+    let dialect = server.send("GET /v1beta/nowhere").await;
+    assert_eq!((dialect.status, &dialect.json()["error"]["status"]), (404, &"NOT_FOUND".into()));
+    let dialect = server.send("PUT /v1/responses").await;
+    assert_eq!((dialect.status, &dialect.json()["error"]["code"]), (405, &"method_not_allowed".into()));
     let internal = server.send("GET /v1/test/secret").await;
     assert_eq!((internal.status, internal.json()["error"]["type"].as_str()), (500, Some("server_error")));
     assert!(!internal.body.contains("the cause"));

@@ -142,7 +142,7 @@ struct RegionOption {
 
 /// Headers that belong to one hop or to the host: not a plugin's, and not passed on from the caller.
 pub(crate) fn is_reserved(name: &HeaderName) -> bool {
-    const RESERVED: [&str; 18] = [
+    const RESERVED: [&str; 19] = [
         "accept-encoding",
         "authorization",
         "connection",
@@ -161,6 +161,7 @@ pub(crate) fn is_reserved(name: &HeaderName) -> bool {
         "upgrade",
         "via",
         "x-api-key",
+        "x-goog-api-key",
     ];
     let name = name.as_str();
     RESERVED.binary_search(&name).is_ok() || name.starts_with("x-forwarded-") || name.starts_with("proxy-")

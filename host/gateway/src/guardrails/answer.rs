@@ -83,6 +83,8 @@ impl Ask {
                     chain.unreadable(gateway, meter, "the stream is compressed or not text")?;
                     return Ok(Served::Relay { headers, head, body });
                 }
+                // An estimate: there is no answer of a model's to be ruled on.
+                Served::Native(native) => return Ok(Served::Native(native)),
                 stream => {
                     let guard = StreamGuard::open(gateway, meter, &chain, &request).await?;
                     return Ok(Served::Guarded(Box::new(stream), Box::new(guard)));

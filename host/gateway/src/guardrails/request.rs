@@ -24,7 +24,12 @@ impl GuardRequest {
         else {
             return Ok(call);
         };
+        if let Some(dialect) = call.known.1.dialect.clone() {
+            let seen = Box::pin(dialect.for_guardrails(gateway, call.meter, &call.known.1)).await?;
+            call.known.1 = seen;
+        }
         let request = &mut call.known.1;
+        let before = request.body.clone();
         chain.request_id = call.incoming.request_id.to_string();
         if chain.links.iter().any(|link| link.on_request()) {
             // The end user's name is a text like others: it may be an address.
@@ -60,6 +65,10 @@ impl GuardRequest {
             }
             call.meter.note(|observation| observation.user = user);
             call.meter.input(&request.body);
+        }
+        if let Some(dialect) = &mut request.dialect {
+            // What is passed as it is, nobody sees.
+            dialect.native = request.body == before && !chain.rules_on_answers();
         }
         request.guards = Some(Arc::new(chain));
         Ok(call)

@@ -47,6 +47,11 @@ async fn serve(world: &World, names: &[&str]) {
     let snapshot = world.plugins.load();
     let mut view = View::new();
     snapshot.instance().providers().for_each(|provider| view.add_provider(provider.clone()));
+    for name in ["anthropic-messages", "openai-responses", "gemini-generate-content"] {
+        if let Some(dialect) = snapshot.instance().dialect(name) {
+            view.add_dialect(dialect.clone());
+        }
+    }
     for name in names {
         let file = match *name {
             "misruling" | "pii-redaction" => name.replace('-', "_"),

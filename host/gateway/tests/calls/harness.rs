@@ -17,12 +17,12 @@ use brokle_gateway::egress::Egress;
 use brokle_gateway::guardrails::Guardrails;
 use brokle_gateway::limits::Limit;
 use brokle_gateway::routing::routes::Routing;
-use brokle_gateway::{AnswerBody, Gateway, Operation, Parts, Timeouts};
+use brokle_gateway::{AnswerBody, Asking, Dialect, Gateway, Operation, Parts, Timeouts};
 use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::keys::NewKey;
 use brokle_identity::{AuthError, KeyService, Secret};
 use brokle_plugins::{Active, Snapshot, Snapshots, View};
-use brokle_runtime::{PolicyPlugin, ProviderPlugin, Runtime, RuntimeConfig};
+use brokle_runtime::{DialectPlugin, PolicyPlugin, ProviderPlugin, Runtime, RuntimeConfig, inspect};
 use brokle_storage::observations::{AnalyticsStore, SqliteObservations};
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
@@ -181,6 +181,13 @@ async fn world_made(
         let policy = Arc::new(PolicyPlugin::load(&runtime, &component(policy)).await.unwrap());
         view.add_policy(Active::plain(policy));
     }
+    // Compiled by the first call that needs them.
+    for dialect in ["dialect_anthropic", "dialect_openai_responses", "dialect_gemini"] {
+        let bytes = component(dialect);
+        let inspection = inspect(&bytes).unwrap();
+        let dialect = DialectPlugin::later(&runtime, bytes.into(), inspection).unwrap();
+        view.add_dialect(Active::plain(Arc::new(dialect)));
+    }
     let egress = Egress::new(false, Duration::from_secs(2));
     let mut fixed = Vec::new();
     for (plugin, new) in connections {
@@ -276,6 +283,18 @@ impl World {
         Answer(self.gateway.serve(operation, caller, headers, body, request_id()).await)
     }
 
+    /// A call in a dialect.
+    pub async fn call_in(&self, asking: &Asking, body: &str, headers: HeaderMap) -> Answer {
+        let caller = self.keys.authenticate(&self.key).await;
+        let operation = match asking.endpoint.ends_with("count-tokens") {
+            true => Operation::CountTokens,
+            false => Operation::ChatCompletions,
+        };
+        let body = body.to_owned().into();
+        let answer = self.gateway.serve_in(Some(asking), operation, caller, &headers, body, request_id());
+        Answer(answer.await)
+    }
+
     /// A key of the same tenant with this limit.
     pub async fn limited_key(&self, per_minute: u32) -> String {
         let new = NewKey {
@@ -306,7 +325,7 @@ impl World {
     }
 }
 
-fn request_id() -> RequestId {
+pub fn request_id() -> RequestId {
     RequestId::generate(&SystemClock, &SystemRandom)
 }
 
@@ -349,6 +368,11 @@ impl Answer {
             .map(|json| serde_json::from_str(json).unwrap_or_else(|_| panic!("half an event: {json}")))
             .collect()
     }
+}
+
+/// An endpoint of a dialect's whose body names the model.
+pub fn asking(dialect: Dialect, endpoint: &'static str) -> Asking {
+    Asking { dialect, endpoint, model: String::new(), streaming: false, query: Vec::new() }
 }
 
 /// The text that a stream's chunks amount to.

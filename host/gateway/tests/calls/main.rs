@@ -15,6 +15,7 @@ mod budgets;
 mod cache;
 mod credentials;
 mod cutting;
+mod dialects;
 mod egress;
 mod failures;
 mod framings;

@@ -24,6 +24,7 @@ fn role(kind: Kind) -> Files {
         Kind::Provider => package!("provider": "provider.wit"),
         Kind::RoutingPolicy => package!("routing": "routing.wit"),
         Kind::Guardrail => package!("guardrail": "guardrail.wit"),
+        Kind::Dialect => package!("dialect": "dialect.wit"),
     }
 }
 
@@ -55,6 +56,7 @@ mod tests {
             ("provider", role(Kind::Provider)),
             ("routing", role(Kind::RoutingPolicy)),
             ("guardrail", role(Kind::Guardrail)),
+            ("dialect", role(Kind::Dialect)),
         ] {
             assert_eq!(std::fs::read_dir(wit.join(folder)).unwrap().count(), files.len(), "{folder}");
         }

@@ -77,6 +77,7 @@ impl Language {
             (Self::JavaScript, Kind::RoutingPolicy) => files!("examples/policy-js":
                 "app.js", "plugin.json", "package.json", "README.md", ".gitignore",
                 "fixtures/cheapest-first.yaml", "fixtures/slow-last.yaml", "fixtures/config-refused.yaml"),
+            // A dialect's endpoints are in the gateway's router: there is nothing to begin one from.
             (language, kind) => return Err(ProjectError::NoTemplate { language, kind }),
         })
     }

@@ -17,6 +17,7 @@ fn prefix(kind: Kind) -> &'static str {
         Kind::Provider => "provider",
         Kind::RoutingPolicy => "policy",
         Kind::Guardrail => "guardrail",
+        Kind::Dialect => "dialect",
     }
 }
 
