@@ -25,6 +25,7 @@ macro_rules! fixtures {
 
 fixtures! {
     anthropic: "plugins", "provider-anthropic", 12;
+    bedrock: "plugins", "provider-bedrock", 55;
     azure_openai: "plugins", "provider-azure-openai", 14;
     cohere: "plugins", "provider-cohere", 25;
     echo: "plugins", "provider-echo", 10;
