@@ -40,6 +40,7 @@ fixtures! {
     moderation: "plugins", "guardrail-moderation", 2;
     voyage: "plugins", "provider-voyage", 8;
     jina: "plugins", "provider-jina", 6;
+    vertex: "plugins", "provider-vertex", 35;
     webhook: "plugins", "guardrail-webhook", 3;
     pii_redaction: "ee-plugins", "pii-redaction", 8;
 }

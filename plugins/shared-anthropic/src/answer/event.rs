@@ -49,7 +49,7 @@ pub(crate) struct Block<'a> {
 /// Any event of a stream; `kind` says which members there are.
 #[derive(Deserialize)]
 pub(crate) struct Event<'a> {
-    #[serde(rename = "type", borrow)]
+    #[serde(rename = "type", borrow, default)]
     pub(crate) kind: Cow<'a, str>,
     #[serde(default)]
     pub(crate) index: u32,
