@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use shared_canonical::{Chat, Usage};
 
 use crate::ANSWER_TOOL;
+use event::TokenUsage;
 use stream::Open;
 pub(crate) use whole::whole;
 
@@ -34,7 +35,7 @@ pub(crate) struct AnswerDecoder {
     thinking_blocks: Vec<Value>,
     citations: Vec<Value>,
     stop_reason: Option<String>,
-    usage: Usage,
+    usage: Option<Usage>,
     trace: Option<Value>,
     begun: bool,
     complete: bool,
@@ -51,7 +52,7 @@ impl AnswerDecoder {
             thinking_blocks: Vec::new(),
             citations: Vec::new(),
             stop_reason: None,
-            usage: Usage::default(),
+            usage: None,
             trace: None,
             begun: false,
             complete: false,
@@ -75,6 +76,11 @@ impl AnswerDecoder {
             (false, false) => return Err(Problem::bad_answer("it ended before the message did")),
         }
         Ok(())
+    }
+
+    fn count(&mut self, usage: Option<TokenUsage>, outputs: &mut Vec<Output>) {
+        self.usage = usage.map(|usage| usage.canonical());
+        outputs.extend(self.usage.as_ref().map(Usage::entries));
     }
 
     fn begin(&mut self, outputs: &mut Vec<Output>) {
@@ -128,7 +134,7 @@ impl AnswerDecoder {
         };
         let mut more = Map::new();
         more.extend(self.trace.take().map(|trace| ("guardrail_trace".to_owned(), trace)));
-        self.chat.end((reason, &native), more, &self.usage, outputs);
+        self.chat.end((reason, &native), more, self.usage.as_ref(), outputs);
     }
 }
 

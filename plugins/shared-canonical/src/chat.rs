@@ -69,8 +69,8 @@ impl Chat {
     }
 
     /// The vendor's own id.
-    pub fn identify(&mut self, id: String) {
-        self.id = id;
+    pub fn identify(&mut self, id: &str) {
+        id.clone_into(&mut self.id);
     }
 
     /// The role, with which every answer begins.
@@ -114,12 +114,13 @@ impl Chat {
         }
     }
 
-    /// The end: OpenAI's finish reason, the vendor's own, and further members of the choice.
+    /// The end: OpenAI's finish reason, the vendor's own, further members of the choice, and the counts, where the vendor
+    /// says them.
     pub fn end(
         &mut self,
         (finish_reason, native): (&str, &str),
         more: Map<String, Value>,
-        usage: &Usage,
+        usage: Option<&Usage>,
         outputs: &mut Vec<Output>,
     ) {
         let mut choice = more;
@@ -127,19 +128,23 @@ impl Chat {
         choice.insert("logprobs".to_owned(), Value::Null);
         choice.insert("finish_reason".to_owned(), json!(finish_reason));
         choice.insert("native_finish_reason".to_owned(), json!(native));
-        let usage = usage.canonical();
+        let usage = usage.map(Usage::canonical);
         if self.streaming {
             choice.insert("delta".to_owned(), json!({}));
             outputs.push(self.chunk(&json!([choice]), None));
-            outputs.push(self.chunk(&json!([]), Some(usage)));
+            outputs.extend(usage.map(|usage| self.chunk(&json!([]), Some(usage))));
             return;
         }
         self.message.entry("refusal").or_insert(Value::Null);
         choice.insert("message".to_owned(), core::mem::take(&mut self.message).into());
-        outputs.push(Output::json(&json!({
+        let mut whole = json!({
             "id": self.id, "object": "chat.completion", "created": self.created, "model": self.model,
-            "choices": [choice], "usage": usage,
-        })));
+            "choices": [choice],
+        });
+        if let (Some(whole), Some(usage)) = (whole.as_object_mut(), usage) {
+            whole.insert("usage".to_owned(), usage);
+        }
+        outputs.push(Output::json(&whole));
     }
 
     fn chunk(&self, choices: &Value, usage: Option<Value>) -> Output {

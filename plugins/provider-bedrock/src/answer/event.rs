@@ -17,7 +17,7 @@ pub(crate) struct Answer<'a> {
     #[serde(default)]
     pub(crate) stop_reason: Option<String>,
     #[serde(default)]
-    pub(crate) usage: TokenUsage,
+    pub(crate) usage: Option<TokenUsage>,
     #[serde(default)]
     pub(crate) trace: Option<Trace>,
 }

@@ -67,9 +67,8 @@ impl AnswerDecoder {
             "contentBlockStop" => self.stop(index, outputs),
             "messageStop" => self.stop_reason = event.stop_reason.or_else(|| Some("end_turn".into())),
             "metadata" => {
-                self.usage = event.usage.unwrap_or_default().canonical();
+                self.count(event.usage, outputs);
                 self.trace = event.trace.and_then(|trace| trace.guardrail);
-                outputs.push(self.usage.entries());
                 // Without a reason the message hasn't ended.
                 if self.stop_reason.is_some() {
                     self.end(outputs);

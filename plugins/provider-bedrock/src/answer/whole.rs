@@ -34,10 +34,9 @@ impl AnswerDecoder {
         for block in answer.output.message.content {
             self.block(block, outputs);
         }
-        self.usage = answer.usage.canonical();
+        self.count(answer.usage, outputs);
         self.stop_reason = answer.stop_reason;
         self.trace = answer.trace.and_then(|trace| trace.guardrail);
-        outputs.push(self.usage.entries());
         self.end(outputs);
         Ok(())
     }
