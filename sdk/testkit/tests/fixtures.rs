@@ -34,6 +34,7 @@ fixtures! {
     ollama: "plugins", "provider-ollama", 20;
     openai: "plugins", "provider-openai", 6;
     openai_compatible: "plugins", "provider-openai-compatible", 20;
+    replicate: "plugins", "provider-replicate", 25;
     regex: "plugins", "guardrail-regex", 6;
     secrets: "plugins", "guardrail-secrets", 4;
     json_schema: "plugins", "guardrail-json-schema", 6;
