@@ -11,6 +11,7 @@
 
 mod accounting;
 mod bad_input;
+mod clouds;
 mod credentials;
 mod cutting;
 mod egress;
