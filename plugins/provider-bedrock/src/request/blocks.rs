@@ -114,7 +114,8 @@ impl CachePoint {
     pub(crate) fn of(cache_control: Option<&RawValue>, param: &str) -> Result<Option<Self>, Problem> {
         let Some(raw) = cache_control.filter(|raw| raw.get() != "null") else { return Ok(None) };
         let CacheControl { ttl } = parse(raw, param)?;
-        Ok(Some(Self { kind: "default", ttl }))
+        // Five minutes is what there is without a word, and not every model knows the word.
+        Ok(Some(Self { kind: "default", ttl: ttl.filter(|ttl| ttl != "5m") }))
     }
 }
 
