@@ -64,7 +64,9 @@ fn a_stream_without_counts_ends_and_one_without_a_reason_does_not() {
     push(&mut one, &[start.clone(), ("messageStop", json!({"stopReason": "end_turn"}))]);
     let mut outputs = Vec::new();
     one.finish(&mut outputs).unwrap();
-    assert_eq!(outputs.len(), 2);
+    let [Output::Chunk(last)] = outputs.as_slice() else { panic!("a reason, and no counts: {outputs:?}") };
+    let last: Value = serde_json::from_slice(last).unwrap();
+    assert_eq!((&last["choices"][0]["finish_reason"], last.get("usage")), (&json!("stop"), None));
 
     let mut cut = decoder();
     push(&mut cut, &[start, ("metadata", json!({"usage": {"inputTokens": 1, "outputTokens": 1}}))]);
