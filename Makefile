@@ -8,7 +8,7 @@ CARGO_TARGET_DIR ?= target
 override CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
 export CARGO_TARGET_DIR
 TARGET := wasm32-wasip2
-COMPONENTS := $(sort $(notdir $(patsubst %/,%,$(wildcard plugins/*/))))
+COMPONENTS := $(sort $(notdir $(patsubst %/plugin.json,%,$(wildcard plugins/*/plugin.json))))
 # Those without `std` are built apart: in one call cargo would give their libraries the features that the others need.
 SMALL := $(sort $(notdir $(patsubst %/src/lib.rs,%,$(shell grep -l '^brokle_plugin::no_std!' plugins/*/src/lib.rs))))
 # Where the host looks for components, and where a release takes them from.

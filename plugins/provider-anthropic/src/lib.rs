@@ -1,24 +1,22 @@
 //! Anthropic's Messages API behind OpenAI's Chat Completions.
 //!
-//! `request` turns a canonical chat request into `POST /v1/messages`; `answer` turns the whole or
-//! streamed answer back; `error` says what an error means. All three are plain functions over
-//! bytes. `README.md` has the tables: what becomes of each parameter, of each stop reason, of
-//! each error. Source: Anthropic's API reference (`anthropic-version: 2023-06-01`).
+//! `shared-anthropic` translates. `README.md` has the tables: what becomes of each parameter, of
+//! each stop reason, of each error. Source: Anthropic's API reference (`anthropic-version: 2023-06-01`).
 //!
 //! **Base URL.** `https://api.anthropic.com` and `https://api.anthropic.com/v1` both work: the
 //! path starts with `/v1` unless the call's `base_path` attribute (the path of the connection's
 //! base URL) already ends in it. The `path_prefix` option overrides both.
-//!
-//! **Bytes that must stay as they are** do: `cache_control`, tools' schemas, the arguments of
-//! earlier calls and thinking blocks are carried as raw JSON, since a prompt cache and a
-//! signature see every byte.
 
-mod answer;
-mod error;
-mod model;
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
 mod native;
 mod options;
-mod request;
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use brokle_plugin::provider::{
     Auth, Body, BodyPlan, Call, ErrorOutcome, HeaderAuth, Payload, Preparation, Provider, ResponseHead,
@@ -26,8 +24,8 @@ use brokle_plugin::provider::{
 };
 use brokle_plugin::{Description, Problem};
 
-use answer::AnswerDecoder;
-use options::Options;
+use options::Address;
+use shared_anthropic::{AnswerDecoder, Destination, Options};
 
 struct Anthropic;
 
@@ -51,9 +49,15 @@ impl Provider for Anthropic {
 
     fn self_test() -> Result<(), Problem> {
         let sample = br#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
-        let outgoing = request::translate(sample, "claude-sample-9", false, &Options::default())?;
+        let outgoing = shared_anthropic::translate(
+            sample,
+            "claude-sample-9",
+            false,
+            &Options::default(),
+            Destination::Anthropic,
+        )?;
         let answer = br#"{"id":"msg_1","model":"m","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":1}}"#;
-        match (outgoing.body.is_empty(), answer::whole(answer, 0)?.len()) {
+        match (outgoing.body.is_empty(), shared_anthropic::whole(answer, 0)?.len()) {
             (false, 2) => Ok(()),
             (_, outputs) => Err(Problem::bad_answer(format!("the sample gave {outputs} outputs"))),
         }
@@ -73,15 +77,15 @@ impl Provider for Anthropic {
     }
 
     fn map_error(_call: &Call, head: &ResponseHead, body: Vec<u8>) -> ErrorOutcome {
-        ErrorOutcome::Problem(error::from_answer(head, &body))
+        ErrorOutcome::Problem(shared_anthropic::problem_of_answer(head, &body))
     }
 }
 
 /// The vendor's list of models, in its own form.
 fn models(call: &Call) -> Result<UpstreamRequest, Problem> {
-    let options = Options::parse(&call.options)?;
-    let request = UpstreamRequest::get(format!("{}/models", options.prefix(base_path(call)))).native();
-    Ok(identified(request, &options))
+    let address = Address::parse(&call.options)?;
+    let request = UpstreamRequest::get(format!("{}/models", address.prefix(base_path(call)))).native();
+    Ok(identified(request, &address))
 }
 
 fn base_path(call: &Call) -> Option<&str> {
@@ -89,26 +93,26 @@ fn base_path(call: &Call) -> Option<&str> {
 }
 
 /// With the key's header and the API's version.
-fn identified(request: UpstreamRequest, options: &Options) -> UpstreamRequest {
+fn identified(request: UpstreamRequest, address: &Address) -> UpstreamRequest {
     request
         .auth(Auth::Header(HeaderAuth { name: "x-api-key".into(), prefix: String::new() }))
-        .header("anthropic-version", options.version.as_deref().unwrap_or("2023-06-01"))
+        .header("anthropic-version", address.version.as_deref().unwrap_or("2023-06-01"))
 }
 
 /// The request for a canonical chat body.
 fn upstream(call: &Call, body: &[u8]) -> Result<UpstreamRequest, Problem> {
-    let options = Options::parse(&call.options)?;
-    let outgoing = request::translate(body, &call.model, call.streaming, &options)?;
+    let (address, options) = (Address::parse(&call.options)?, Options::parse(&call.options)?);
+    let outgoing =
+        shared_anthropic::translate(body, &call.model, call.streaming, &options, Destination::Anthropic)?;
 
-    let path = format!("{}/messages", options.prefix(base_path(call)));
-    let mut request = identified(UpstreamRequest::post(path), &options).decoded(if call.streaming {
+    let path = format!("{}/messages", address.prefix(base_path(call)));
+    let mut request = identified(UpstreamRequest::post(path), &address).decoded(if call.streaming {
         "sse"
     } else {
         "whole"
     });
-    let betas: Vec<_> = options.beta.iter().chain(&outgoing.beta).map(String::as_str).collect();
-    if !betas.is_empty() {
-        request = request.header("anthropic-beta", betas.join(","));
+    if let Some(beta) = outgoing.beta {
+        request = request.header("anthropic-beta", beta);
     }
     request.body =
         BodyPlan::Replaced(Payload { content_type: "application/json".into(), data: outgoing.body });
@@ -116,3 +120,4 @@ fn upstream(call: &Call, body: &[u8]) -> Result<UpstreamRequest, Problem> {
 }
 
 brokle_plugin::export!(provider: Anthropic);
+brokle_plugin::no_std!();

@@ -3,17 +3,21 @@
 //! What the caller says in `anthropic-version` and `anthropic-beta` goes; the connection's options fill in what it doesn't
 //! say, and add to the beta features.
 
+use alloc::format;
+
 use brokle_plugin::Problem;
 use brokle_plugin::provider::{Call, Edit, UpstreamRequest};
 
-use crate::options::Options;
+use shared_anthropic::Options;
+
+use crate::options::Address;
 
 /// Its name.
 pub(crate) const DIALECT: &str = "anthropic.messages";
 
 /// The request, with the caller's own body.
 pub(crate) fn upstream(call: &Call) -> Result<UpstreamRequest, Problem> {
-    let options = Options::parse(&call.options)?;
+    let (address, options) = (Address::parse(&call.options)?, Options::parse(&call.options)?);
     let path = match call.operation.as_str() {
         "messages" => "/messages",
         "messages.count-tokens" => "/messages/count_tokens",
@@ -21,9 +25,9 @@ pub(crate) fn upstream(call: &Call) -> Result<UpstreamRequest, Problem> {
     };
     // The API's clients name its beta surface so.
     let query = if attribute(call, "query.beta") == Some("true") { "?beta=true" } else { "" };
-    let path = format!("{}{path}{query}", options.prefix(crate::base_path(call)));
+    let path = format!("{}{path}{query}", address.prefix(crate::base_path(call)));
     let request = UpstreamRequest::post(path).edits([Edit::set("/model", &call.model)]).native();
-    let mut request = crate::identified(request, &options);
+    let mut request = crate::identified(request, &address);
     if attribute(call, "header.anthropic-version").is_some() {
         request.headers.retain(|header| header.name != "anthropic-version");
     }

@@ -12,7 +12,6 @@ extern crate alloc;
 
 mod answer;
 mod error;
-mod fields;
 mod lists;
 mod options;
 mod request;

@@ -1,8 +1,6 @@
 //! Google's Gemini API behind OpenAI's Chat Completions and Embeddings.
 //!
-//! `request` turns a canonical chat request into `generateContent`'s; `answer` turns the whole or streamed answer back
-//! (a whole answer is the deltas of a stream, joined: the two can't differ); `embeddings` does both for embeddings;
-//! `error` says what an error means. `README.md` has the tables. Source: the Gemini API reference (`v1beta`), its pages
+//! `shared-gemini` translates chats, `embeddings` embeddings. `README.md` has the tables. Source: the Gemini API reference (`v1beta`), its pages
 //! on function calling, thinking, thought signatures, and compatibility with OpenAI.
 //!
 //! **Base URL.** `https://generativelanguage.googleapis.com`, with or without a version: paths begin with `/v1beta`
@@ -15,12 +13,7 @@
 
 extern crate alloc;
 
-mod answer;
 mod embeddings;
-mod error;
-mod fields;
-mod options;
-mod request;
 
 use alloc::format;
 use alloc::string::String;
@@ -32,8 +25,7 @@ use brokle_plugin::provider::{
 };
 use brokle_plugin::{Description, Problem};
 
-use answer::AnswerDecoder;
-use options::Options;
+use shared_gemini::{AnswerDecoder, Options};
 
 struct Gemini;
 
@@ -66,9 +58,9 @@ impl Provider for Gemini {
 
     fn self_test() -> Result<(), Problem> {
         let sample = br#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
-        let body = request::translate(sample, "gemini-sample", &Options::default())?;
+        let body = shared_gemini::translate(sample, "gemini-sample", &Options::default())?;
         let answer = br#"{"candidates":[{"content":{"parts":[{"text":"hi"}],"role":"model"},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":1}}"#;
-        match (body.is_empty(), answer::whole(answer, 0, "id")?.len()) {
+        match (body.is_empty(), shared_gemini::whole(answer, 0, "id")?.len()) {
             (false, 2) => Ok(()),
             (_, outputs) => Err(Problem::bad_answer(format!("the sample gave {outputs} outputs"))),
         }
@@ -83,7 +75,7 @@ impl Provider for Gemini {
     }
 
     fn map_error(_call: &Call, head: &ResponseHead, body: Vec<u8>) -> ErrorOutcome {
-        ErrorOutcome::Problem(error::from_answer(head, &body))
+        ErrorOutcome::Problem(shared_gemini::problem_of_answer(head, &body))
     }
 }
 
@@ -93,9 +85,9 @@ fn upstream(call: &Call, body: &[u8]) -> Result<UpstreamRequest, Problem> {
     let (method, data) = match call.operation.as_str() {
         "chat.completions" => {
             let method = if call.streaming { "streamGenerateContent?alt=sse" } else { "generateContent" };
-            (method, request::translate(body, &call.model, &options)?)
+            (method, shared_gemini::translate(body, &call.model, &options)?)
         }
-        "embeddings" => embeddings::request(body, &call.model, &options)?,
+        "embeddings" => embeddings::request(body, &call.model)?,
         _ => return Err(Problem::unsupported_operation(call)),
     };
     let mut request = post(call, method).decoded(if call.streaming { "sse" } else { "whole" });

@@ -15,7 +15,6 @@
 extern crate alloc;
 
 mod answer;
-mod fields;
 mod options;
 mod request;
 

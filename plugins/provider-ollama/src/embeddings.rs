@@ -13,9 +13,9 @@ use brokle_plugin::{Problem, UsageEntry};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::fields::Fields;
 use crate::options::Options;
 use crate::request::Object;
+use shared_canonical::Fields;
 
 /// What the caller of this instance's one request wants vectors as.
 static BASE64: AtomicBool = AtomicBool::new(false);

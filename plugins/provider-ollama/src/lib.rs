@@ -12,7 +12,6 @@ extern crate alloc;
 
 mod answer;
 mod embeddings;
-mod fields;
 mod options;
 mod request;
 

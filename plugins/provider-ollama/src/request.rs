@@ -14,8 +14,8 @@ use brokle_plugin::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::fields::{Fields, parse};
 use crate::options::Options;
+use shared_canonical::{Fields, parse};
 
 /// A JSON object in the making; absent members are left out.
 #[derive(Serialize, Default)]

@@ -1,7 +1,11 @@
-//! Answers in which the model's thinking is called `reasoning`: it becomes `reasoning_content`.
+//! Answers in which the model's thinking is called `reasoning`, or stands among the parts of the content: it becomes
+//! `reasoning_content`.
 //!
 //! A document or chunk without it keeps its bytes. Both names in one message: it stays as it is.
 
+mod parts;
+
+use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -14,19 +18,23 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::error;
+use parts::Thinking;
 
 /// One answer, whole or streamed.
 #[derive(Debug)]
 pub(crate) struct Rewriting {
     streaming: bool,
     complete: bool,
+    /// By the choices' indices.
+    thinking: BTreeMap<u64, Thinking>,
 }
 
 /// A document or a chunk, as far as it is looked at.
 #[derive(Deserialize)]
 struct Glance<'a> {
     #[serde(default)]
-    choices: Option<Vec<Choice>>,
+    #[serde(borrow)]
+    choices: Option<Vec<Choice<'a>>>,
     #[serde(default)]
     usage: Option<Usage>,
     #[serde(borrow, default)]
@@ -34,19 +42,21 @@ struct Glance<'a> {
 }
 
 #[derive(Deserialize)]
-struct Choice {
+struct Choice<'a> {
     #[serde(default)]
     finish_reason: Option<IgnoredAny>,
-    #[serde(default)]
-    message: Option<Message>,
-    #[serde(default)]
-    delta: Option<Message>,
+    #[serde(borrow, default)]
+    message: Option<Message<'a>>,
+    #[serde(borrow, default)]
+    delta: Option<Message<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Message {
+struct Message<'a> {
     #[serde(default)]
     reasoning: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -73,7 +83,7 @@ struct Details {
 
 impl Decoder for Rewriting {
     fn new(call: Call, _head: ResponseHead, _state: Vec<u8>) -> Self {
-        Self { streaming: call.streaming, complete: false }
+        Self { streaming: call.streaming, complete: false, thinking: BTreeMap::new() }
     }
 
     fn push(&mut self, frames: Vec<Frame>) -> Result<Vec<Output>, Problem> {
@@ -116,34 +126,42 @@ impl Rewriting {
                 outputs.push(Output::Usage(entries));
             }
         }
-        let has_thinking = |choice: &Choice| {
-            [&choice.message, &choice.delta].into_iter().flatten().any(|message| message.reasoning.is_some())
+        let is_other = |message: &Message<'_>| {
+            message.reasoning.is_some()
+                || message.content.is_some_and(|content| content.get().starts_with('['))
         };
-        let chunk = match choices.iter().any(has_thinking) {
-            true => renamed(&data)?,
+        let any = |choice: &Choice<'_>| [&choice.message, &choice.delta].into_iter().flatten().any(is_other);
+        // What was gathered goes with a finish reason.
+        let is_owed = choices.iter().any(|choice| choice.finish_reason.is_some())
+            && self.thinking.values().any(|thinking| !thinking.is_empty());
+        let chunk = match is_owed || choices.iter().any(any) {
+            true => self.rewritten(&data)?,
             false => data,
         };
         outputs.push(Output::Chunk(chunk));
         Ok(())
     }
-}
 
-/// The document with `reasoning` under its canonical name.
-fn renamed(data: &[u8]) -> Result<Vec<u8>, Problem> {
-    let mut document: Value = serde_json::from_slice(data).map_err(Problem::bad_answer)?;
-    let choices = document.get_mut("choices").and_then(Value::as_array_mut);
-    for choice in choices.into_iter().flatten() {
-        for place in ["message", "delta"] {
-            let Some(message) = choice.get_mut(place).and_then(Value::as_object_mut) else { continue };
-            if message.get("reasoning_content").is_some_and(|value| !value.is_null()) {
-                continue;
-            }
-            if let Some(thinking) = message.remove("reasoning") {
-                message.insert("reasoning_content".to_string(), thinking);
+    /// The document with the thinking under its canonical name.
+    fn rewritten(&mut self, data: &[u8]) -> Result<Vec<u8>, Problem> {
+        let mut document: Value = serde_json::from_slice(data).map_err(Problem::bad_answer)?;
+        let choices = document.get_mut("choices").and_then(Value::as_array_mut);
+        for choice in choices.into_iter().flatten() {
+            let index = choice.get("index").and_then(Value::as_u64).unwrap_or(0);
+            let is_last = !self.streaming || choice.get("finish_reason").is_some_and(|why| !why.is_null());
+            for place in ["message", "delta"] {
+                let Some(message) = choice.get_mut(place).and_then(Value::as_object_mut) else { continue };
+                self.thinking.entry(index).or_default().take(message, self.streaming, is_last);
+                if message.get("reasoning_content").is_some_and(|value| !value.is_null()) {
+                    continue;
+                }
+                if let Some(thinking) = message.remove("reasoning") {
+                    message.insert("reasoning_content".to_string(), thinking);
+                }
             }
         }
+        serde_json::to_vec(&document).map_err(Problem::bad_answer)
     }
-    serde_json::to_vec(&document).map_err(Problem::bad_answer)
 }
 
 impl Usage {

@@ -20,7 +20,7 @@ pub(crate) struct Options {
     pub(crate) operations: Option<Vec<String>>,
     pub(crate) max_tokens: Limit,
     pub(crate) developer_role: DeveloperRole,
-    pub(crate) reasoning: Reasoning,
+    pub(crate) reasoning: ThinkingPlace,
     pub(crate) stream_usage: bool,
     pub(crate) drop: Vec<String>,
     pub(crate) unsupported: Vec<String>,
@@ -46,13 +46,15 @@ pub(crate) enum DeveloperRole {
     Keep,
 }
 
-/// What the model's thinking is called in a message.
+/// Where the model's thinking stands in a message.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Reasoning {
+pub(crate) enum ThinkingPlace {
     #[default]
     ReasoningContent,
     Reasoning,
+    /// Parts of the content, of the type `reasoning`.
+    Parts,
 }
 
 /// What becomes of a parameter that the server lacks and that changes the answer.
@@ -75,7 +77,7 @@ impl Default for Options {
             operations: None,
             max_tokens: Limit::default(),
             developer_role: DeveloperRole::default(),
-            reasoning: Reasoning::default(),
+            reasoning: ThinkingPlace::default(),
             stream_usage: true,
             drop: Vec::new(),
             unsupported: Vec::new(),

@@ -1,5 +1,7 @@
 //! The request: the caller's body with a few edits.
 
+mod parts;
+
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
@@ -10,7 +12,7 @@ use brokle_plugin::Problem;
 use brokle_plugin::provider::{Call, Edit, SetEdit, UpstreamRequest};
 use serde_json::value::RawValue;
 
-use crate::options::{DeveloperRole, Limit, Options, Reasoning, Unsupported};
+use crate::options::{DeveloperRole, Limit, Options, ThinkingPlace, Unsupported};
 
 /// The JSON text at a pointer of the caller's body.
 pub(crate) type Get<'a> = dyn Fn(&str) -> Option<Vec<u8>> + 'a;
@@ -36,7 +38,9 @@ pub(crate) fn upstream(call: &Call, get: &Get<'_>) -> Result<UpstreamRequest, Pr
     }
     let request = UpstreamRequest::post(path).auth(auth).edits(edits);
     Ok(match (chat, options.reasoning) {
-        (true, Reasoning::Reasoning) => request.decoded(if call.streaming { "sse" } else { "whole" }),
+        (true, ThinkingPlace::Reasoning | ThinkingPlace::Parts) => {
+            request.decoded(if call.streaming { "sse" } else { "whole" })
+        }
         _ => request.native(),
     })
 }
@@ -68,14 +72,17 @@ fn conversation(options: &Options, get: &Get<'_>, edits: &mut Vec<Edit>) -> Resu
             }
         }
     }
-    if options.reasoning == Reasoning::ReasoningContent {
+    if options.reasoning == ThinkingPlace::ReasoningContent {
         return Ok(());
     }
     let Some(messages) = get("/messages") else { return Ok(()) };
-    let has_thinking =
-        core::str::from_utf8(&messages).is_ok_and(|text| text.contains("\"reasoning_content\""));
+    let has_thinking = core::str::from_utf8(&messages)
+        .is_ok_and(|text| text.contains("\"reasoning_content\"") || text.contains("\"thinking_blocks\""));
     if !has_thinking {
         return Ok(());
+    }
+    if options.reasoning == ThinkingPlace::Parts {
+        return parts::edits(&messages, edits);
     }
     #[derive(serde::Deserialize)]
     struct Message<'a> {

@@ -69,14 +69,30 @@ pub(crate) fn response(folder: &Path) -> Result<Option<(ResponseHead, Vec<u8>)>,
     let Some(path) = names.iter().map(|name| folder.join(name)).find(|path| path.exists()) else {
         return Ok(None);
     };
-    let head = match optional::<Head>(&folder.join("response-head.json"))? {
+    Ok(Some((head(&folder.join("response-head.json"))?, bytes(&path)?)))
+}
+
+/// The answers to further requests: `response-2.json` and so on, in order, with heads of their own.
+pub(crate) fn further(folder: &Path) -> Result<Vec<(ResponseHead, Vec<u8>)>, Error> {
+    let mut answers = Vec::new();
+    for number in 2.. {
+        let path = folder.join(format!("response-{number}.json"));
+        if !path.exists() {
+            break;
+        }
+        answers.push((head(&folder.join(format!("response-head-{number}.json")))?, bytes(&path)?));
+    }
+    Ok(answers)
+}
+
+fn head(path: &Path) -> Result<ResponseHead, Error> {
+    Ok(match optional::<Head>(path)? {
         Some(Head { status, headers }) => ResponseHead {
             status,
             headers: headers.into_iter().map(|(name, value)| Header { name, value }).collect(),
         },
         None => ResponseHead { status: 200, headers: Vec::new() },
-    };
-    Ok(Some((head, bytes(&path)?)))
+    })
 }
 
 pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, Error> {

@@ -12,6 +12,8 @@ pub(crate) struct Outcome {
     pub(crate) chunks: Vec<Value>,
     pub(crate) usage: Option<Value>,
     pub(crate) problem: Option<Value>,
+    /// The further requests.
+    pub(crate) next: Vec<Value>,
 }
 
 impl Outcome {
@@ -31,7 +33,7 @@ impl Outcome {
     }
 
     /// The files that hold it, each with its content.
-    pub(crate) fn files(&self, streaming: bool) -> [(&'static str, Option<Value>); 4] {
+    pub(crate) fn files(&self, streaming: bool) -> [(&'static str, Option<Value>); 5] {
         let answer = match self.chunks.as_slice() {
             [] => None,
             [whole] if !streaming => Some(whole.clone()),
@@ -42,6 +44,7 @@ impl Outcome {
             ("expected.json", answer),
             ("expected-usage.json", self.usage.clone()),
             ("expected-problem.json", self.problem.clone()),
+            ("expected-next.json", (!self.next.is_empty()).then(|| self.next.clone().into())),
         ]
     }
 }

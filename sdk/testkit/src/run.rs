@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use brokle_runtime::exchange::{Call, ErrorOutcome, Preparation, ResponseHead, ResponsePlan};
+use brokle_runtime::exchange::{Call, ErrorOutcome, NextRequest, Preparation, ResponseHead, ResponsePlan};
 use brokle_runtime::{
     Body, CallContext, DialectPlugin, Framer, GuardrailPlugin, Kind, LoadError, Observer, PluginError,
     PolicyPlugin, ProviderInstance, ProviderPlugin, Runtime, RuntimeConfig, inspect,
 };
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::case::{self, Case};
 use crate::coverage::Heard;
@@ -96,8 +96,8 @@ async fn play(
 ) -> Result<(usize, Vec<String>), Error> {
     let case: Case = case::required(&folder.join("case.json"))?;
     let request = case::bytes(&folder.join("request.json"))?;
-    let response = case::response(folder)?;
-    let player = Player { plugin, heard, call: case.call(), request, response };
+    let (response, further) = (case::response(folder)?, case::further(folder)?);
+    let player = Player { plugin, heard, call: case.call(), request, response, further };
 
     let mut differences = Vec::new();
     let outcome = match player.outcome(Cut::Whole).await {
@@ -188,12 +188,22 @@ impl Cut {
     }
 }
 
+/// One answer, and what its decoder begins with.
+struct Answer<'a> {
+    head: &'a ResponseHead,
+    framing: &'a str,
+    reads: Vec<&'a [u8]>,
+    state: Vec<u8>,
+}
+
 struct Player<'a> {
     plugin: &'a ProviderPlugin,
     heard: &'a Arc<dyn Observer>,
     call: Call,
     request: Vec<u8>,
     response: Option<(ResponseHead, Vec<u8>)>,
+    /// The answers to further requests.
+    further: Vec<(ResponseHead, Vec<u8>)>,
 }
 
 impl Player<'_> {
@@ -225,23 +235,45 @@ impl Player<'_> {
                 }
             }
         } else if let ResponsePlan::Decoded(framing) = &request.response {
-            self.decode(&mut instance, head, framing, &cut.reads(body), &mut outcome).await?;
+            let first = Answer { head, framing, reads: cut.reads(body), state: Vec::new() };
+            let mut next = self.decode(&mut instance, first, &mut outcome).await?;
+            let mut further = self.further.iter();
+            while let Some(step) = next.take() {
+                outcome.next.push(json!({
+                    "after_ms": step.delay_ms,
+                    "request": outcome::upstream(&step.request, &self.request)?,
+                }));
+                let Some((head, body)) = further.next() else { break };
+                if !(200..300).contains(&head.status) {
+                    match instance.map_error(&self.call, head, body.clone()).await.map_err(failed)? {
+                        ErrorOutcome::Problem(problem) => outcome.problem = Some(outcome::problem(&problem)),
+                        ErrorOutcome::Next(step) => next = Some(step),
+                    }
+                    continue;
+                }
+                let framing = match &step.request.response {
+                    ResponsePlan::Decoded(framing) => framing.as_str(),
+                    ResponsePlan::Native | ResponsePlan::Opaque => "whole",
+                };
+                let answer = Answer { head, framing, reads: vec![body.as_slice()], state: step.state };
+                next = self.decode(&mut instance, answer, &mut outcome).await?;
+            }
         }
         Ok(outcome)
     }
 
+    /// Decodes one answer; the further request that it needs, if any.
     async fn decode(
         &self,
         instance: &mut ProviderInstance,
-        head: &ResponseHead,
-        framing: &str,
-        reads: &[&[u8]],
+        answer: Answer<'_>,
         outcome: &mut Outcome,
-    ) -> Result<(), String> {
+    ) -> Result<Option<NextRequest>, String> {
         let failed = |error: PluginError| error.to_string();
+        let Answer { head, framing, reads, state } = answer;
         let mut framer =
             Framer::new(framing).ok_or_else(|| format!("answers framed as '{framing}' have no fixtures"))?;
-        instance.begin_decoding(&self.call, head, &Vec::new()).await.map_err(failed)?;
+        instance.begin_decoding(&self.call, head, &state).await.map_err(failed)?;
         let mut batches = Vec::new();
         for read in reads {
             batches.push(framer.push(read).map_err(|error| error.to_string())?);
@@ -252,17 +284,22 @@ impl Player<'_> {
                 Ok(outputs) => outcome.extend(&outputs),
                 Err(problem) => {
                     outcome.problem = Some(outcome::problem(&problem));
-                    return Ok(());
+                    return Ok(None);
                 }
             }
             if outcome.problem.is_some() {
-                return Ok(());
+                return Ok(None);
             }
         }
         match instance.finish().await.map_err(failed)? {
-            Ok(ending) => outcome.extend(&ending.outputs),
-            Err(problem) => outcome.problem = Some(outcome::problem(&problem)),
+            Ok(ending) => {
+                outcome.extend(&ending.outputs);
+                Ok(ending.next)
+            }
+            Err(problem) => {
+                outcome.problem = Some(outcome::problem(&problem));
+                Ok(None)
+            }
         }
-        Ok(())
     }
 }

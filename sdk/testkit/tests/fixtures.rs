@@ -25,6 +25,7 @@ macro_rules! fixtures {
 
 fixtures! {
     anthropic: "plugins", "provider-anthropic", 12;
+    bedrock: "plugins", "provider-bedrock", 55;
     azure_openai: "plugins", "provider-azure-openai", 14;
     cohere: "plugins", "provider-cohere", 25;
     dialect_anthropic: "plugins", "dialect-anthropic", 12;
@@ -36,12 +37,14 @@ fixtures! {
     ollama: "plugins", "provider-ollama", 20;
     openai: "plugins", "provider-openai", 6;
     openai_compatible: "plugins", "provider-openai-compatible", 20;
+    replicate: "plugins", "provider-replicate", 25;
     regex: "plugins", "guardrail-regex", 6;
     secrets: "plugins", "guardrail-secrets", 4;
     json_schema: "plugins", "guardrail-json-schema", 6;
     moderation: "plugins", "guardrail-moderation", 2;
     voyage: "plugins", "provider-voyage", 8;
     jina: "plugins", "provider-jina", 6;
+    vertex: "plugins", "provider-vertex", 35;
     webhook: "plugins", "guardrail-webhook", 3;
     pii_redaction: "ee-plugins", "pii-redaction", 8;
 }

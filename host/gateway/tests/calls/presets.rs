@@ -65,7 +65,7 @@ async fn a_preset_gives_address_and_options_and_the_connection_may_say_otherwise
     let by_option = bind(&view, "openai-compatible", Some("together")).unwrap();
     assert_eq!(
         (by_option.provider_name(), by_option.origin.as_ref().unwrap().host()),
-        ("together", "api.together.xyz")
+        ("together", "api.together.ai")
     );
     let unknown = bind(&view, "openai-compatible", Some("nobody")).unwrap_err();
     assert!(unknown.contains("there is no preset 'nobody'"), "{unknown}");

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::vendor::{Seen, Vendor, completion, dictated, reply};
 
-const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
 fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -25,7 +25,7 @@ fn mac(key: &[u8], text: &str) -> Vec<u8> {
 
 /// As AWS would: everything from the wire, the secret by the key's id. The paths of these tests have no characters but
 /// `%` that are encoded again, their queries are in order.
-fn verify(seen: &Seen) -> Result<Vec<String>, String> {
+pub fn verify(seen: &Seen) -> Result<Vec<String>, String> {
     let authorization = seen.header("authorization");
     let rest =
         authorization.strip_prefix("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/").ok_or("no signature")?;

@@ -11,7 +11,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::Object;
-use crate::fields::{Fields, parse};
+use shared_canonical::{Fields, parse};
 
 #[derive(Deserialize)]
 struct Message<'a> {

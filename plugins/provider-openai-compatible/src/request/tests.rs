@@ -124,7 +124,7 @@ fn every_rows_request_is_what_its_options_say() {
             assert!(sent.get(dropped).is_none(), "{name}: {dropped}");
         }
         let decoded = matches!(&request.response, ResponsePlan::Decoded(framing) if framing == "sse");
-        assert_eq!(decoded, wanted("reasoning", "reasoning_content") == "reasoning", "{name}");
+        assert_eq!(decoded, wanted("reasoning", "reasoning_content") != "reasoning_content", "{name}");
     }
 }
 

@@ -1,0 +1,72 @@
+//! What a connection's options say of the translation; the `plugin.json` of each component documents them.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use brokle_plugin::Problem;
+
+/// How requests are translated.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// Beta features for every call.
+    pub beta: Vec<String>,
+    /// Where the caller sets no limit. None: by the model's name.
+    pub max_tokens: Option<u64>,
+    /// How `reasoning_effort` is told.
+    pub thinking: ThinkingMode,
+    /// Sent with adaptive thinking.
+    pub thinking_display: Option<String>,
+    /// What becomes of a parameter that the vendor lacks and that changes the answer.
+    pub unsupported_parameters: Unsupported,
+}
+
+/// How `reasoning_effort` is told to the vendor.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThinkingMode {
+    /// By the model's name.
+    #[default]
+    Auto,
+    /// `thinking: {"type": "adaptive"}` and `output_config.effort`.
+    Adaptive,
+    /// `thinking: {"type": "enabled", "budget_tokens": …}`.
+    Budget,
+}
+
+/// What becomes of a parameter that the vendor lacks and that changes the answer.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unsupported {
+    /// The call is refused, with its name.
+    #[default]
+    Refuse,
+    /// It is left out.
+    Drop,
+}
+
+impl Options {
+    /// Reads a JSON object. `{}` is by far the most frequent, and needs no parser.
+    ///
+    /// # Errors
+    /// A member has another form.
+    pub fn parse(json: &[u8]) -> Result<Self, Problem> {
+        if json == b"{}" {
+            return Ok(Self::default());
+        }
+        serde_json::from_slice(json)
+            .map_err(|error| Problem::invalid("", format!("The connection's options: {error}.")))
+    }
+
+    /// Nothing, where parameters that the vendor lacks are to be dropped.
+    ///
+    /// # Errors
+    /// The parameter isn't supported.
+    pub fn lacks(&self, param: &str, message: &str) -> Result<(), Problem> {
+        match self.unsupported_parameters {
+            Unsupported::Drop => Ok(()),
+            Unsupported::Refuse => Err(Problem::unsupported(param, message)),
+        }
+    }
+}
