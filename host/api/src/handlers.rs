@@ -11,6 +11,7 @@ pub mod embeddings;
 pub mod generate_content;
 pub mod health;
 pub mod keys;
+pub mod media;
 pub mod messages;
 pub mod metrics;
 pub mod models;

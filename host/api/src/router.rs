@@ -17,7 +17,7 @@ use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
 use crate::handlers::{
     budgets, cache, chat_completions, completions, connections, docs, embeddings, generate_content, health,
-    keys, messages, metrics, models, otlp, plugins, responses, routing, traces,
+    keys, media, messages, metrics, models, otlp, plugins, responses, routing, traces,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -46,6 +46,13 @@ fn for_machines() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(chat_completions::chat_completions))
         .routes(routes!(completions::completions))
         .routes(routes!(embeddings::embeddings))
+        .routes(routes!(media::generate_images))
+        .routes(routes!(media::edit_images))
+        .routes(routes!(media::speak))
+        .routes(routes!(media::transcribe))
+        .routes(routes!(media::translate))
+        .routes(routes!(media::moderate))
+        .routes(routes!(media::rerank))
         .routes(routes!(messages::messages))
         .routes(routes!(messages::count_tokens))
         .routes(routes!(responses::create))

@@ -212,7 +212,7 @@ fn plugin_call(request: &Request, candidate: &Candidate, incoming: &crate::gatew
         model: candidate.model.clone(),
         streaming: request.streaming,
         format: "canonical".into(),
-        content_type: "application/json".into(),
+        content_type: if request.form.is_some() { "multipart/form-data" } else { "application/json" }.into(),
         request_id: incoming.request_id.to_string(),
         created: u64::try_from(incoming.now.timestamp()).unwrap_or(0),
         options: candidate.connection.options.clone(),
@@ -285,7 +285,10 @@ impl<'a> Attempt<'a> {
 
     /// What is sent, or edited to be sent.
     fn body(&self) -> Body {
-        Body::json(self.native.map_or(&self.request.body, |asked| &asked.original).clone())
+        match self.native {
+            Some(asked) => Body::json(asked.original.clone()),
+            None => self.request.content(),
+        }
     }
 
     /// Chooses the form in which the provider is asked: the caller's own, if it takes that, else the canonical one. A

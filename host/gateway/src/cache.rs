@@ -275,7 +275,7 @@ impl Look {
         let control = Control::read(call.incoming.headers, &cache.settings)?;
         let (principal, request) = &mut call.known;
         // The key is one of the canonical form, which a call in a dialect may never have.
-        if control.no_store || request.dialect.is_some() {
+        if control.no_store || request.dialect.is_some() || request.form.is_some() {
             cache.count(CacheOutcome::bypass);
             return Ok(call);
         }

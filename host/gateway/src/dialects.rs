@@ -220,6 +220,7 @@ fn of_head(
         user: head.user,
         prompt_cache_key: None,
         features: head.features,
+        form: None,
         guards: None,
         cached: None,
         dialect: Some(Dialected { asked, native: true, translated: false }),

@@ -14,7 +14,6 @@ use crate::budgets::{self, Budgets};
 use crate::connections::Connection;
 use crate::gateway::Gateway;
 use crate::limits::{DEFAULT_OUTPUT_TOKENS, Reservation};
-use crate::operation::Operation;
 use crate::refusal::Refusal;
 use crate::request::Request;
 use crate::who::Caller;
@@ -39,7 +38,7 @@ pub(crate) struct Hold {
 impl Hold {
     pub(crate) fn new(gateway: &Gateway, principal: &Arc<Principal>, user: &str, request: &Request) -> Self {
         let output = match request.operation {
-            Operation::Embeddings => 0,
+            operation if !operation.streams() => 0,
             _ => request.max_output_tokens.unwrap_or(DEFAULT_OUTPUT_TOKENS),
         };
         Self {

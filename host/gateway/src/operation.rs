@@ -12,6 +12,20 @@ pub enum Operation {
     Completions,
     /// `POST /v1/embeddings`
     Embeddings,
+    /// `POST /v1/images/generations`
+    ImageGenerations,
+    /// `POST /v1/images/edits`
+    ImageEdits,
+    /// `POST /v1/audio/speech`
+    Speech,
+    /// `POST /v1/audio/transcriptions`
+    Transcriptions,
+    /// `POST /v1/audio/translations`
+    Translations,
+    /// `POST /v1/moderations`
+    Moderations,
+    /// `POST /v1/rerank`
+    Rerank,
     /// How many tokens a request has, without an answer: dialects have an endpoint for it.
     CountTokens,
 }
@@ -23,6 +37,13 @@ impl Operation {
             Self::ChatCompletions => "chat.completions",
             Self::Completions => "completions",
             Self::Embeddings => "embeddings",
+            Self::ImageGenerations => "images.generations",
+            Self::ImageEdits => "images.edits",
+            Self::Speech => "audio.speech",
+            Self::Transcriptions => "audio.transcriptions",
+            Self::Translations => "audio.translations",
+            Self::Moderations => "moderations",
+            Self::Rerank => "rerank",
             Self::CountTokens => "count-tokens",
         }
     }
@@ -33,6 +54,13 @@ impl Operation {
             Self::ChatCompletions => "chat",
             Self::Completions => "text_completion",
             Self::Embeddings => "embeddings",
+            Self::ImageGenerations => "image_generation",
+            Self::ImageEdits => "image_edit",
+            Self::Speech => "speech",
+            Self::Transcriptions => "transcription",
+            Self::Translations => "translation",
+            Self::Moderations => "moderation",
+            Self::Rerank => "rerank",
             Self::CountTokens => "count_tokens",
         }
     }
@@ -42,13 +70,27 @@ impl Operation {
         match self {
             Self::ChatCompletions | Self::Completions => Kind::Generation,
             Self::Embeddings => Kind::Embedding,
+            Self::ImageGenerations | Self::ImageEdits => Kind::Image,
+            Self::Speech | Self::Transcriptions | Self::Translations => Kind::Audio,
+            Self::Moderations => Kind::Moderation,
+            Self::Rerank => Kind::Rerank,
             Self::CountTokens => Kind::Span,
         }
     }
 
     /// Whether it can be streamed.
     pub fn streams(self) -> bool {
-        !matches!(self, Self::Embeddings | Self::CountTokens)
+        matches!(self, Self::ChatCompletions | Self::Completions)
+    }
+
+    /// Whether its request is a form (`multipart/form-data`) rather than JSON.
+    pub fn is_form(self) -> bool {
+        matches!(self, Self::ImageEdits | Self::Transcriptions | Self::Translations)
+    }
+
+    /// Whether its answer says what somebody said: guardrails on answers have a say in it.
+    pub(crate) fn answers_text(self) -> bool {
+        self.streams() || matches!(self, Self::Transcriptions | Self::Translations)
     }
 
     /// The label of its metrics.
@@ -57,6 +99,10 @@ impl Operation {
             Self::ChatCompletions => metrics::Operation::chat,
             Self::Completions => metrics::Operation::text_completion,
             Self::Embeddings => metrics::Operation::embeddings,
+            Self::ImageGenerations | Self::ImageEdits => metrics::Operation::image,
+            Self::Speech | Self::Transcriptions | Self::Translations => metrics::Operation::audio,
+            Self::Moderations => metrics::Operation::moderation,
+            Self::Rerank => metrics::Operation::rerank,
             Self::CountTokens => metrics::Operation::count_tokens,
         }
     }

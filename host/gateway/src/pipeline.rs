@@ -146,6 +146,13 @@ impl Read {
     ) -> Result<Stage<'a, (Arc<Principal>, Request)>, Refusal> {
         let mut call = call;
         let request = match call.incoming.dialect {
+            None if call.incoming.operation.is_form() => {
+                // Pictures and recordings aren't kept.
+                call.meter.withhold_input();
+                let kind = call.incoming.headers.get(http::header::CONTENT_TYPE);
+                let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+                Request::read_form(call.incoming.operation, kind, &call.incoming.body)?
+            }
             None => Request::read(call.incoming.operation, call.incoming.body.clone())?,
             Some(asking) => Box::pin(dialects::read(&mut call, asking)).await?,
         };

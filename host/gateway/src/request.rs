@@ -11,6 +11,7 @@ use crate::dialects::Dialected;
 use crate::guardrails::Chain;
 use crate::operation::Operation;
 use crate::refusal::Refusal;
+use brokle_runtime::Body;
 
 /// A request that was scanned and checked, and what the gateway needs to know of it.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub(crate) struct Request {
     pub(crate) operation: Operation,
     /// The whole body.
     pub(crate) body: Bytes,
+    /// The same as a form, where the operation wants one.
+    pub(crate) form: Option<Body>,
     /// The model as the caller wrote it.
     pub(crate) model: String,
     /// Whether a stream is wanted.
@@ -44,9 +47,10 @@ pub(crate) struct Request {
 }
 
 /// What a top-level member must be, where the vendors agree. What isn't named here passes unchecked.
-const TYPES: [(&str, &str); 24] = [
+const TYPES: [(&str, &str); 25] = [
     ("audio", "object"),
     ("dimensions", "integer"),
+    ("documents", "array"),
     ("encoding_format", "string"),
     ("frequency_penalty", "number"),
     ("logit_bias", "object"),
@@ -70,6 +74,9 @@ const TYPES: [(&str, &str); 24] = [
     ("top_p", "number"),
     ("user", "string"),
 ];
+
+/// Who classifies where the caller names nobody.
+const MODERATION_MODEL: &str = "omni-moderation-latest";
 
 impl Request {
     /// Scans and checks a body.
@@ -108,7 +115,7 @@ impl Request {
                     features.push("json_schema".to_owned());
                 }
                 "reasoning_effort" | "reasoning" if value != b"null" => features.push("reasoning".to_owned()),
-                "messages" | "prompt" | "input" => content = Some((key.to_owned(), range)),
+                "messages" | "prompt" | "input" | "query" => content = Some((key.to_owned(), range)),
                 _ => {}
             }
         })
@@ -120,7 +127,11 @@ impl Request {
             let message = format!("Invalid type for '{param}': expected {expected}.");
             return Err(Refusal { code: "invalid_type".into(), ..Refusal::invalid(param, message) });
         }
-        let model = model_name(&body, model)?;
+        let model = match (model, operation) {
+            // OpenAI's own default, which its clients rely on.
+            (None, Operation::Moderations) => MODERATION_MODEL.to_owned(),
+            (model, _) => model_name(&body, model)?,
+        };
         check_content(operation, &body, content)?;
         if streaming && !operation.streams() {
             return Err(Refusal::invalid("stream", "This operation can't be streamed."));
@@ -148,10 +159,62 @@ impl Request {
             prompt_cache_key,
             features,
             body,
+            form: None,
             guards,
             cached: None,
             dialect: None,
         })
+    }
+
+    /// Reads a form: where its parts are, and its fields `model`, `user` and `n`. Files stay where they are.
+    ///
+    /// # Errors
+    /// 400 with the field at fault.
+    pub(crate) fn read_form(
+        operation: Operation,
+        content_type: &str,
+        bytes: &Bytes,
+    ) -> Result<Self, Refusal> {
+        let form = Body::form(content_type, bytes.clone()).map_err(|error| {
+            let message = format!("We could not parse the form of your request: {error}.");
+            Refusal { code: "invalid_form".into(), ..Refusal::invalid("", message) }
+        })?;
+        let field = |name: &str| form.form_field(name).map(|value| value.trim().to_owned());
+        let missing = |param: &'static str| Refusal {
+            code: "missing_required_parameter".into(),
+            ..Refusal::invalid(param, format!("Missing required parameter: '{param}'."))
+        };
+        let model = field("model").ok_or_else(|| missing("model"))?;
+        if model.is_empty() || model.len() > 256 {
+            return Err(Refusal::invalid("model", "'model' must have 1 to 256 characters."));
+        }
+        if operation == Operation::ImageEdits && field("prompt").is_none() {
+            return Err(missing("prompt"));
+        }
+        if field("stream").is_some_and(|stream| stream == "true") {
+            return Err(Refusal::invalid("stream", "This operation can't be streamed."));
+        }
+        Ok(Self {
+            operation,
+            model,
+            streaming: false,
+            include_usage: false,
+            max_output_tokens: None,
+            choices: field("n").and_then(|n| n.parse().ok()).unwrap_or(1).clamp(1, 128),
+            user: field("user"),
+            prompt_cache_key: None,
+            features: Vec::new(),
+            body: bytes.clone(),
+            form: Some(form),
+            guards: None,
+            cached: None,
+            dialect: None,
+        })
+    }
+
+    /// What a provider is shown and edits.
+    pub(crate) fn content(&self) -> Body {
+        self.form.clone().unwrap_or_else(|| Body::json(self.body.clone()))
     }
 
     /// A guess at the prompt's tokens: four bytes each.
@@ -216,7 +279,11 @@ fn check_content(
     let required = match operation {
         Operation::ChatCompletions => "messages",
         Operation::Completions => "prompt",
-        Operation::Embeddings => "input",
+        Operation::Embeddings | Operation::Moderations | Operation::Speech => "input",
+        Operation::ImageGenerations => "prompt",
+        Operation::Rerank => "query",
+        // Forms are read elsewhere.
+        Operation::ImageEdits | Operation::Transcriptions | Operation::Translations => return Ok(()),
         // Never read here: its body is the dialect's.
         Operation::CountTokens => return Ok(()),
     };
@@ -230,8 +297,15 @@ fn check_content(
         return Err(missing());
     }
     if operation != Operation::ChatCompletions {
+        let only_text =
+            matches!(operation, Operation::Speech | Operation::ImageGenerations | Operation::Rerank);
         return match value.first() {
-            Some(b'"' | b'[') => Ok(()),
+            Some(b'"') => Ok(()),
+            Some(b'[') if !only_text => Ok(()),
+            _ if only_text => {
+                let message = format!("Invalid type for '{required}': expected string.");
+                Err(Refusal { code: "invalid_type".into(), ..Refusal::invalid(required, message) })
+            }
             _ => {
                 let message = format!("Invalid type for '{required}': expected string or array.");
                 Err(Refusal { code: "invalid_type".into(), ..Refusal::invalid(required, message) })

@@ -68,7 +68,8 @@ impl Body {
         self.bytes.get(range).map(<[u8]>::to_vec)
     }
 
-    pub(crate) fn form_field(&self, name: &str) -> Option<String> {
+    /// A text field of a form.
+    pub fn form_field(&self, name: &str) -> Option<String> {
         self.as_form()?.field(&self.bytes, name).map(str::to_owned)
     }
 }

@@ -40,6 +40,8 @@ pub enum Operation {
     audio,
     /// Moderation.
     moderation,
+    /// Documents put in order.
+    rerank,
     /// Anything else.
     other,
 }

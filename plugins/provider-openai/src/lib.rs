@@ -12,7 +12,10 @@ extern crate alloc;
 use alloc::string::String;
 use alloc::{format, vec};
 
-use brokle_plugin::provider::{Body, Call, Edit, NoDecoder, Preparation, Provider, UpstreamRequest};
+use brokle_plugin::provider::{
+    Body, BodyPlan, Call, Edit, FormEdit, NoDecoder, Preparation, Provider, ResponsePlan, SetField,
+    UpstreamRequest,
+};
 use brokle_plugin::{Description, Problem};
 
 struct OpenAi;
@@ -55,6 +58,12 @@ impl Provider for OpenAi {
             ),
             ("completions", &["stream", "logprobs"]),
             ("embeddings", &["base64", "dimensions"]),
+            ("images.generations", &[]),
+            ("images.edits", &[]),
+            ("audio.speech", &[]),
+            ("audio.transcriptions", &[]),
+            ("audio.translations", &[]),
+            ("moderations", &[]),
             ("models", &[]),
         ])
         .native_dialects([RESPONSES])
@@ -67,7 +76,7 @@ impl Provider for OpenAi {
         }
     }
 
-    fn prepare(call: &Call, _body: &Body) -> Result<Preparation, Problem> {
+    fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {
         let options = options(&call.options)?;
         if call.operation == "models" {
             return Ok(options.identify(UpstreamRequest::get("/models").native()).into());
@@ -76,11 +85,26 @@ impl Provider for OpenAi {
             return Ok(options.identify(responses(call)?.native()).into());
         }
         let path = path(&call.operation).ok_or_else(|| Problem::unsupported_operation(call))?;
+        let request = UpstreamRequest::post(path);
+        if call.content_type == "multipart/form-data" {
+            let model = FormEdit::Set(SetField { name: "model".into(), value: call.model.clone() });
+            let request = UpstreamRequest { body: BodyPlan::Form(vec![model]), ..request };
+            // Subtitles and plain text have nothing in them to count.
+            let format = body.form_field("response_format");
+            let document =
+                call.operation == "images.edits" || format.is_none_or(|format| format.ends_with("json"));
+            let response = if document { ResponsePlan::Native } else { ResponsePlan::Opaque };
+            return Ok(options.identify(UpstreamRequest { response, ..request }).into());
+        }
         let mut edits = vec![Edit::set("/model", &call.model)];
-        if call.streaming && options.stream_usage && call.operation != "embeddings" {
+        if call.operation == "audio.speech" {
+            let request = UpstreamRequest { response: ResponsePlan::Opaque, ..request.edits(edits) };
+            return Ok(options.identify(request).into());
+        }
+        if call.streaming && options.stream_usage {
             edits.push(Edit::set("/stream_options/include_usage", &true));
         }
-        Ok(options.identify(UpstreamRequest::post(path).edits(edits).native()).into())
+        Ok(options.identify(request.edits(edits).native()).into())
     }
 }
 
@@ -137,6 +161,12 @@ fn path(operation: &str) -> Option<&'static str> {
         "chat.completions" => Some("/chat/completions"),
         "completions" => Some("/completions"),
         "embeddings" => Some("/embeddings"),
+        "images.generations" => Some("/images/generations"),
+        "images.edits" => Some("/images/edits"),
+        "audio.speech" => Some("/audio/speech"),
+        "audio.transcriptions" => Some("/audio/transcriptions"),
+        "audio.translations" => Some("/audio/translations"),
+        "moderations" => Some("/moderations"),
         _ => None,
     }
 }

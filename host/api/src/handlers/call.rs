@@ -36,7 +36,10 @@ pub(super) async fn call_in(
         None => identify(app, &head.extensions, &head.headers).await?,
     };
     let body = if caller.is_ok() {
-        json_only(&head.headers)?;
+        match operation.is_form() {
+            true => form_only(&head.headers)?,
+            false => json_only(&head.headers)?,
+        }
         body::read(body, app.body).await?
     } else {
         Bytes::new()
@@ -62,6 +65,17 @@ pub(super) fn json_only(headers: &http::HeaderMap) -> Result<(), ApiError> {
         return Ok(());
     }
     let message = "Unsupported media type: the request's body must be application/json.";
+    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
+}
+
+/// 415 for a body that isn't a form.
+fn form_only(headers: &http::HeaderMap) -> Result<(), ApiError> {
+    let given = headers.get(CONTENT_TYPE).and_then(|given| given.to_str().ok()).unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("multipart/form-data") {
+        return Ok(());
+    }
+    let message = "Unsupported media type: the request's body must be multipart/form-data.";
     Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
 }
 

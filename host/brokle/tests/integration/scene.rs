@@ -24,8 +24,7 @@ impl Vendor {
         let (bodies, words) = (Arc::clone(&vendor.bodies), words.to_owned());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let body = serve(stream.unwrap(), &words);
-                bodies.lock().unwrap().push(body);
+                serve(stream.unwrap(), &words, &bodies);
             }
         });
         vendor
@@ -36,8 +35,8 @@ impl Vendor {
     }
 }
 
-/// One call: its body.
-fn serve(stream: TcpStream, words: &str) -> String {
+/// One call. Its body is noted before it is answered: whoever has the answer may look.
+fn serve(stream: TcpStream, words: &str, bodies: &Mutex<Vec<String>>) {
     let mut reader = BufReader::new(stream);
     let mut length = 0;
     loop {
@@ -52,6 +51,7 @@ fn serve(stream: TcpStream, words: &str) -> String {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
+    bodies.lock().unwrap().push(String::from_utf8(body).unwrap());
     let answer = json!({
         "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini",
         "choices": [{ "index": 0, "finish_reason": "stop",
@@ -66,7 +66,6 @@ fn serve(stream: TcpStream, words: &str) -> String {
         answer.len()
     )
     .unwrap();
-    String::from_utf8(body).unwrap()
 }
 
 pub(crate) struct Server {

@@ -155,7 +155,7 @@ impl Chain {
         mut answer: Bytes,
         retries: u32,
     ) -> Result<Verdict, Refusal> {
-        // Embeddings have no text to be ruled on.
+        // Vectors, images, speech and classes have no text to be ruled on; transcripts were refused before.
         if !request.operation.streams() {
             return Ok(Verdict::Goes(answer));
         }

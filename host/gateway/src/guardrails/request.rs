@@ -29,6 +29,14 @@ impl GuardRequest {
             call.known.1 = seen;
         }
         let request = &mut call.known.1;
+        let unseen = request.form.is_some() && chain.links.iter().any(|link| link.on_request());
+        let unheard =
+            request.operation.answers_text() && !request.operation.streams() && chain.rules_on_answers();
+        if unseen || unheard {
+            let message =
+                "A guardrail rules on this project's calls, and it can't be shown forms or transcripts.";
+            return Err(Refusal::client(400, "guardrail_unsupported", message));
+        }
         let before = request.body.clone();
         chain.request_id = call.incoming.request_id.to_string();
         if chain.links.iter().any(|link| link.on_request()) {

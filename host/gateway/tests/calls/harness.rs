@@ -343,6 +343,10 @@ impl Answer {
     }
 
     /// The whole body.
+    pub async fn bytes(self) -> Bytes {
+        self.0.into_body().collect().await.unwrap().to_bytes()
+    }
+
     pub async fn text(self) -> String {
         let bytes = self.0.into_body().collect().await.unwrap().to_bytes();
         String::from_utf8(bytes.to_vec()).unwrap()

@@ -23,6 +23,7 @@ mod framings;
 mod guardrails;
 mod harness;
 mod limits;
+mod media;
 mod passing;
 mod plugin_egress;
 mod plugins;

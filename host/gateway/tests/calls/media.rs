@@ -1,0 +1,128 @@
+//! Operations beside chat: what the vendor gets, byte for byte, and what the caller gets.
+
+use brokle_gateway::Operation;
+use http::{HeaderMap, HeaderValue};
+
+use crate::harness::{Answer, To, World, world};
+use crate::vendor::{Vendor, reply};
+
+const AUDIO: &[u8] = &[0, 255, 13, 10, 45, 45];
+
+/// A form with a recording; its file is as binary as they come.
+fn form(model: &str, format: &str) -> Vec<u8> {
+    let field = |name: &str, value: &str| {
+        format!("--cut-here\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let file = "--cut-here\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n";
+    let head = [field("model", model), field("response_format", format), file.to_owned()].concat();
+    [head.as_bytes(), AUDIO, b"\r\n--cut-here--\r\n"].concat()
+}
+
+async fn to(vendor: &Vendor) -> World {
+    let url = format!("{}/v1", vendor.origin());
+    world(vec![To { name: "mine", plugin: "provider_openai", url, priority: 0, models: Vec::new() }]).await
+}
+
+async fn transcribe(world: &World, body: Vec<u8>) -> Answer {
+    let kind = HeaderValue::from_static("multipart/form-data; boundary=cut-here");
+    let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, kind)]);
+    world.serve(Some(&world.key), Operation::Transcriptions, &headers, body.into()).await
+}
+
+#[tokio::test]
+async fn a_recording_goes_out_as_it_came_but_for_the_models_name() {
+    let vendor = Vendor::start(|_| {
+        let usage = serde_json::json!({"type": "tokens", "input_tokens": 14, "output_tokens": 45, "total_tokens": 59});
+        reply(200, &serde_json::json!({"text": "What was said.", "usage": usage}))
+    })
+    .await;
+    let world = to(&vendor).await;
+    let answer = transcribe(&world, form("openai/gpt-4o-transcribe", "json")).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.json().await["text"], "What was said.");
+    let sent = vendor.seen("/v1/audio/transcriptions").pop().unwrap();
+    assert_eq!(&sent.body[..], form("gpt-4o-transcribe", "json"));
+    assert_eq!(sent.header("content-type"), "multipart/form-data; boundary=cut-here");
+
+    let kept = world.only_trace().await;
+    assert_eq!((&kept["type"], &kept["usage"]["input"]), (&"audio".into(), &14.into()));
+    // Everything is captured in this world, and yet no recording is.
+    assert!(kept["input"].is_null(), "{kept}");
+    assert!(kept["output"].to_string().contains("What was said."), "{kept}");
+}
+
+#[tokio::test]
+async fn subtitles_and_speech_are_passed_as_they_come() {
+    let vendor = Vendor::start(|seen| match seen.path.as_str() {
+        "/v1/audio/speech" => (200, "audio/mpeg", AUDIO.into()),
+        _ => (200, "text/plain", "1\n00:00:00,000 --> 00:00:01,000\nHello".into()),
+    })
+    .await;
+    let world = to(&vendor).await;
+    let answer = transcribe(&world, form("openai/whisper-1", "srt")).await;
+    assert_eq!((answer.status(), answer.header("content-type")), (200, Some("text/plain")));
+    assert!(answer.text().await.contains("00:00:01,000"));
+    let speech = r#"{"model":"openai/tts-1","voice":"alloy","input":"Hello"}"#;
+    let answer = world.call(Operation::Speech, speech).await;
+    assert_eq!((answer.status(), answer.header("content-type")), (200, Some("audio/mpeg")));
+    assert_eq!(answer.bytes().await, AUDIO);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_before_anybody_is_asked() {
+    let vendor = Vendor::start(|_| reply(500, &serde_json::json!({}))).await;
+    let world = to(&vendor).await;
+    let body = form("openai/whisper-1", "json");
+    let cut = body[..body.len() - 8].to_vec();
+    let answer = transcribe(&world, cut).await;
+    assert_eq!((answer.status(), answer.json().await["error"]["code"].clone()), (400, "invalid_form".into()));
+    let nameless = String::from_utf8_lossy(&body).replace("name=\"model\"", "name=\"modell\"").into_bytes();
+    let answer = transcribe(&world, nameless).await;
+    assert_eq!(answer.json().await["error"]["param"], "model");
+    for (operation, body, param) in [
+        (Operation::ImageGenerations, r#"{"model":"m"}"#, "prompt"),
+        (Operation::ImageGenerations, r#"{"model":"m","prompt":["x"]}"#, "prompt"),
+        (Operation::Speech, r#"{"model":"m"}"#, "input"),
+        (Operation::Rerank, r#"{"model":"m","documents":[]}"#, "query"),
+        (Operation::Rerank, r#"{"model":"m","query":"q","documents":"d"}"#, "documents"),
+        (Operation::Moderations, r#"{"input":5}"#, "input"),
+        (Operation::ImageGenerations, r#"{"model":"m","prompt":"x","stream":true}"#, "stream"),
+    ] {
+        let answer = world.call(operation, body).await;
+        assert_eq!(
+            (answer.status(), answer.json().await["error"]["param"].clone()),
+            (400, param.into()),
+            "{body}"
+        );
+    }
+    assert_eq!(vendor.seen("/").len(), 0);
+}
+
+#[tokio::test]
+async fn documents_are_put_in_order_and_texts_are_classified() {
+    let vendor = Vendor::start(|seen| match seen.path.as_str() {
+        "/v1/moderations" => reply(200, &serde_json::json!({"id": "m", "results": [{"flagged": true}]})),
+        _ => reply(
+            200,
+            &serde_json::json!({"object": "list", "data": [{"index": 1, "relevance_score": 0.9}],
+            "usage": {"total_tokens": 7}, "results": [{"index": 1, "relevance_score": 0.9}]}),
+        ),
+    })
+    .await;
+    let url = format!("{}/v1", vendor.origin());
+    let one = |name, plugin| To { name, plugin, url: url.clone(), priority: 0, models: Vec::new() };
+    let world = world(vec![one("o", "provider_openai"), one("j", "provider_jina")]).await;
+    let answer = world.call(Operation::Moderations, r#"{"input":"Hello"}"#).await;
+    assert_eq!((answer.status(), answer.json().await["results"][0]["flagged"].clone()), (200, true.into()));
+    let sent = vendor.seen("/v1/moderations").pop().unwrap();
+    assert!(sent.text().contains(r#""model":"omni-moderation-latest""#), "{}", sent.text());
+    let body = r#"{"model":"jina-ai/jina-reranker-v2-base-multilingual","query":"q","documents":["a","b"],"top_n":1}"#;
+    let answer = world.call(Operation::Rerank, &body.replace("jina-ai/", "jina/")).await;
+    assert_eq!(answer.status(), 200);
+    let told = answer.json().await;
+    assert_eq!(
+        (&told["results"][0]["index"], &told["results"][0]["relevance_score"]),
+        (&1.into(), &0.9.into()),
+        "{told}"
+    );
+}
