@@ -6,7 +6,9 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use brokle_identity::Scope;
-use brokle_storage::observations::{AnalyticsError, AnalyticsStore as _, DEFAULT_LIMIT, MAX_LIMIT, QueryStore, TraceFilter};
+use brokle_storage::observations::{
+    AnalyticsError, AnalyticsStore as _, DEFAULT_LIMIT, MAX_LIMIT, QueryStore, TraceFilter,
+};
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::Deserialize;
@@ -113,6 +115,10 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
 }
 
 pub(super) fn failed(error: AnalyticsError) -> ApiError {
+    if let AnalyticsError::TooMuch(cost) = &error {
+        let message = format!("The question costs too much: {cost}. Narrow the time, or filter by more.");
+        return ApiError::new(StatusCode::BAD_REQUEST, "query_too_expensive", message);
+    }
     let answer = ApiError::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "analytics_unavailable",
