@@ -6,9 +6,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use brokle_identity::Scope;
-use brokle_storage::observations::{
-    AnalyticsError, AnalyticsStore as _, DEFAULT_LIMIT, MAX_LIMIT, QueryStore, TraceFilter,
-};
+use brokle_storage::observations::{AnalyticsError, DEFAULT_LIMIT, MAX_LIMIT, QueryStore, TraceFilter};
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::Deserialize;

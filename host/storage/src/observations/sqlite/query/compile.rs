@@ -69,18 +69,16 @@ impl Sql {
     /// Orders, goes on after the place, and takes one row more than the page has.
     pub(in super::super) fn page(&mut self, query: &Query, value: &str, time: &str) {
         let by_time = query.sort.by == SortBy::Time;
-        let columns = if by_time { format!("{time}, o.rid") } else { format!("{value}, {time}, o.rid") };
+        let columns: &[&str] = if by_time { &[time, "o.rid"] } else { &[value, time, "o.rid"] };
         let (comparison, direction) = if query.sort.descending { ("<", " DESC") } else { (">", "") };
         if let Some(after) = &query.after {
-            self.push(&format!(" AND ({columns}) {comparison} "));
+            self.push(&format!(" AND ({}) {comparison} ", columns.join(", ")));
             let place = [Parameter::Integer(after.start_us), Parameter::Integer(after.rid)];
             let first = (!by_time).then_some(Parameter::Real(after.value));
             self.bind_all(first.into_iter().chain(place));
         }
-        self.push(&format!(
-            " ORDER BY {}{direction} LIMIT ",
-            columns.replace(", ", &format!("{direction}, "))
-        ));
+        let order = columns.join(&format!("{direction}, "));
+        self.push(&format!(" ORDER BY {order}{direction} LIMIT "));
         self.bind(Parameter::Integer(i64::from(query.limit) + 1));
     }
 
