@@ -9,7 +9,7 @@ use brokle_core::tenancy::Tenant;
 use brokle_identity::Scope;
 use brokle_storage::observations::query::metrics::{Counter, Dimension, Quantity, ScoreStatistic, Statistic};
 use brokle_storage::observations::query::{Filter, Key, Subject};
-use brokle_storage::observations::{AnalyticsStore as _, Inserted};
+use brokle_storage::observations::Inserted;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, KEY, Server};
