@@ -1,7 +1,9 @@
 //! Scores as Langfuse's API and SDKs send them, with their key pair.
 //!
-//! `POST /api/public/scores` takes one. `POST /api/public/ingestion` takes events, of which only `score-create` is
-//! known here: each other one is refused by itself, and the answer (207) says so event by event, as theirs does.
+//! `POST /api/public/scores` takes one, or a list (SDKs from version 5): all accepted is 202, otherwise 207 with the
+//! reasons, which those SDKs log and don't send again. `POST /api/public/ingestion` takes events of the older ones, of
+//! which only `score-create` is known here: each other one is refused by itself, and the answer (207) says so event by
+//! event, as theirs does.
 //! `environment`, `configId` and `queueId` are read over: the environment is the key's.
 
 use std::sync::Arc;
@@ -33,6 +35,7 @@ struct TheirScore {
     name: String,
     value: Value,
     data_type: Option<String>,
+    source: Option<String>,
     comment: Option<String>,
     metadata: Option<Value>,
     timestamp: Option<DateTime<Utc>>,
@@ -50,6 +53,12 @@ impl TheirScore {
                 return Err(("dataType", "NUMERIC, CATEGORICAL, BOOLEAN or TEXT is expected".to_owned()));
             }
         };
+        let source = match self.source.as_deref() {
+            None | Some("API") => Source::Api,
+            Some("EVAL") => Source::Evaluator,
+            Some("ANNOTATION") => Source::Annotation,
+            Some(_) => return Err(("source", "API, EVAL or ANNOTATION is expected".to_owned())),
+        };
         let metadata = match self.metadata {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(metadata)) => metadata,
@@ -60,7 +69,7 @@ impl TheirScore {
             name: self.name,
             value: self.value,
             data_type,
-            source: Source::Api,
+            source,
             // Both may be said; the trace is the nearer one.
             session: self.session_id.filter(|_| self.trace_id.is_none()),
             trace_id: self.trace_id,
@@ -72,19 +81,53 @@ impl TheirScore {
     }
 }
 
-/// Takes a score of Langfuse's API.
+/// Takes a score, or a list of scores, of Langfuse's API.
 #[utoipa::path(post, path = "/api/public/scores", tag = "scores", security(("bearer" = []), ("api_key" = [])),
-    request_body(description = "A score as Langfuse writes it; `Authorization: Basic` with a key pair whose secret is an API key",
-        content = Value),
-    responses((status = 200, description = "On disk: its `id`", body = Value),
+    request_body(description = "A score as Langfuse writes it, or a list of up to 1,000; `Authorization: Basic` with a key pair \
+        whose secret is an API key", content = Value),
+    responses((status = 200, description = "One: on disk, its `id`", body = Value),
+        (status = 202, description = "A list: all on disk, `accepted`", body = Value),
+        (status = 207, description = "A list: `accepted` are on disk, `rejected` aren't, `errors` say why", body = Value),
         (status = 400, description = "`invalid_score`", body = crate::error::Problem)))]
-pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
     let (caller, body) = read(&app, request).await?;
+    if let Value::Array(list) = body {
+        return create_list(&app, &caller, list).await;
+    }
     let score = theirs(&app, &caller, body)
         .map_err(|message| ApiError::new(StatusCode::BAD_REQUEST, "invalid_score", message))?;
     let id = score.id.clone();
     store(&app)?.put_scores(caller.0.tenant.project, vec![score]).await.map_err(failed)?;
-    Ok(Json(json!({ "id": id })))
+    Ok((StatusCode::OK, Json(json!({ "id": id }))))
+}
+
+async fn create_list(
+    app: &App,
+    caller: &Authenticated,
+    list: Vec<Value>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    if list.len() > MAX_BATCH {
+        return Err(ApiError::invalid_request(format!("at most {MAX_BATCH} scores are expected")));
+    }
+    let (mut scores, mut errors) = (Vec::new(), Vec::new());
+    for (at, body) in list.into_iter().enumerate() {
+        match theirs(app, caller, body) {
+            Ok(score) => scores.push(score),
+            Err(message) => errors.push(json!({ "index": at, "message": message })),
+        }
+    }
+    let accepted = scores.len();
+    if accepted > 0 {
+        store(app)?.put_scores(caller.0.tenant.project, scores).await.map_err(failed)?;
+    }
+    if errors.is_empty() {
+        return Ok((StatusCode::ACCEPTED, Json(json!({ "message": "Accepted", "accepted": accepted }))));
+    }
+    let answer = json!({ "accepted": accepted, "rejected": errors.len(), "errors": errors });
+    Ok((StatusCode::MULTI_STATUS, Json(answer)))
 }
 
 #[derive(Debug, Deserialize)]

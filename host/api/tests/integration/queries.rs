@@ -7,9 +7,9 @@ use brokle_core::observation::{Kind, Observation, SpanId, TraceId};
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::Tenant;
 use brokle_identity::Scope;
+use brokle_storage::observations::Inserted;
 use brokle_storage::observations::query::metrics::{Counter, Dimension, Quantity, ScoreStatistic, Statistic};
 use brokle_storage::observations::query::{Filter, Key, Subject};
-use brokle_storage::observations::Inserted;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, KEY, Server};
@@ -341,6 +341,22 @@ async fn langfuses_scores_are_taken_and_other_events_refused() {
         code(&send(KEY, "/api/public/scores", wrong.clone()).await),
         (400, "invalid_score".to_owned())
     );
+
+    // As the SDK's version 5 sends them.
+    let mut third = score.clone();
+    third["id"] = json!("s3");
+    third["name"] = json!("listed");
+    third["source"] = json!("ANNOTATION");
+    let all = send(KEY, "/api/public/scores", json!([third])).await;
+    assert_eq!((all.status, all.json()), (202, json!({"message": "Accepted", "accepted": 1})));
+    let some = send(KEY, "/api/public/scores", json!([third, wrong])).await;
+    assert_eq!(
+        (some.status, &some.json()["accepted"], &some.json()["rejected"]),
+        (207, &json!(1), &json!(1))
+    );
+    assert_eq!(some.json()["errors"][0]["index"], json!(1));
+    let listed = get(&server, "/v1/scores?name=listed&source=annotation").await.json();
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1);
 
     let event = |id: &str, kind: &str, body: &Value| json!({"id": id, "type": kind, "timestamp": "2026-03-01T00:00:00Z", "body": body});
     let mut second = score.clone();
