@@ -40,7 +40,8 @@ def test_the_pair_is_checked(secret, status):
 
 
 def test_scores_of_the_sdk():
-    client = Langfuse(public_key="pk-lf-any", secret_key=KEY, base_url=BROKLE_URL, flush_at=1)
+    # The SDK keeps one client for each public key, and the other test's is shut down.
+    client = Langfuse(public_key="pk-lf-scores", secret_key=KEY, base_url=BROKLE_URL, flush_at=1)
     with client.start_as_current_observation(as_type="generation", name="scored") as generation:
         trace_id, span_id = generation.trace_id, generation.id
     client.create_score(
