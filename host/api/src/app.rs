@@ -19,7 +19,7 @@ use crate::failed_keys::FailedKeys;
 use crate::ingest::Ingest;
 use crate::lifecycle::Lifecycle;
 use brokle_gateway::Gateway;
-use brokle_storage::observations::AnalyticsStore;
+use brokle_storage::observations::QueryStore;
 use brokle_telemetry::metrics::Metrics;
 
 /// How long [`Database::ping`] may take before `/health` calls the database away.
@@ -51,7 +51,7 @@ pub struct App {
     /// Where spans from elsewhere go; none in a server without telemetry.
     pub ingest: Option<Arc<Ingest>>,
     /// What is known of past calls; none in a server without telemetry.
-    pub observations: Option<Arc<dyn AnalyticsStore>>,
+    pub observations: Option<Arc<dyn QueryStore>>,
     /// Ready, draining, cutting.
     pub lifecycle: Lifecycle,
     /// The components, for `/health/plugins`.
@@ -180,7 +180,7 @@ pub struct AppBuilder {
     gateway: Option<Arc<Gateway>>,
     connections: Option<Arc<ConnectionService>>,
     ingest: Option<Arc<Ingest>>,
-    observations: Option<Arc<dyn AnalyticsStore>>,
+    observations: Option<Arc<dyn QueryStore>>,
     data_directory: PathBuf,
     body: BodyLimits,
 }
@@ -272,7 +272,7 @@ impl AppBuilder {
 
     /// The store that traces are read from.
     #[must_use]
-    pub fn observations(mut self, store: Arc<dyn AnalyticsStore>) -> Self {
+    pub fn observations(mut self, store: Arc<dyn QueryStore>) -> Self {
         self.observations = Some(store);
         self
     }

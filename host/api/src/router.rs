@@ -17,7 +17,8 @@ use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
 use crate::handlers::{
     budgets, cache, chat_completions, completions, connections, docs, embeddings, generate_content, health,
-    keys, media, messages, metrics, models, otlp, plugins, responses, routing, traces,
+    keys, langfuse, media, messages, metrics, models, otlp, plugins, queries, responses, routing, scores,
+    traces,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -70,6 +71,11 @@ fn for_machines() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(otlp::traces))
         .route("/v1/otlp/traces", post(otlp::traces))
         .route(otlp::LANGFUSE_PATH, post(otlp::langfuse))
+        .routes(routes!(scores::list, scores::create))
+        .routes(routes!(scores::create_batch))
+        .routes(routes!(scores::remove))
+        .routes(routes!(langfuse::create))
+        .routes(routes!(langfuse::ingest))
         .routes(routes!(keys::validate_key))
 }
 
@@ -78,6 +84,12 @@ fn for_people() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(traces::list))
         .routes(routes!(traces::get))
+        .routes(routes!(queries::observations))
+        .routes(routes!(queries::traces))
+        .routes(routes!(queries::sessions))
+        .routes(routes!(queries::users))
+        .routes(routes!(queries::scores))
+        .routes(routes!(queries::metrics::get, queries::metrics::post))
         .routes(routes!(connections::list, connections::create))
         .routes(routes!(connections::get, connections::change, connections::remove))
         .routes(routes!(connections::test))
@@ -145,6 +157,8 @@ async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Ap
         (name = "models", description = "Calls to models, in OpenAI's form"),
         (name = "keys", description = "API keys"),
         (name = "traces", description = "What became of calls; spans from OpenTelemetry"),
+        (name = "queries", description = "Lists, exports and numbers of a project's calls and spans"),
+        (name = "scores", description = "What people, evaluators and programs thought of them"),
         (name = "connections", description = "Ways to providers, and the credentials that go with them"),
         (name = "plugins", description = "Components: what there is, what serves, for whom"),
         (name = "operations", description = "Health, metrics, this description"),

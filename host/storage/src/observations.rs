@@ -12,7 +12,9 @@
 mod cursor;
 mod filter;
 mod month;
+pub mod query;
 mod rollup;
+mod score;
 pub mod sqlite;
 mod tree;
 mod view;
@@ -28,7 +30,12 @@ use serde::Serialize;
 pub use self::cursor::{Cursor, ParseCursorError};
 pub use self::filter::TraceFilter;
 pub use self::month::Month;
+pub use self::query::QueryStore;
 pub use self::rollup::{Rollup, RollupKey, Sums};
+pub use self::score::{
+    DataType, MAX_BATCH, MAX_CATEGORY, MAX_ID, MAX_METADATA, MAX_NAME, MAX_TEXT, Score, ScoreError,
+    ScoreValue, Source,
+};
 pub use self::sqlite::SqliteObservations;
 pub use self::view::{ErrorView, Node, Summary, Trace, UsageView};
 
@@ -54,6 +61,9 @@ pub enum AnalyticsError {
     /// A stored value can't be read.
     #[error("a stored observation can't be read")]
     Corrupt(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The question costs more than a question may: it must be narrower.
+    #[error("the question costs too much")]
+    TooMuch(#[source] query::TooMuch),
 }
 
 /// What became of the rows that were given to [`AnalyticsStore::insert`].
@@ -67,11 +77,11 @@ pub struct Inserted {
 
 /// A part of a list.
 #[derive(Clone, Debug, Serialize)]
-pub struct Page<T> {
-    /// The rows, newest first.
+pub struct Page<T, C = Cursor> {
+    /// The rows, in the list's order.
     pub data: Vec<T>,
     /// Where the next page begins; none when this is the last.
-    pub next_cursor: Option<Cursor>,
+    pub next_cursor: Option<C>,
 }
 
 /// A database of observations.

@@ -37,3 +37,28 @@ def test_the_pair_is_checked(secret, status):
     url = f"{BROKLE_URL}/api/public/otel/v1/traces"
     answered, _, body = call("POST", url, {"resourceSpans": []}, {"Authorization": f"Basic {pair}"})
     assert (answered, body.get("code")) == (status, 16 if status == 401 else None)
+
+
+def test_scores_of_the_sdk():
+    # The SDK keeps one client for each public key, and the other test's is shut down.
+    client = Langfuse(public_key="pk-lf-scores", secret_key=KEY, base_url=BROKLE_URL, flush_at=1)
+    with client.start_as_current_observation(as_type="generation", name="scored") as generation:
+        trace_id, span_id = generation.trace_id, generation.id
+    client.create_score(
+        score_id=f"thumb-{trace_id}", trace_id=trace_id, name="helpfulness", value=0.9, comment="to the point"
+    )
+    client.create_score(trace_id=trace_id, observation_id=span_id, name="tone", value="kind", data_type="CATEGORICAL")
+    client.create_score(trace_id=trace_id, name="correct", value=1, data_type="BOOLEAN")
+    client.flush()
+
+    def all_three():
+        url = f"{BROKLE_URL}/v1/scores?trace_id={trace_id}"
+        _, _, body = call("GET", url, headers={"Authorization": f"Bearer {KEY}"})
+        return {score["name"]: score for score in body["data"]} if len(body["data"]) == 3 else None
+
+    scores = eventually(all_three)
+    assert (scores["helpfulness"]["value"], scores["helpfulness"]["comment"]) == (0.9, "to the point")
+    assert scores["helpfulness"]["id"] == f"thumb-{trace_id}"
+    assert (scores["tone"]["value"], scores["tone"]["span_id"]) == ("kind", span_id)
+    assert (scores["correct"]["value"], scores["correct"]["data_type"]) == (True, "boolean")
+    client.shutdown()

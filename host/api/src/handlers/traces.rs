@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use brokle_identity::Scope;
-use brokle_storage::observations::{AnalyticsError, AnalyticsStore, DEFAULT_LIMIT, MAX_LIMIT, TraceFilter};
+use brokle_storage::observations::{AnalyticsError, DEFAULT_LIMIT, MAX_LIMIT, QueryStore, TraceFilter};
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::Deserialize;
@@ -98,7 +98,7 @@ pub(crate) async fn get(
     Ok(Json(serde_json::to_value(trace.ok_or_else(missing)?).map_err(ApiError::internal)?))
 }
 
-fn store(app: &App) -> Result<&Arc<dyn AnalyticsStore>, ApiError> {
+pub(super) fn store(app: &App) -> Result<&Arc<dyn QueryStore>, ApiError> {
     app.observations.as_ref().ok_or_else(|| ApiError::internal("this server has no store of observations"))
 }
 
@@ -112,7 +112,11 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
     text.map(parse).transpose()
 }
 
-fn failed(error: AnalyticsError) -> ApiError {
+pub(super) fn failed(error: AnalyticsError) -> ApiError {
+    if let AnalyticsError::TooMuch(cost) = &error {
+        let message = format!("The question costs too much: {cost}. Narrow the time, or filter by more.");
+        return ApiError::new(StatusCode::BAD_REQUEST, "query_too_expensive", message);
+    }
     let answer = ApiError::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "analytics_unavailable",

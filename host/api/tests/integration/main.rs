@@ -11,4 +11,6 @@ mod otlp;
 #[cfg(test)]
 mod plugins;
 #[cfg(test)]
+mod queries;
+#[cfg(test)]
 mod surface;

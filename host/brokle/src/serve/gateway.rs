@@ -21,7 +21,7 @@ use brokle_identity::seal::MasterKey;
 use brokle_plugins::snapshot::Active;
 use brokle_plugins::{Catalogue, View};
 use brokle_runtime::{Limits, Preset, ProviderManifest, ProviderPlugin, Runtime, RuntimeConfig};
-use brokle_storage::observations::{AnalyticsStore, SqliteObservations};
+use brokle_storage::observations::{QueryStore, SqliteObservations};
 use brokle_storage::sql::Database;
 use brokle_telemetry::metrics::Metrics;
 use brokle_telemetry::{Options, Recorder};
@@ -44,7 +44,7 @@ pub(super) struct Assembled {
     pub(super) gateway: Arc<Gateway>,
     pub(super) connections: Arc<ConnectionService>,
     pub(super) recorder: Arc<Recorder>,
-    pub(super) store: Arc<dyn AnalyticsStore>,
+    pub(super) store: Arc<dyn QueryStore>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) catalogue: Arc<Catalogue>,
 }
@@ -63,9 +63,9 @@ impl Telemetry for Queue {
 pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assembled, Failure> {
     let directory = config.storage.data_dir.join("telemetry");
     super::make_private_directory(&directory)?;
-    let store: Arc<dyn AnalyticsStore> = Arc::new(SqliteObservations::open(&directory)?);
+    let store: Arc<dyn QueryStore> = Arc::new(SqliteObservations::open(&directory)?);
     let options = Options { max_queued_bytes: config.telemetry.max_queue_bytes, ..Options::new(&directory) };
-    let recorder = Recorder::start(&options, Arc::clone(&store), Arc::clone(&with.clock))?;
+    let recorder = Recorder::start(&options, store.clone(), Arc::clone(&with.clock))?;
     let recorder = Arc::new(recorder);
     let metrics = Arc::new(Metrics::new());
 

@@ -32,6 +32,13 @@ impl Month {
         Some(Self { year, month })
     }
 
+    /// When it begins.
+    pub(super) fn begin(self) -> DateTime<Utc> {
+        let first =
+            chrono::NaiveDate::from_ymd_opt(self.year.into(), self.month.into(), 1).unwrap_or_default();
+        first.and_time(chrono::NaiveTime::MIN).and_utc()
+    }
+
     /// From `YYYYMM`, as in file names.
     pub(super) fn parse(digits: &str) -> Option<Self> {
         let (year, month) = digits.split_at_checked(4)?;

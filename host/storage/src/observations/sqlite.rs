@@ -8,15 +8,17 @@
 //! Rows are appended (`INTEGER PRIMARY KEY`): random trace ids only hit one index, `UNIQUE(project, trace_id, span_id)`.
 //! The list's index begins with `(project, start_us, rid)` and covers every filter, so that rows are fetched only for
 //! what is answered. Bodies are in an append table of their own, zstd level 1 where that makes them smaller. Hourly sums
-//! are updated in the transaction that inserts, from the rows that were really inserted.
+//! are updated in the transaction that inserts, from the rows that were really inserted. Scores are in `scores.db`.
 
 mod body;
 mod columns;
 mod files;
 mod list;
+mod query;
 mod reader;
 mod rollups;
 mod schema;
+mod scores;
 mod trace;
 mod writer;
 
@@ -30,9 +32,13 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use self::reader::Readers;
+use self::scores::Scores;
 use self::writer::Writer;
+use super::query::{
+    Group, GroupKind, Limits, Metrics, MetricsQuery, ObservationRow, Place, Query, QueryStore,
+};
 use super::{
-    AnalyticsError, AnalyticsStore, Answer, Cursor, Inserted, Month, Page, Rollup, Summary, Trace,
+    AnalyticsError, AnalyticsStore, Answer, Cursor, Inserted, Month, Page, Rollup, Score, Summary, Trace,
     TraceFilter,
 };
 
@@ -44,7 +50,9 @@ pub const MAX_READS: usize = 8;
 pub struct SqliteObservations {
     readers: Arc<Readers>,
     writer: Arc<Mutex<Writer>>,
+    scores: Arc<Scores>,
     permits: Arc<Semaphore>,
+    limits: Limits,
 }
 
 impl SqliteObservations {
@@ -57,9 +65,17 @@ impl SqliteObservations {
         files::create_directory(&directory)?;
         Ok(Self {
             readers: Arc::new(Readers::new(directory.clone())),
+            scores: Arc::new(Scores::new(&directory)),
             writer: Arc::new(Mutex::new(Writer::new(directory))),
             permits: Arc::new(Semaphore::new(MAX_READS)),
+            limits: Limits::default(),
         })
+    }
+
+    /// The same, with other bounds on what a question may cost.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Runs a query on a blocking thread; it runs to its end even when the caller goes away.
@@ -106,7 +122,7 @@ impl AnalyticsStore for SqliteObservations {
     }
 
     fn retain(&self, before: Month) -> Answer<'_, Vec<Month>> {
-        let writer = Arc::clone(&self.writer);
+        let (writer, scores) = (Arc::clone(&self.writer), Arc::clone(&self.scores));
         self.read(move |readers| {
             let mut writer = writer.lock();
             let mut deleted = Vec::new();
@@ -116,8 +132,45 @@ impl AnalyticsStore for SqliteObservations {
                 deleted.push(month);
             }
             readers.forget_files();
+            scores.retain(before)?;
             Ok(deleted)
         })
+    }
+}
+
+impl QueryStore for SqliteObservations {
+    fn put_scores(&self, project: ProjectId, scores: Vec<Score>) -> Answer<'_, ()> {
+        let file = Arc::clone(&self.scores);
+        self.read(move |_| file.put(project, &scores))
+    }
+
+    fn delete_score(&self, project: ProjectId, id: String) -> Answer<'_, bool> {
+        let file = Arc::clone(&self.scores);
+        self.read(move |_| file.delete(project, &id))
+    }
+
+    fn scores(&self, project: ProjectId, query: Query) -> Answer<'_, Page<Score, Place>> {
+        let (file, limits) = (Arc::clone(&self.scores), self.limits);
+        self.read(move |_| file.list(project, &query, limits))
+    }
+
+    fn observations(&self, project: ProjectId, query: Query) -> Answer<'_, Page<ObservationRow, Place>> {
+        let limits = self.limits;
+        self.read(move |readers| query::observations(readers, project, &query, limits))
+    }
+
+    fn groups(&self, project: ProjectId, kind: GroupKind, query: Query) -> Answer<'_, Page<Group, Place>> {
+        let limits = self.limits;
+        self.read(move |readers| query::groups(readers, project, kind, &query, limits))
+    }
+
+    fn metrics(&self, project: ProjectId, query: MetricsQuery) -> Answer<'_, Metrics> {
+        let limits = self.limits;
+        self.read(move |readers| query::metrics(readers, project, &query, limits))
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
     }
 }
 

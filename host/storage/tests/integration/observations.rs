@@ -1,5 +1,7 @@
 //! The analytics store's promises, over SQLite.
 
+mod conformance;
+mod language;
 mod list;
 mod trace;
 mod write;

@@ -46,7 +46,7 @@ impl Packer {
 }
 
 /// The body as it came.
-fn unpack(packed: &[u8]) -> Result<Vec<u8>, AnalyticsError> {
+pub(super) fn unpack(packed: &[u8]) -> Result<Vec<u8>, AnalyticsError> {
     match packed.split_first() {
         Some((&PLAIN, body)) => Ok(body.to_vec()),
         Some((&ZSTD, rest)) => {

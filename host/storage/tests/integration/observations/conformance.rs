@@ -1,0 +1,107 @@
+//! What every [`QueryStore`] promises. Each test gets an empty store from the [`Store`] that it runs over, and compares
+//! numbers with what it worked out from the observations itself.
+//!
+//! Another implementation joins by a line in [`on_every_store`].
+
+mod filters;
+mod lists;
+mod metrics;
+mod scores;
+
+use std::sync::Arc;
+
+use brokle_core::clock::{Clock as _, SystemClock};
+use brokle_core::observation::{Kind, Observation, SpanId, TraceId};
+use brokle_core::random::SystemRandom;
+use brokle_core::tenancy::Tenant;
+use brokle_storage::observations::query::{Filter, Limits, Query, Subject};
+use brokle_storage::observations::{Inserted, QueryStore, Score, ScoreValue, Source, SqliteObservations};
+use chrono::{DateTime, Utc};
+use tempfile::TempDir;
+
+/// An empty store of one implementation.
+pub(super) struct Store {
+    pub(super) store: Arc<dyn QueryStore>,
+    pub(super) tenant: Tenant,
+    _directory: TempDir,
+}
+
+/// Runs `async fn name(Store)` over every implementation.
+macro_rules! on_every_store {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[tokio::test]
+            async fn sqlite() {
+                super::$name(super::super::Store::sqlite(Default::default())).await;
+            }
+        }
+    )+};
+}
+pub(super) use on_every_store;
+
+impl Store {
+    pub(super) fn sqlite(limits: Limits) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteObservations::open(directory.path()).unwrap().with_limits(limits));
+        Self { store, tenant: super::tenant(), _directory: directory }
+    }
+
+    pub(super) fn insert(&self, batch: &[Observation]) {
+        let mut inserted = Inserted::default();
+        self.store.insert(batch, &mut inserted).unwrap();
+        assert_eq!(inserted.rows, batch.len() as u64);
+    }
+
+    /// An observation of the store's tenant, in a trace of its own.
+    pub(super) fn call(&self, name: &str, start: &str) -> Observation {
+        let (trace, span) = (TraceId::generate(&SystemRandom), SpanId::generate(&SystemRandom));
+        let new = Observation::new(self.tenant, trace, span, Kind::Generation, at(start).timestamp_micros());
+        Observation { name: name.to_owned().into(), ..new }
+    }
+
+    pub(super) async fn put(&self, scores: Vec<Score>) {
+        scores.iter().for_each(|score| score.check().unwrap());
+        self.store.put_scores(self.tenant.project, scores).await.unwrap();
+    }
+
+    /// A score on an observation's trace as a whole.
+    pub(super) fn score(&self, id: &str, name: &str, value: ScoreValue, of: &Observation) -> Score {
+        let now = SystemClock.now();
+        Score {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            data_type: value.data_type(),
+            value,
+            source: Source::Api,
+            trace_id: Some(of.trace_id),
+            span_id: None,
+            session: None,
+            comment: None,
+            metadata: serde_json::Map::new(),
+            environment_id: self.tenant.environment,
+            timestamp: DateTime::from_timestamp_micros(of.start_us).unwrap(),
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// The names of the observations of 2026 that pass the filter, newest first.
+    pub(super) async fn names(&self, filter: &str) -> Vec<String> {
+        let query = Query { filter: parse(filter), ..year() };
+        let page = self.store.observations(self.tenant.project, query).await.unwrap();
+        page.data.into_iter().map(|row| row.summary.name).collect()
+    }
+}
+
+pub(super) fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+pub(super) fn parse(filter: &str) -> Filter {
+    Filter::parse(filter, Subject::Observations).unwrap_or_else(|error| panic!("{filter}: {error}"))
+}
+
+/// Everything of 2026.
+pub(super) fn year() -> Query {
+    Query::new(at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:00Z"))
+}
