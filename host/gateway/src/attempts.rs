@@ -1,7 +1,9 @@
 //! The attempts: candidates are asked in order until one answers.
 //!
 //! The next candidate is tried after a failed connection, a timeout, 429 and 5xx, and after a plugin's failure, as
-//! long as nothing reached the caller. An unstreamed answer up to [`HELD`] is held until it is complete, so one that
+//! long as nothing reached the caller; so it is after a stream that failed before its first token ([`start`]). When all have
+//! failed they may be asked again ([`resilience`]), and then a route's fallbacks for that kind of failure. A candidate whose
+//! circuit is open, or that is full, is passed over. An unstreamed answer up to [`HELD`] is held until it is complete, so one that
 //! breaks off in the middle is tried elsewhere too. Everything else is the answer, errors included.
 
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use brokle_runtime::exchange::{
     Call, ErrorOutcome, Output, Preparation, ResponseHead, ResponsePlan, UpstreamRequest,
 };
 use brokle_runtime::{Body, Header, PluginError, ProviderInstance};
+use brokle_telemetry::metrics::ProviderLabels;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, request};
@@ -28,13 +31,17 @@ use crate::dialects::Asked;
 use crate::dialects::native::{self, Content, Native, Owner, Reads};
 use crate::dialects::{self, Dialected};
 use crate::egress::{self, Segments};
-use crate::gateway::Gateway;
+use crate::gate;
+use crate::gateway::{Gateway, Incoming};
 use crate::guardrails::StreamGuard;
 use crate::operation::Operation;
 use crate::pipeline::Stage;
 use crate::refusal::Refusal;
 use crate::request::Request;
+use crate::resilience;
 use crate::routing::Candidate;
+use crate::routing::plan::Plan;
+use crate::start;
 use crate::stream;
 
 /// The largest unstreamed answer that is held until it is complete: 1 MiB. A larger one is relayed as it comes.
@@ -50,12 +57,12 @@ const ERROR_BODY: usize = 64 << 10;
 pub(crate) enum Served {
     /// The whole answer.
     Whole(HeaderMap, Bytes),
-    /// The provider's own stream, which has the caller's form.
-    Canonical { headers: HeaderMap, body: Upstream, strip_usage: bool },
+    /// The provider's own stream, which has the caller's form, its start read already.
+    Canonical { headers: HeaderMap, head: Vec<Bytes>, body: Upstream, strip_usage: bool },
     /// Bytes to be relayed, the first of them read already.
     Relay { headers: HeaderMap, head: Vec<Bytes>, body: Upstream },
     /// A stream that a plugin translates.
-    Decoded { headers: HeaderMap, decoding: Box<Decoding>, include_usage: bool },
+    Decoded { headers: HeaderMap, head: Vec<Output>, decoding: Box<Decoding>, include_usage: bool },
     /// A stream without a vendor.
     Local { outputs: Vec<Output>, include_usage: bool },
     /// An answer that has the caller's dialect already.
@@ -85,8 +92,9 @@ impl Served {
         mut meter: Meter,
         guard: Option<Box<StreamGuard>>,
     ) -> Response<AnswerBody> {
-        let idle = gateway.parts.timeouts.idle;
-        let left = gateway.parts.timeouts.total.saturating_sub(meter.elapsed());
+        let timeouts = told.timeouts.unwrap_or(gateway.parts.timeouts);
+        let idle = timeouts.idle;
+        let left = timeouts.total.saturating_sub(meter.elapsed());
         let cut = stream::Cut::of(gateway);
         match self {
             Self::Whole(headers, body) => {
@@ -95,17 +103,17 @@ impl Served {
                 meter.complete();
                 answer::whole(200, headers, body, told, &meter)
             }
-            Self::Canonical { headers, body, strip_usage } => {
+            Self::Canonical { headers, head, body, strip_usage } => {
                 answer::streamed(headers, told, meter, |meter| {
-                    stream::native(body, meter, guard, strip_usage, idle, left, cut)
+                    stream::native(head, body, meter, guard, strip_usage, idle, left, cut)
                 })
             }
             Self::Relay { headers, head, body } => answer::streamed(headers, told, meter, |meter| {
                 stream::relay(head, body, meter, idle, left, cut)
             }),
-            Self::Decoded { headers, decoding, include_usage } => {
+            Self::Decoded { headers, head, decoding, include_usage } => {
                 answer::streamed(headers, told, meter, |meter| {
-                    stream::decoded(gateway.clone(), *decoding, meter, guard, include_usage, left)
+                    stream::decoded(gateway.clone(), head, *decoding, meter, guard, include_usage, left)
                 })
             }
             Self::Local { outputs, include_usage } => {
@@ -126,7 +134,7 @@ impl Served {
                         stream::relay(head, body, meter, idle, left, cut)
                     }),
                     Content::Stream(reads) => answer::streamed(headers, told, meter, |meter| {
-                        native::stream(gateway, *reads, meter, left)
+                        native::stream(gateway, *reads, meter, idle, left)
                     }),
                 }
             }
@@ -142,9 +150,9 @@ pub(crate) struct Attempts;
 impl Attempts {
     pub(crate) async fn run(
         gateway: &Gateway,
-        call: Stage<'_, (Request, Vec<Candidate>)>,
+        call: Stage<'_, (Request, Plan)>,
     ) -> Result<Served, Refusal> {
-        let (request, candidates) = call.known;
+        let (request, plan) = call.known;
         if let Some(entry) = &request.cached {
             return Ok(entry.serve(request.include_usage));
         }
@@ -153,60 +161,179 @@ impl Attempts {
             // What is kept has to be read.
             passed.remove(http::header::ACCEPT_ENCODING);
         }
-        let mut last = None;
-        for candidate in candidates {
-            let reserved = call.meter.reserve(gateway, &candidate.connection, &candidate.model, call.told);
-            if let Err(refusal) = reserved.await {
-                last = Some(refusal);
+        let (incoming, meter, told) = (&call.incoming, call.meter, call.told);
+        let mut round = Round { gateway, request: &request, plan: &plan, passed: &passed, incoming, meter, told };
+        match plan.rules.as_ref().and_then(|ruled| ruled.rules.timeouts) {
+            None => round.rounds().await,
+            Some(timeouts) => {
+                let left = timeouts.total.saturating_sub(round.meter.elapsed());
+                let rounds = tokio::time::timeout(left, round.rounds());
+                rounds.await.unwrap_or_else(|_| {
+                    let message = "The call took longer than its route allows.";
+                    Err(Refusal::upstream(504, "upstream_timeout", message))
+                })
+            }
+        }
+    }
+}
+
+/// A call's candidates, as they are asked.
+struct Round<'a, 'c> {
+    gateway: &'a Gateway,
+    request: &'a Request,
+    plan: &'a Plan,
+    passed: &'a HeaderMap,
+    incoming: &'a Incoming<'c>,
+    meter: &'a mut Meter,
+    told: &'a mut Told,
+}
+
+impl Round<'_, '_> {
+    /// The candidates, again where that may help, then the route's fallbacks.
+    async fn rounds(&mut self) -> Result<Served, Refusal> {
+        let plan = self.plan;
+        let mut candidates = plan.candidates.as_slice();
+        let mut retries = self.gateway.parts.resilience.retries;
+        if let Some(rounds) = plan.rules.as_ref().and_then(|ruled| ruled.rules.retries) {
+            retries.rounds = rounds;
+        }
+        if retries.rounds > 0 {
+            self.gateway.extra.earn();
+        }
+        let (mut round, mut fell_back) = (0, false);
+        // Who may do better the next time; without further rounds nobody is noted.
+        let mut again = vec![true; if retries.rounds > 0 { candidates.len() } else { 0 }];
+        loop {
+            let refusal = match self.each(candidates, round, &mut again).await {
+                Ok(served) => return Ok(served),
+                Err(refusal) => refusal,
+            };
+            let left = self.gateway.parts.timeouts.total.saturating_sub(self.meter.elapsed());
+            // What no other try can mend isn't tried again, but may have a fallback of its kind.
+            let wait = match retries.rounds > 0 && again.contains(&true) {
+                true => retries.wait(round, &refusal, left, self.gateway.entropy()),
+                false => None,
+            };
+            if let Some(wait) = wait {
+                if self.gateway.extra.take() {
+                    round += 1;
+                    tokio::time::sleep(wait).await;
+                    continue;
+                }
+                self.gateway.parts.books.metrics.retry_budget_exhausted.inc();
+            }
+            match plan.fallbacks(&refusal) {
+                others if !others.is_empty() && !fell_back => {
+                    tracing::info!(code = %refusal.code, "the route's fallbacks are asked");
+                    fell_back = true;
+                    (candidates, round) = (others, 0);
+                    retries.rounds = 0;
+                    again.clear();
+                }
+                _ => return Err(refusal),
+            }
+        }
+    }
+
+    /// Each candidate once, until one answers.
+    async fn each(
+        &mut self,
+        candidates: &[Candidate],
+        round: u32,
+        again: &mut [bool],
+    ) -> Result<Served, Refusal> {
+        let mut last: Option<Refusal> = None;
+        for (index, candidate) in candidates.iter().enumerate() {
+            if again.get(index) == Some(&false) {
                 continue;
             }
-            call.told.attempts += 1;
-            call.told.provider = Some(candidate.connection.provider.clone());
-            call.told.model = Some(candidate.model.clone());
-            call.meter.served_by(&candidate.connection, &candidate.model);
-            let random = &*gateway.parts.random;
-            let name = format!("{}/{}", candidate.connection.provider, candidate.model);
-            let mut step = call.meter.step(Kind::Attempt, name.into(), random);
-            step.provider = Some(candidate.connection.provider.clone());
-            step.connection = Some(candidate.connection.id.clone());
-            step.model = Some(candidate.model.as_str().into());
-            let span = step.span_id;
-            let ticket = gateway.facts.begin(&candidate.connection, &candidate.model);
-            call.meter.begin_attempt(step, ticket);
-            let attempt = Attempt {
-                gateway,
-                candidate: &candidate,
-                request: &request,
-                passed: &passed,
-                meter: call.meter,
-                span,
-                native: None,
+            let may_wait = index + 1 == candidates.len();
+            let refusal = match self.one(candidate, round, may_wait).await {
+                Ok(served) => return Ok(served),
+                Err(refusal) => refusal,
             };
-            let called = plugin_call(&request, &candidate, &call.incoming);
-            match attempt.run(called).await {
-                Ok(served) => {
-                    call.meter.end_attempt(None);
-                    if let Served::Whole(headers, body) = &served {
-                        call.meter.keep(headers, body);
-                    }
-                    return Ok(served);
-                }
-                Err(refusal) => {
-                    call.meter.end_attempt(Some(&refusal));
-                    if !refusal.retryable {
-                        return Err(refusal);
-                    }
-                    tracing::info!(code = %refusal.code, connection = candidate.connection.name, "attempt failed");
-                    last = Some(refusal);
-                }
+            if let Some(again) = again.get_mut(index) {
+                *again = resilience::again(&refusal);
+            }
+            if !refusal.retryable {
+                return Err(refusal);
+            }
+            // What a vendor said is told rather than that another one wasn't asked.
+            if !matches!(refusal.code.as_ref(), "circuit_open" | "connection_busy") || last.is_none() {
+                last = Some(refusal);
             }
         }
         Err(last
             .unwrap_or_else(|| Refusal::client(503, "no_candidate", "The routing policy left no candidate.")))
     }
+
+    /// One candidate, if it lets a call through.
+    async fn one(&mut self, candidate: &Candidate, round: u32, may_wait: bool) -> Result<Served, Refusal> {
+        let (gateway, connection) = (self.gateway, &candidate.connection);
+        let mut ticket = gateway
+            .facts
+            .begin(connection, &candidate.model)
+            .map_err(|left| circuit_open(connection, left))?;
+        if let Some(permit) = gate::enter(connection, may_wait).await? {
+            ticket.hold(permit);
+        }
+        self.meter.reserve(gateway, connection, &candidate.model, self.told).await.map_err(|refusal| {
+            // Somebody else may be within what rules allow.
+            Refusal { retryable: true, ..refusal }
+        })?;
+        if round > 0 {
+            let labels = ProviderLabels { provider: connection.provider.to_string() };
+            gateway.parts.books.metrics.retries.get_or_create(&labels).inc();
+        }
+        self.told.attempts += 1;
+        self.told.provider = Some(connection.provider.clone());
+        self.told.model = Some(candidate.model.clone());
+        self.told.timeouts = candidate.timeouts;
+        self.meter.served_by(connection, &candidate.model);
+        let random = &*gateway.parts.random;
+        let name = format!("{}/{}", connection.provider, candidate.model);
+        let mut step = self.meter.step(Kind::Attempt, name.into(), random);
+        step.provider = Some(connection.provider.clone());
+        step.connection = Some(connection.id.clone());
+        step.model = Some(candidate.model.as_str().into());
+        let span = step.span_id;
+        self.meter.begin_attempt(step, ticket);
+        let attempt = Attempt {
+            gateway,
+            candidate,
+            request: self.request,
+            plan: self.plan,
+            passed: self.passed,
+            meter: self.meter,
+            span,
+            native: None,
+        };
+        let called = plugin_call(self.request, candidate, self.incoming);
+        match attempt.run(called).await {
+            Ok(served) => {
+                self.meter.end_attempt(None);
+                if let Served::Whole(headers, body) = &served {
+                    self.meter.keep(headers, body);
+                }
+                Ok(served)
+            }
+            Err(refusal) => {
+                self.meter.end_attempt(Some(&refusal));
+                tracing::info!(code = %refusal.code, connection = connection.name, "attempt failed");
+                Err(refusal)
+            }
+        }
+    }
 }
 
-fn plugin_call(request: &Request, candidate: &Candidate, incoming: &crate::gateway::Incoming<'_>) -> Call {
+fn circuit_open(connection: &Connection, left: Duration) -> Refusal {
+    let provider = connection.provider_name();
+    let message = format!("Provider '{provider}' failed again and again, and isn't asked for a while.");
+    let refusal = Refusal::upstream(503, "circuit_open", message);
+    Refusal { retry_after: Some(left.max(Duration::from_secs(1))), ..refusal }
+}
+
+fn plugin_call(request: &Request, candidate: &Candidate, incoming: &Incoming<'_>) -> Call {
     Call {
         operation: request.operation.name().into(),
         model: candidate.model.clone(),
@@ -225,6 +352,7 @@ struct Attempt<'a> {
     gateway: &'a Gateway,
     candidate: &'a Candidate,
     request: &'a Request,
+    plan: &'a Plan,
     passed: &'a HeaderMap,
     meter: &'a mut Meter,
     span: SpanId,
@@ -246,7 +374,7 @@ impl<'a> Attempt<'a> {
                 format!("Provider '{}' doesn't offer this operation.", self.candidate.connection.provider);
             return Err(Refusal::client(400, "unsupported", message));
         }
-        let body = self.body();
+        let body = self.body()?;
         let prepared = instance.prepare(&call, body.clone()).await;
         let export = "prepare";
         self.meter.plugin(
@@ -284,8 +412,11 @@ impl<'a> Attempt<'a> {
     }
 
     /// What is sent, or edited to be sent.
-    fn body(&self) -> Body {
-        Body::json(self.native.map_or(&self.request.body, |asked| &asked.original).clone())
+    fn body(&self) -> Result<Body, Refusal> {
+        Ok(Body::json(match self.native {
+            Some(asked) => asked.original.clone(),
+            None => self.plan.edit(&self.request.body)?,
+        }))
     }
 
     /// Chooses the form in which the provider is asked: the caller's own, if it takes that, else the canonical one. A
@@ -297,7 +428,7 @@ impl<'a> Attempt<'a> {
         call: &mut Call,
     ) -> Result<Option<Served>, Refusal> {
         let asked = &dialect.asked;
-        if dialect.native && instance.speaks(asked.dialect.name()) {
+        if dialect.native && !self.plan.sets() && instance.speaks(asked.dialect.name()) {
             let tenant = self.meter.tenant().ok_or_else(broken_answer)?;
             dialect.check_owner(self.gateway, tenant, &self.candidate.connection.id)?;
             asked.rest();
@@ -352,10 +483,15 @@ impl<'a> Attempt<'a> {
             let reader = reader.map_err(failed)?;
             let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
             let events = kind.starts_with("text/event-stream");
-            let reads = Reads { body, reader, asked: Arc::clone(asked), events, owner };
+            let mut head = match events {
+                true => start::of_dialect(&mut body, &self.candidate.timeouts(self.gateway)).await?,
+                false => Vec::new(),
+            };
+            head.reverse();
+            let reads = Reads { head, body, reader, asked: Arc::clone(asked), events, owner };
             return native(headers, Content::Stream(Box::new(reads)));
         }
-        let idle = self.gateway.parts.timeouts.idle;
+        let idle = self.candidate.timeouts(self.gateway).idle;
         let mut held: Vec<Bytes> = Vec::new();
         let mut size = 0;
         while let Some(piece) = next_piece(&mut body, idle).await? {
@@ -394,7 +530,7 @@ impl<'a> Attempt<'a> {
             instance,
             call,
             candidate: self.candidate.clone(),
-            request: self.body(),
+            request: self.body()?,
             passed: self.passed.clone(),
             upstream,
             framer: decoding::framer(framing)?,
@@ -408,7 +544,10 @@ impl<'a> Attempt<'a> {
         if self.request.streaming {
             let headers = event_stream();
             let include_usage = self.request.include_usage;
-            return Ok(Served::Decoded { headers, decoding: Box::new(decoding), include_usage });
+            let timeouts = self.candidate.timeouts(self.gateway);
+            let head = start::of_outputs(&mut decoding, self.gateway, &timeouts).await;
+            let head = head.inspect_err(|refusal| self.note_trap(refusal))?;
+            return Ok(Served::Decoded { headers, head, decoding: Box::new(decoding), include_usage });
         }
         let mut answer = None;
         let mut binary = Vec::new();
@@ -477,9 +616,11 @@ impl<'a> Attempt<'a> {
                 return Err(Refusal::upstream(502, "upstream_error", message));
             }
             headers.extend(event_stream());
-            return Ok(Served::Canonical { headers, body, strip_usage: !self.request.include_usage });
+            let head = start::of_events(&mut body, &self.candidate.timeouts(self.gateway)).await?;
+            let strip_usage = !self.request.include_usage;
+            return Ok(Served::Canonical { headers, head, body, strip_usage });
         }
-        let idle = self.gateway.parts.timeouts.idle;
+        let idle = self.candidate.timeouts(self.gateway).idle;
         let mut held: Vec<Bytes> = Vec::new();
         let mut size = 0;
         while let Some(piece) = next_piece(&mut body, idle).await? {
@@ -506,7 +647,7 @@ impl<'a> Attempt<'a> {
         headers: &HeaderMap,
         mut body: Upstream,
     ) -> Result<Served, Refusal> {
-        let text = error_body(&mut body, self.gateway.parts.timeouts.idle).await;
+        let text = error_body(&mut body, self.candidate.timeouts(self.gateway).idle).await;
         let own = self
             .native
             .filter(|_| json::scan(&text, |_, _| {}).is_ok())
@@ -570,22 +711,23 @@ pub(crate) async fn send(
     // A token can be taken back before its time: one that is refused is bought anew, once.
     let again = token.is_some().then(|| body.clone());
     let request = egress::build(connection, wanted, content_type, body, passed, token.as_ref(), clock)?;
-    let answer = head(gateway, connection, request).await?;
+    let answer = head(gateway, candidate, request).await?;
     let Some(body) = again.filter(|_| answer.status() == http::StatusCode::UNAUTHORIZED) else {
         return Ok(answer);
     };
     let token = tokens.authorization(gateway, connection, &wanted.auth, token.as_ref()).await?;
     let request = egress::build(connection, wanted, content_type, body, passed, token.as_ref(), clock)?;
-    head(gateway, connection, request).await
+    head(gateway, candidate, request).await
 }
 
 /// Sends a request; the answer's head has come in time.
 async fn head(
     gateway: &Gateway,
-    connection: &Connection,
+    candidate: &Candidate,
     request: request::Request<Segments>,
 ) -> Result<Response<Upstream>, Refusal> {
-    let first_byte = gateway.parts.timeouts.first_byte;
+    let first_byte = candidate.timeouts(gateway).first_byte;
+    let connection = &candidate.connection;
     match tokio::time::timeout(first_byte, gateway.parts.egress.send(connection, request)).await {
         Ok(answer) => answer,
         Err(_) => {

@@ -20,6 +20,20 @@ pub enum Fault {
     Internal,
 }
 
+/// What kind of failure it is, as far as routes have fallbacks for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Class {
+    /// Any other.
+    #[default]
+    General,
+    /// The request is too long for the model.
+    ContextLength,
+    /// The vendor doesn't want to answer this.
+    ContentPolicy,
+    /// The vendor has had too many requests.
+    RateLimit,
+}
+
 /// Why a call isn't answered as asked. What it shows is for the caller; nothing in it is secret.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -42,6 +56,8 @@ pub struct Refusal {
     pub native: bool,
     /// Whether another candidate may do better.
     pub retryable: bool,
+    /// What kind of failure it is.
+    pub class: Class,
     /// How the observation ends.
     pub outcome: Status,
 }
@@ -59,6 +75,7 @@ impl Refusal {
             body: None,
             native: false,
             retryable: false,
+            class: Class::General,
             outcome: Status::Error,
         }
     }
@@ -118,6 +135,13 @@ impl Refusal {
             P::Other(name) => (502, name.clone().into(), true),
         };
         let status = problem.status.filter(|status| (400..=599).contains(status)).unwrap_or(status);
+        let class = match &problem.kind {
+            P::ContextLength => Class::ContextLength,
+            P::ContentPolicy => Class::ContentPolicy,
+            P::RateLimit => Class::RateLimit,
+            _ if status == 429 => Class::RateLimit,
+            _ => Class::General,
+        };
         let fault = if problem.status.is_some() || retryable { Fault::Upstream } else { Fault::Client };
         Self {
             fault,
@@ -132,6 +156,7 @@ impl Refusal {
                 .map(Bytes::from),
             native: false,
             retryable: retryable || status == 429 || status >= 500,
+            class,
             outcome: if status == 504 { Status::Timeout } else { Status::Error },
         }
     }

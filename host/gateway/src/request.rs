@@ -169,7 +169,7 @@ pub(crate) fn not_json(body: &[u8], error: json::ScanError) -> Refusal {
 }
 
 /// What a value must be instead, if it is of the wrong type. Null is as good as absent.
-fn type_problem(key: &str, value: &[u8]) -> Option<&'static str> {
+pub(crate) fn type_problem(key: &str, value: &[u8]) -> Option<&'static str> {
     let (_, expected) = TYPES.get(TYPES.binary_search_by_key(&key, |(name, _)| name).ok()?)?;
     let first = *value.first()?;
     if first == b'n' {
