@@ -11,6 +11,7 @@ mod limits;
 #[cfg(test)]
 mod otlp;
 #[cfg(test)]
+mod resilience;
 mod scene;
 #[cfg(test)]
 mod trust;

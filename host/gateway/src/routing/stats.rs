@@ -387,6 +387,8 @@ fn blame(refusal: &Refusal, told: Option<Duration>) -> Outcome {
     let retry_after = refusal.retry_after.or(told);
     match (refusal.fault, refusal.status) {
         (Fault::Upstream, 429) => Outcome::Failed { limited: true, retry_after },
+        // A token that can't be bought is the credential's fault, not the vendor's.
+        (Fault::Upstream, _) if refusal.code == "upstream_auth_failed" => Outcome::Refused,
         (Fault::Upstream, _) if refusal.retryable => Outcome::Failed { limited: false, retry_after },
         (Fault::Upstream, 401 | 403) => Outcome::Refused,
         // A sandbox that has no room says nothing of the candidate.
