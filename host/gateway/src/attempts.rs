@@ -148,10 +148,7 @@ impl Served {
 pub(crate) struct Attempts;
 
 impl Attempts {
-    pub(crate) async fn run(
-        gateway: &Gateway,
-        call: Stage<'_, (Request, Plan)>,
-    ) -> Result<Served, Refusal> {
+    pub(crate) async fn run(gateway: &Gateway, call: Stage<'_, (Request, Plan)>) -> Result<Served, Refusal> {
         let (request, plan) = call.known;
         if let Some(entry) = &request.cached {
             return Ok(entry.serve(request.include_usage));
@@ -162,7 +159,8 @@ impl Attempts {
             passed.remove(http::header::ACCEPT_ENCODING);
         }
         let (incoming, meter, told) = (&call.incoming, call.meter, call.told);
-        let mut round = Round { gateway, request: &request, plan: &plan, passed: &passed, incoming, meter, told };
+        let mut round =
+            Round { gateway, request: &request, plan: &plan, passed: &passed, incoming, meter, told };
         match plan.rules.as_ref().and_then(|ruled| ruled.rules.timeouts) {
             None => round.rounds().await,
             Some(timeouts) => {

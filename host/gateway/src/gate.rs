@@ -164,7 +164,8 @@ pub(crate) async fn enter(connection: &Connection, may_wait: bool) -> Result<Opt
         Some(permit) => Ok(Some(permit)),
         None => {
             let provider = connection.provider_name();
-            let message = format!("As many calls are under way to provider '{provider}' as it takes at once.");
+            let message =
+                format!("As many calls are under way to provider '{provider}' as it takes at once.");
             Err(Refusal {
                 fault: Fault::Internal,
                 retryable: true,

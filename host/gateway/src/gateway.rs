@@ -258,9 +258,7 @@ impl Gateway {
         let (told, meter) = (Told::default(), Meter::new(self.parts.books.clone(), operation));
         match dialect {
             None => answer::refused(&refusal, &told, &meter),
-            Some(asking) => {
-                dialects::refused(asking, &refusal, &request_id.to_string(), &told, &meter).await
-            }
+            Some(asking) => dialects::refused(asking, &refusal, &request_id.to_string(), &told, &meter).await,
         }
     }
 

@@ -132,7 +132,9 @@ mod tests {
         let failed = refusal(500, "upstream_error", None);
         for (round, most) in [(0, 250), (1, 500), (2, 1_000)] {
             let waits: Vec<_> = (0..1_000_u64)
-                .map(|draw| THREE.wait(round, &failed, MINUTE, draw.wrapping_mul(0x9E37_79B9_7F4A_7C15)).unwrap())
+                .map(|draw| {
+                    THREE.wait(round, &failed, MINUTE, draw.wrapping_mul(0x9E37_79B9_7F4A_7C15)).unwrap()
+                })
                 .collect();
             let (least, longest) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
             let most = Duration::from_millis(most);

@@ -38,15 +38,15 @@ pub(super) async fn call_in(
     // Before the body is read: what can't be served is refused at next to no cost.
     let given = head.extensions.get::<RequestId>().and_then(|id| id.as_str().parse().ok());
     let id = given.unwrap_or_else(|| ids::RequestId::generate(app.clock.as_ref(), app.random.as_ref()));
+    if caller.is_err() {
+        let answer = gateway.serve_in(dialect, operation, caller, &head.headers, Bytes::new(), id).await;
+        return Ok(answer.map(Body::new));
+    }
     let Some(place) = gateway.admit() else {
         return Ok(gateway.shed(dialect, operation, id).await.map(Body::new));
     };
-    let body = if caller.is_ok() {
-        json_only(&head.headers)?;
-        body::read(body, app.body).await?
-    } else {
-        Bytes::new()
-    };
+    json_only(&head.headers)?;
+    let body = body::read(body, app.body).await?;
     let answer = gateway.serve_in(dialect, operation, caller, &head.headers, body, id).await;
     // Given back at the body's end, not at the handler's.
     Ok(answer.map(|body| Body::new(place.hold(body))))

@@ -35,7 +35,11 @@ fn every_configuration_of_the_page_is_valid() {
 fn a_mistake_is_named() {
     let route = configurations().remove(3);
     for (good, bad, named) in [
-        ("general = [{ provider = \"echo\", model = \"echo-1\" }]", "general = [{ model = \"x\" }]", "routes.0.fallbacks.general.0"),
+        (
+            "general = [{ provider = \"echo\", model = \"echo-1\" }]",
+            "general = [{ model = \"x\" }]",
+            "routes.0.fallbacks.general.0",
+        ),
         ("model = \"claude-haiku-4-5\"", "model = \"\"", "routes.0.fallbacks.rate_limit.0.model"),
         ("temperature = 0", "stream = true", "routes.0.set.stream"),
         ("temperature = 0", "temperature = \"hot\"", "routes.0.set.temperature: number is expected"),
@@ -94,7 +98,10 @@ fn an_overloaded_gateway_goes_on_with_what_it_took() {
     std::fs::write(directory.path().join("brokle.toml"), "[gateway]\nmax_in_flight = 2\n").unwrap();
     let (vendor, asked, word) = patient();
     let mut command = brokle(directory.path(), &["serve"]);
-    command.env("BROKLE_BOOTSTRAP_API_KEY", KEY).env("OPENAI_API_KEY", "sk-test").env("OPENAI_BASE_URL", vendor);
+    command
+        .env("BROKLE_BOOTSTRAP_API_KEY", KEY)
+        .env("OPENAI_API_KEY", "sk-test")
+        .env("OPENAI_BASE_URL", vendor);
     let server = Server::start(command);
     let head = format!("POST /v1/chat/completions HTTP/1.1\r\nx-api-key: {KEY}");
     let body = r#"{"model":"openai/gpt-4o-mini","messages":[{"role":"user","content":"hi"}]}"#;

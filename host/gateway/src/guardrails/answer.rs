@@ -36,10 +36,7 @@ enum Verdict {
 }
 
 impl Ask {
-    pub(crate) async fn run(
-        gateway: &Gateway,
-        call: Stage<'_, (Request, Plan)>,
-    ) -> Result<Served, Refusal> {
+    pub(crate) async fn run(gateway: &Gateway, call: Stage<'_, (Request, Plan)>) -> Result<Served, Refusal> {
         let Some(chain) = call.known.0.guards.clone().filter(|chain| chain.rules_on_answers()) else {
             return Attempts::run(gateway, call).await;
         };

@@ -25,7 +25,12 @@ async fn two() -> [Upstream; 2] {
 }
 
 fn to(connection: &str, model: &str) -> RouteCandidate {
-    RouteCandidate { target: Target::Connection(connection.into()), model: model.into(), priority: 0, weight: 1 }
+    RouteCandidate {
+        target: Target::Connection(connection.into()),
+        model: model.into(),
+        priority: 0,
+        weight: 1,
+    }
 }
 
 /// A route `smart` to `a`, with these rules.
@@ -151,7 +156,9 @@ async fn a_thousand_that_leave_take_no_place_with_them() {
     let caller = world.keys.authenticate(&world.key).await;
     let headers = http::HeaderMap::new();
     let body = |stream: bool| {
-        format!(r#"{{"model":"a/gpt-4o-mini","stream":{stream},"messages":[{{"role":"user","content":"x"}}]}}"#)
+        format!(
+            r#"{{"model":"a/gpt-4o-mini","stream":{stream},"messages":[{{"role":"user","content":"x"}}]}}"#
+        )
     };
     for round in 0..1_000_u32 {
         let place = world.gateway.admit().expect("places leaked");
@@ -193,7 +200,10 @@ async fn a_gateway_without_room_says_so_and_goes_on_with_what_it_has() {
         assert!(world.gateway.admit().is_none());
         let shed = world.gateway.shed(None, Operation::ChatCompletions, request_id()).await;
         times.push(begun.elapsed());
-        assert_eq!((shed.status(), shed.headers()["retry-after"].to_str().unwrap()), (503.try_into().unwrap(), "1"));
+        assert_eq!(
+            (shed.status(), shed.headers()["retry-after"].to_str().unwrap()),
+            (503.try_into().unwrap(), "1")
+        );
     }
     times.sort();
     assert!(times[100] < Duration::from_millis(5), "half of them took {:?}", times[100]);
@@ -308,7 +318,8 @@ async fn a_stream_that_fails_before_its_first_token_is_tried_elsewhere() {
     let timeouts = Timeouts { idle: Duration::from_millis(300), ..Timeouts::default() };
     let extra = Extra { timeouts: Some(timeouts), ..Extra::default() };
     let world = of([&a, &b], extra).await;
-    for fault in ["empty-stream", "stall-after=0", "stall-after=1", "error-in-stream=0", "error-in-stream=1"] {
+    for fault in ["empty-stream", "stall-after=0", "stall-after=1", "error-in-stream=0", "error-in-stream=1"]
+    {
         faults(&a, fault, 1);
         let answer = world.chat("openai/gpt-4o-mini", r#","stream":true"#).await;
         assert_eq!((answer.status(), answer.header("x-brokle-attempts")), (200, Some("2")), "{fault}");

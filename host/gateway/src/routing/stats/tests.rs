@@ -29,7 +29,10 @@ fn ticket(facts: &LiveFacts, name: &str) -> Ticket {
 
 fn read(facts: &LiveFacts, name: &str) -> Reading {
     let settings = &facts.breaker;
-    facts.pairs.get(name).map_or_else(|| Pair::default().read(0, settings), |pair| pair.read(facts.now(), settings))
+    facts
+        .pairs
+        .get(name)
+        .map_or_else(|| Pair::default().read(0, settings), |pair| pair.read(facts.now(), settings))
 }
 
 fn facts_with(breaker: Settings) -> (Arc<ManualClock>, LiveFacts) {
