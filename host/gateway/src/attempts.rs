@@ -7,6 +7,7 @@
 //! breaks off in the middle is tried elsewhere too. Everything else is the answer, errors included.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use brokle_core::json;
@@ -41,6 +42,7 @@ use crate::request::Request;
 use crate::resilience;
 use crate::routing::Candidate;
 use crate::routing::plan::Plan;
+use crate::routing::routes::Hedge;
 use crate::start;
 use crate::stream;
 
@@ -105,7 +107,7 @@ impl Served {
             }
             Self::Canonical { headers, head, body, strip_usage } => {
                 answer::streamed(headers, told, meter, |meter| {
-                    stream::native(head, body, meter, guard, strip_usage, idle, left, cut)
+                    stream::native((head, body), meter, guard, strip_usage, idle, left, cut)
                 })
             }
             Self::Relay { headers, head, body } => answer::streamed(headers, told, meter, |meter| {
@@ -241,13 +243,28 @@ impl Round<'_, '_> {
         again: &mut [bool],
     ) -> Result<Served, Refusal> {
         let mut last: Option<Refusal> = None;
+        let mut hedge = if round == 0 { self.hedge(candidates) } else { None };
+        let mut asked_beside = None;
         for (index, candidate) in candidates.iter().enumerate() {
-            if again.get(index) == Some(&false) {
+            if again.get(index) == Some(&false) || asked_beside == Some(index) {
                 continue;
             }
             let may_wait = index + 1 == candidates.len();
-            let refusal = match self.one(candidate, round, may_wait).await {
-                Ok(served) => return Ok(served),
+            let answered = match hedge.take().zip(candidates.get(index + 1)) {
+                Some((after, second)) => {
+                    let (answered, was_asked) = Box::pin(self.two(candidate, second, after)).await;
+                    asked_beside = was_asked.then_some(index + 1);
+                    answered
+                }
+                None => self.one(candidate, round, may_wait).await,
+            };
+            let refusal = match answered {
+                Ok(served) => {
+                    if let Served::Whole(headers, body) = &served {
+                        self.meter.keep(headers, body);
+                    }
+                    return Ok(served);
+                }
                 Err(refusal) => refusal,
             };
             if let Some(again) = again.get_mut(index) {
@@ -263,6 +280,86 @@ impl Round<'_, '_> {
         }
         Err(last
             .unwrap_or_else(|| Refusal::client(503, "no_candidate", "The routing policy left no candidate.")))
+    }
+
+    /// After which time a second candidate is asked beside the first, if one is. Not where limits or budgets have something
+    /// reserved: they reserve for one candidate at a time.
+    fn hedge(&self, candidates: &[Candidate]) -> Option<Duration> {
+        let hedge = self.plan.hedge()?;
+        let [first, _second, ..] = candidates else { return None };
+        if self.meter.is_held() {
+            return None;
+        }
+        self.gateway.extra.earn();
+        match hedge {
+            Hedge::After(after) => Some(after),
+            Hedge::Percentile(share) => self.gateway.facts.percentile(&first.connection, &first.model, share),
+        }
+    }
+
+    /// The first candidate, and after a while the second beside it: who answers first serves, the other one is cancelled.
+    /// Also whether the second was asked.
+    async fn two(
+        &mut self,
+        first: &Candidate,
+        second: &Candidate,
+        after: Duration,
+    ) -> (Result<Served, Refusal>, bool) {
+        let gateway = self.gateway;
+        let (mut meter, mut told, shared) = (self.meter.beside(), self.told.clone(), self.meter.steps());
+        let was_asked = AtomicBool::new(false);
+        let mut served_beside = false;
+        let answered = {
+            let mut beside = Round {
+                gateway,
+                request: self.request,
+                plan: self.plan,
+                passed: self.passed,
+                incoming: self.incoming,
+                meter: &mut meter,
+                told: &mut told,
+            };
+            let mut mine = Box::pin(self.one(first, 0, false));
+            let mut theirs = Box::pin(async {
+                tokio::time::sleep(after).await;
+                if !gateway.extra.take() {
+                    gateway.parts.books.metrics.retry_budget_exhausted.inc();
+                    std::future::pending::<()>().await;
+                }
+                was_asked.store(true, Ordering::Relaxed);
+                let labels = ProviderLabels { provider: second.connection.provider.to_string() };
+                gateway.parts.books.metrics.hedges.get_or_create(&labels).inc();
+                beside.one(second, 0, false).await
+            });
+            tokio::select! {
+                biased;
+                answered = &mut mine => match answered {
+                    Err(refusal) if was_asked.load(Ordering::Relaxed) => {
+                        let other = theirs.await;
+                        served_beside = other.is_ok();
+                        other.map_err(|_| refusal)
+                    }
+                    answered => answered,
+                },
+                answered = &mut theirs => match answered {
+                    Ok(served) => {
+                        served_beside = true;
+                        Ok(served)
+                    }
+                    Err(_) => mine.await,
+                },
+            }
+        };
+        let was_asked = was_asked.load(Ordering::Relaxed);
+        if served_beside {
+            told.attempts = self.told.attempts.max(told.attempts - 1) + 1;
+            *self.told = told;
+            self.meter.give_way(meter, shared);
+        } else {
+            self.told.attempts += u32::from(was_asked && told.attempts > 0);
+            self.meter.absorb(meter, shared);
+        }
+        (answered, was_asked)
     }
 
     /// One candidate, if it lets a call through.
@@ -310,9 +407,6 @@ impl Round<'_, '_> {
         match attempt.run(called).await {
             Ok(served) => {
                 self.meter.end_attempt(None);
-                if let Served::Whole(headers, body) = &served {
-                    self.meter.keep(headers, body);
-                }
                 Ok(served)
             }
             Err(refusal) => {

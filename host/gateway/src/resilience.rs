@@ -8,6 +8,9 @@
 //! back at once. A wait that is longer than [`Retries::longest_wait`], or than the call has left, isn't begun: the failure
 //! is the answer.
 //!
+//! **Hedges** ask the second candidate beside the first when that takes long; a route says so. Who answers first serves, the
+//! other one is dropped, and with it its upstream.
+//!
 //! **The budget of extra calls** ([`Extra`]): retries and hedges together are at most a fifth of the calls. Each call brings a
 //! fifth of one in; 10 are there at the start, 100 at most are saved up. Failing over to another candidate is free: it is
 //! the circuit's business to end that.

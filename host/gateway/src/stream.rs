@@ -102,8 +102,7 @@ fn stopping() -> Refusal {
 
 /// The provider's own events, untouched but for the usage chunk that the caller didn't ask for.
 pub(crate) fn native(
-    head: Vec<Bytes>,
-    body: Upstream,
+    (mut head, body): (Vec<Bytes>, Upstream),
     meter: Meter,
     guard: Option<Box<StreamGuard>>,
     strip_usage: bool,
@@ -124,7 +123,6 @@ pub(crate) fn native(
     }
     let deadline = Instant::now() + left;
     let (tap, ready) = (Tap::new(strip_usage), VecDeque::new());
-    let mut head = head;
     head.reverse();
     let state = State { head, body, cut, meter, tap, guard, ready, ended: false };
     Box::pin(futures_util::stream::unfold(state, move |mut state| async move {

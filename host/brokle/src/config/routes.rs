@@ -33,6 +33,31 @@ pub(crate) struct Route {
     /// Members of the request's body that are set, whatever the caller wrote: `{ temperature = 0 }`.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub(crate) set: serde_json::Map<String, serde_json::Value>,
+    /// When a second candidate is asked beside the first; without it none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hedge: Option<Hedge>,
+}
+
+/// When a second candidate is asked beside the first. Either of the two is expected.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hedge {
+    /// After so many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) after_ms: Option<u64>,
+    /// When it takes longer than this share of its last answers did, in percent, 50 to 99.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) percentile: Option<u8>,
+}
+
+impl Hedge {
+    fn to_hedge(&self) -> Result<routes::Hedge, String> {
+        match (self.after_ms, self.percentile) {
+            (Some(after), None) => Ok(routes::Hedge::After(Duration::from_millis(after))),
+            (None, Some(share)) => Ok(routes::Hedge::Percentile(share)),
+            _ => Err("hedge: either after_ms or percentile is expected".to_owned()),
+        }
+    }
 }
 
 /// Who is asked when all candidates have failed. They have no fallbacks of their own.
@@ -143,11 +168,13 @@ impl Route {
             timeouts: self.timeouts.as_ref().map(|timeouts| timeouts.to_timeouts(usual)).transpose()?,
             retries: self.retries,
             set: set.collect(),
+            hedge: self.hedge.as_ref().map(Hedge::to_hedge).transpose()?,
         };
         let is_plain = self.fallbacks.is_empty()
             && self.timeouts.is_none()
             && self.retries.is_none()
-            && self.set.is_empty();
+            && self.set.is_empty()
+            && self.hedge.is_none();
         let rules = (!is_plain).then(|| Arc::new(rules));
         let policy = ChosenPolicy::named(self.policy.as_deref().unwrap_or(DEFAULT_POLICY));
         Ok(routes::Route { name: self.name.clone(), policy, candidates, rules })

@@ -7,7 +7,7 @@ use brokle_core::json::{Change, Splices};
 use bytes::Bytes;
 
 use super::Candidate;
-use super::routes::Rules;
+use super::routes::{Hedge, Rules};
 use crate::connections::Connection;
 use crate::refusal::{Class, Refusal};
 
@@ -59,6 +59,11 @@ impl Plan {
             false if refusal.class == Class::General && !refusal.retryable => &[],
             false => own,
         }
+    }
+
+    /// When a second candidate is asked beside the first.
+    pub(crate) fn hedge(&self) -> Option<Hedge> {
+        self.rules.as_ref()?.rules.hedge
     }
 
     /// Whether the route sets parameters, so that the request can't go out as it came.

@@ -10,6 +10,7 @@
 //! are equals, in the order in which they are written.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use brokle_plugins::{Active, View, configuration};
 use brokle_runtime::PolicyPlugin;
@@ -86,6 +87,17 @@ pub struct Rules {
     pub retries: Option<u32>,
     /// Pointers to members of the request, and the JSON that is put there.
     pub set: Vec<(String, Vec<u8>)>,
+    /// When a second candidate is asked beside the first.
+    pub hedge: Option<Hedge>,
+}
+
+/// When a second candidate is asked beside one that hasn't answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hedge {
+    /// After this time.
+    After(Duration),
+    /// When it takes longer than this share of its last 64 answers did, in percent; never before there were 20.
+    Percentile(u8),
 }
 
 /// Who is asked when the candidates have failed. They have no fallbacks of their own.
@@ -290,7 +302,15 @@ impl Rules {
                 return fault(format!("set.{name}"), &format!("{expected} is expected"));
             }
         }
-        None
+        match self.hedge {
+            Some(Hedge::Percentile(share)) if !(50..=99).contains(&share) => {
+                fault("hedge.percentile".to_owned(), "50 to 99 is expected")
+            }
+            Some(Hedge::After(after)) if after.is_zero() => {
+                fault("hedge.after_ms".to_owned(), "0 would ask two from the start")
+            }
+            _ => None,
+        }
     }
 }
 

@@ -28,6 +28,7 @@
 pub(crate) mod breaker;
 mod ewma;
 mod headers;
+mod latest;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use parking_lot::Mutex;
 
 use self::breaker::{Breaker, Circuit, Pass, Settings};
 use self::ewma::{ErrorRate, PeakEwma};
+use self::latest::Latest;
 use crate::connections::Connection;
 use crate::gate::Permit;
 use crate::refusal::{Fault, Refusal};
@@ -91,6 +93,7 @@ struct Measured {
     /// Failures in a row that may lead to a cooldown.
     in_a_row: u32,
     breaker: Breaker,
+    latest: Latest,
     /// The code of the last failure that was the candidate's.
     last_error: Option<Cow<'static, str>>,
 }
@@ -143,6 +146,11 @@ impl LiveFacts {
             Some(pair) => pair.read(now, &self.breaker),
             None => Pair::default().read(now, &self.breaker),
         }
+    }
+
+    /// How long so many percent of a candidate's last answers took at most, to their heads; none while there were few.
+    pub(crate) fn percentile(&self, connection: &Connection, model: &str, share: u8) -> Option<Duration> {
+        self.pairs.get(&key(&connection.id, model))?.measured.lock().latest.percentile(share)
     }
 
     /// The models that a connection was asked for lately, with what is known of each, by name.
@@ -314,6 +322,7 @@ impl Ticket {
         if (200..300).contains(&status) {
             self.answered = true;
             measured.latency.record(now, self.started.elapsed());
+            measured.latest.record(self.started.elapsed());
         }
     }
 
@@ -345,7 +354,7 @@ impl Ticket {
         }
         let outcome = blame(refusal, self.retry_after);
         if outcome != Outcome::Neutral && !self.settled {
-            self.pair.measured.lock().last_error = Some(short(&refusal.code));
+            self.pair.measured.lock().last_error = Some(short(refusal.code.clone()));
         }
         self.settle(outcome);
     }
@@ -374,12 +383,12 @@ impl Drop for Ticket {
 }
 
 /// A code, cut where a vendor's own is longer than any that means something.
-fn short(code: &Cow<'static, str>) -> Cow<'static, str> {
+fn short(code: Cow<'static, str>) -> Cow<'static, str> {
     match code {
         Cow::Owned(long) if long.chars().count() > LONGEST_CODE => {
             Cow::Owned(long.chars().take(LONGEST_CODE).collect())
         }
-        code => code.clone(),
+        code => code,
     }
 }
 

@@ -7,7 +7,7 @@ use brokle_core::clock::{ManualClock, SystemClock};
 use brokle_gateway::gate::Gate;
 use brokle_gateway::resilience::{Breaker, Resilience, Retries};
 use brokle_gateway::routing::routes::{
-    ChosenPolicy, Fallbacks, Route, RouteCandidate, Routing, Rules, Target,
+    ChosenPolicy, Fallbacks, Hedge, Route, RouteCandidate, Routing, Rules, Target,
 };
 use brokle_gateway::{CircuitState, Operation, Timeouts};
 use brokle_test_upstream::{Fault, Upstream};
@@ -349,4 +349,87 @@ async fn a_first_token_that_takes_too_long_is_a_failure_where_a_route_says_so() 
     let answer = world.chat("smart", r#","stream":true"#).await;
     assert_eq!((answer.status(), answer.header("x-brokle-attempts")), (200, Some("2")));
     a.wait_until(|seen| seen.iter().all(|seen| seen.client_left())).await.unwrap();
+}
+
+/// A route to both, hedged.
+fn hedged(hedge: Hedge) -> Extra {
+    let mut extra = smart(Rules { hedge: Some(hedge), ..Rules::default() });
+    extra.routing.routes[0].candidates.push(to("b", "gpt-4o"));
+    extra
+}
+
+#[tokio::test]
+async fn the_slow_one_is_overtaken_cancelled_and_on_the_trace() {
+    let [a, b] = two().await;
+    let world = of([&a, &b], hedged(Hedge::After(Duration::from_millis(100)))).await;
+    for more in ["", r#","stream":true"#] {
+        faults(&a, "hang-head", 1);
+        let answer = world.chat("smart", more).await;
+        assert_eq!((answer.status(), answer.header("x-brokle-model")), (200, Some("gpt-4o")));
+        assert_eq!(answer.header("x-brokle-attempts"), Some("2"));
+        answer.text().await;
+        a.wait_until(|seen| seen.iter().all(|seen| seen.client_left())).await.unwrap();
+        let health = world.gateway.provider_health();
+        assert!(health.iter().all(|one| one.in_flight == 0 && one.healthy), "{health:?}");
+    }
+    // One row for each call, with both attempts and the winner's usage.
+    let traces = world.traces().await;
+    assert_eq!(traces.len(), 2);
+    for trace in &traces {
+        let id = trace["trace_id"].as_str().unwrap().parse().unwrap();
+        let whole = world.store.trace(world.tenant.project, id).await.unwrap().unwrap();
+        let text = serde_json::to_string(&whole).unwrap();
+        assert!(text.contains("hedge_lost") && text.contains("openai/gpt-4o\""), "{text}");
+    }
+    let metrics = world.metrics.encode().unwrap();
+    assert!(metrics.contains("brokle_hedges_total{provider=\"openai\"} 2"), "{metrics}");
+    assert!(metrics.contains("brokle_upstream_connections 0"), "{metrics}");
+    // A quick one isn't doubled, and a failure doesn't wait.
+    let sent = b.requests().len();
+    assert_eq!(world.chat("smart", "").await.header("x-brokle-model"), Some("gpt-4o-mini"));
+    assert_eq!(b.requests().len(), sent);
+    faults(&a, "status=500", 1);
+    let answer = world.chat("smart", "").await;
+    assert_eq!((answer.status(), answer.header("x-brokle-attempts")), (200, Some("2")));
+    // The other one fails: the slow one is waited for.
+    faults(&a, "slow-head=400", 1);
+    faults(&b, "status=500", 1);
+    let answer = world.chat("smart", "").await;
+    assert_eq!((answer.status(), answer.header("x-brokle-model")), (200, Some("gpt-4o-mini")));
+}
+
+#[tokio::test]
+async fn hedges_are_a_fifth_at_most_and_a_percentile_needs_answers() {
+    let [a, b] = two().await;
+    let world = of([&a, &b], hedged(Hedge::Percentile(95))).await;
+    faults(&a, "slow-head=150", 1);
+    assert_eq!(world.chat("smart", "").await.header("x-brokle-model"), Some("gpt-4o-mini"));
+    assert!(b.requests().is_empty(), "too little is known");
+    let [a, b] = two().await;
+    let world = of([&a, &b], hedged(Hedge::After(Duration::from_millis(20)))).await;
+    faults(&a, "slow-head=400", 60);
+    let calls = (0..60).map(|_| world.chat("smart", ""));
+    let answers = futures_util::future::join_all(calls).await;
+    assert!(answers.iter().all(|answer| answer.status() == 200));
+    let sent = b.requests().len();
+    assert!((10..=10 + 12).contains(&sent), "{sent} of 60");
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_a_hedged_call_leaves_one_row() {
+    let [a, b] = two().await;
+    let world = of([&a, &b], hedged(Hedge::After(Duration::from_millis(20)))).await;
+    faults(&a, "hang-head", 1);
+    faults(&b, "hang-head", 1);
+    let mut call = Box::pin(world.chat("smart", ""));
+    tokio::select! {
+        biased;
+        _ = &mut call => panic!("nobody answers"),
+        seen = b.wait_until(|seen| !seen.is_empty()) => drop(seen.unwrap()),
+    }
+    drop(call);
+    let traces = world.traces().await;
+    assert_eq!((traces.len(), &traces[0]["status"]), (1, &"aborted".into()));
+    let health = world.gateway.provider_health();
+    assert!(health.iter().all(|one| one.in_flight == 0));
 }
