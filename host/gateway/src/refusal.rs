@@ -176,3 +176,30 @@ impl From<PluginError> for Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_providers_word_tells_the_kind_of_failure() {
+        let class = |kind: ProblemKind, status| {
+            let refusal = Refusal::from_problem(Problem {
+                kind,
+                status,
+                message: "m".into(),
+                code: Some("the vendors own".into()),
+                param: None,
+                retry_after_ms: None,
+                body: None,
+            });
+            (refusal.class, refusal.retryable)
+        };
+        assert_eq!(class(ProblemKind::ContextLength, Some(400)), (Class::ContextLength, false));
+        assert_eq!(class(ProblemKind::ContentPolicy, Some(400)), (Class::ContentPolicy, false));
+        assert_eq!(class(ProblemKind::RateLimit, None), (Class::RateLimit, true));
+        assert_eq!(class(ProblemKind::Upstream, Some(429)), (Class::RateLimit, true));
+        assert_eq!(class(ProblemKind::Overloaded, Some(529)), (Class::General, true));
+        assert_eq!(class(ProblemKind::InvalidRequest, Some(400)), (Class::General, false));
+    }
+}

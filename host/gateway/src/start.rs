@@ -103,7 +103,7 @@ pub(crate) async fn of_outputs(
                 Output::Bytes(_) => true,
                 Output::Usage(_) => false,
                 Output::Failure(problem) if bounds.held < usize::MAX => {
-                    return Err(Refusal { retryable: true, ..Refusal::from_problem(problem.clone()) });
+                    return Err(Refusal::from_problem(problem.clone()));
                 }
                 Output::Failure(_) => false,
             };

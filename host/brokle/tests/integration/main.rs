@@ -12,6 +12,7 @@ mod limits;
 mod otlp;
 #[cfg(test)]
 mod resilience;
+#[cfg(test)]
 mod scene;
 #[cfg(test)]
 mod trust;

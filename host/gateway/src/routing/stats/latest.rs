@@ -57,7 +57,7 @@ mod tests {
         for ms in 20..=1_000 {
             latest.record(Duration::from_millis(ms));
         }
-        let at = |share| latest.percentile(share).unwrap().as_millis();
+        let at = |share| latest.percentile(share).unwrap().as_secs_f32().mul_add(1e3, 0.5) as u32;
         // 937 to 1000 are left.
         assert_eq!((at(50), at(99)), (968, 1_000));
     }
