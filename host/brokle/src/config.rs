@@ -139,7 +139,7 @@ impl Config {
         self.cache.check()?;
         limits::check(&self.limits)?;
         budgets::check(&self.budgets)?;
-        routes::check(&self.routes)
+        routes::check(&self.routes, self.gateway.timeouts())
     }
 
     /// What an operator should know although nothing is wrong, one sentence each.

@@ -77,6 +77,8 @@ pub(crate) struct Meter {
     settled: bool,
     /// What somebody between the call's stream and its caller has to say.
     outside: Option<Arc<Outside>>,
+    /// It is beside the call's own, and isn't written unless it takes its place.
+    is_beside: bool,
 }
 
 /// The word of whoever stands between a call's stream, which owns the account, and the caller.
@@ -125,7 +127,53 @@ impl Meter {
             answered: (0, 0),
             settled: false,
             outside: None,
+            is_beside: false,
         }
+    }
+
+    /// An account for an attempt beside the one that is under way. It knows what the call knows by now, holds nothing, and
+    /// is forgotten unless it [takes the call's place](Self::give_way).
+    pub(crate) fn beside(&self) -> Self {
+        let mut beside = Self::new(self.books.clone(), self.operation);
+        beside.observation = self.observation.clone();
+        beside.started = self.started;
+        beside.capture = self.capture;
+        beside.output_shown = self.output_shown;
+        beside.is_beside = true;
+        beside
+    }
+
+    /// How many steps the call has had.
+    pub(crate) fn steps(&self) -> usize {
+        self.observation.as_ref().map_or(0, |observation| observation.steps.len())
+    }
+
+    /// What the call reserved and is to keep goes on in the account of the attempt beside, which gave the answer. They had
+    /// `shared` steps in common.
+    pub(crate) fn give_way(&mut self, mut winner: Self, shared: usize) {
+        winner.hold = self.hold.take();
+        winner.recording = self.recording.take();
+        winner.outside = self.outside.take();
+        winner.is_beside = false;
+        let loser = std::mem::replace(self, winner);
+        self.absorb(loser, shared);
+    }
+
+    /// The other attempt's steps; it is cancelled if it is under way yet.
+    pub(crate) fn absorb(&mut self, mut loser: Self, shared: usize) {
+        loser.is_beside = true;
+        if let Some(mut step) = loser.attempt.take() {
+            step.status = Status::Aborted;
+            step.error_class = Some(Cow::Borrowed("hedge_lost"));
+            loser.end_step(step, None);
+        }
+        let steps = loser.observation.as_mut().map(|observation| std::mem::take(&mut observation.steps));
+        self.note(|observation| observation.steps.extend(steps.into_iter().flatten().skip(shared)));
+    }
+
+    /// Whether limits or budgets have something reserved.
+    pub(crate) fn is_held(&self) -> bool {
+        self.hold.is_some()
     }
 
     /// The caller is known: from here on the call leaves a trace.
@@ -569,6 +617,12 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
+        if self.is_beside {
+            if self.priced.is_some() && self.observation.is_some() {
+                self.books.metrics.upstream_connections.dec();
+            }
+            return;
+        }
         self.hear();
         if let Some(mut step) = self.attempt.take() {
             step.status = Status::Aborted;

@@ -69,6 +69,8 @@ pub(crate) struct Told {
     pub(crate) provider: Option<std::sync::Arc<str>>,
     pub(crate) model: Option<String>,
     pub(crate) attempts: u32,
+    /// The route's, of the candidate that serves; none: the gateway's.
+    pub(crate) timeouts: Option<crate::gateway::Timeouts>,
     /// The call's dialect, once its head was read.
     pub(crate) dialect: Option<std::sync::Arc<crate::dialects::Asked>>,
 }

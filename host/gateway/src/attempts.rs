@@ -1,10 +1,13 @@
 //! The attempts: candidates are asked in order until one answers.
 //!
 //! The next candidate is tried after a failed connection, a timeout, 429 and 5xx, and after a plugin's failure, as
-//! long as nothing reached the caller. An unstreamed answer up to [`HELD`] is held until it is complete, so one that
+//! long as nothing reached the caller; so it is after a stream that failed before its first token ([`start`]). When all have
+//! failed they may be asked again ([`resilience`]), and then a route's fallbacks for that kind of failure. A candidate whose
+//! circuit is open, or that is full, is passed over. An unstreamed answer up to [`HELD`] is held until it is complete, so one that
 //! breaks off in the middle is tried elsewhere too. Everything else is the answer, errors included.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use brokle_core::json;
@@ -14,6 +17,7 @@ use brokle_runtime::exchange::{
     Call, ErrorOutcome, Output, Preparation, ResponseHead, ResponsePlan, UpstreamRequest,
 };
 use brokle_runtime::{Body, Header, PluginError, ProviderInstance};
+use brokle_telemetry::metrics::ProviderLabels;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, request};
@@ -28,13 +32,18 @@ use crate::dialects::Asked;
 use crate::dialects::native::{self, Content, Native, Owner, Reads};
 use crate::dialects::{self, Dialected};
 use crate::egress::{self, Segments};
-use crate::gateway::Gateway;
+use crate::gate;
+use crate::gateway::{Gateway, Incoming};
 use crate::guardrails::StreamGuard;
 use crate::operation::Operation;
 use crate::pipeline::Stage;
 use crate::refusal::Refusal;
 use crate::request::Request;
+use crate::resilience;
 use crate::routing::Candidate;
+use crate::routing::plan::Plan;
+use crate::routing::routes::Hedge;
+use crate::start;
 use crate::stream;
 
 /// The largest unstreamed answer that is held until it is complete: 1 MiB. A larger one is relayed as it comes.
@@ -50,12 +59,12 @@ const ERROR_BODY: usize = 64 << 10;
 pub(crate) enum Served {
     /// The whole answer.
     Whole(HeaderMap, Bytes),
-    /// The provider's own stream, which has the caller's form.
-    Canonical { headers: HeaderMap, body: Upstream, strip_usage: bool },
+    /// The provider's own stream, which has the caller's form, its start read already.
+    Canonical { headers: HeaderMap, head: Vec<Bytes>, body: Upstream, strip_usage: bool },
     /// Bytes to be relayed, the first of them read already.
     Relay { headers: HeaderMap, head: Vec<Bytes>, body: Upstream },
     /// A stream that a plugin translates.
-    Decoded { headers: HeaderMap, decoding: Box<Decoding>, include_usage: bool },
+    Decoded { headers: HeaderMap, head: Vec<Output>, decoding: Box<Decoding>, include_usage: bool },
     /// A stream without a vendor.
     Local { outputs: Vec<Output>, include_usage: bool },
     /// An answer that has the caller's dialect already.
@@ -85,8 +94,9 @@ impl Served {
         mut meter: Meter,
         guard: Option<Box<StreamGuard>>,
     ) -> Response<AnswerBody> {
-        let idle = gateway.parts.timeouts.idle;
-        let left = gateway.parts.timeouts.total.saturating_sub(meter.elapsed());
+        let timeouts = told.timeouts.unwrap_or(gateway.parts.timeouts);
+        let idle = timeouts.idle;
+        let left = timeouts.total.saturating_sub(meter.elapsed());
         let cut = stream::Cut::of(gateway);
         match self {
             Self::Whole(headers, body) => {
@@ -95,17 +105,17 @@ impl Served {
                 meter.complete();
                 answer::whole(200, headers, body, told, &meter)
             }
-            Self::Canonical { headers, body, strip_usage } => {
+            Self::Canonical { headers, head, body, strip_usage } => {
                 answer::streamed(headers, told, meter, |meter| {
-                    stream::native(body, meter, guard, strip_usage, idle, left, cut)
+                    stream::native((head, body), meter, guard, strip_usage, idle, left, cut)
                 })
             }
             Self::Relay { headers, head, body } => answer::streamed(headers, told, meter, |meter| {
                 stream::relay(head, body, meter, idle, left, cut)
             }),
-            Self::Decoded { headers, decoding, include_usage } => {
+            Self::Decoded { headers, head, decoding, include_usage } => {
                 answer::streamed(headers, told, meter, |meter| {
-                    stream::decoded(gateway.clone(), *decoding, meter, guard, include_usage, left)
+                    stream::decoded(gateway.clone(), head, *decoding, meter, guard, include_usage, left)
                 })
             }
             Self::Local { outputs, include_usage } => {
@@ -126,7 +136,7 @@ impl Served {
                         stream::relay(head, body, meter, idle, left, cut)
                     }),
                     Content::Stream(reads) => answer::streamed(headers, told, meter, |meter| {
-                        native::stream(gateway, *reads, meter, left)
+                        native::stream(gateway, *reads, meter, idle, left)
                     }),
                 }
             }
@@ -140,11 +150,8 @@ impl Served {
 pub(crate) struct Attempts;
 
 impl Attempts {
-    pub(crate) async fn run(
-        gateway: &Gateway,
-        call: Stage<'_, (Request, Vec<Candidate>)>,
-    ) -> Result<Served, Refusal> {
-        let (request, candidates) = call.known;
+    pub(crate) async fn run(gateway: &Gateway, call: Stage<'_, (Request, Plan)>) -> Result<Served, Refusal> {
+        let (request, plan) = call.known;
         if let Some(entry) = &request.cached {
             return Ok(entry.serve(request.include_usage));
         }
@@ -153,60 +160,272 @@ impl Attempts {
             // What is kept has to be read.
             passed.remove(http::header::ACCEPT_ENCODING);
         }
-        let mut last = None;
-        for candidate in candidates {
-            let reserved = call.meter.reserve(gateway, &candidate.connection, &candidate.model, call.told);
-            if let Err(refusal) = reserved.await {
-                last = Some(refusal);
+        let (incoming, meter, told) = (&call.incoming, call.meter, call.told);
+        let mut round =
+            Round { gateway, request: &request, plan: &plan, passed: &passed, incoming, meter, told };
+        match plan.rules.as_ref().and_then(|ruled| ruled.rules.timeouts) {
+            None => round.rounds().await,
+            Some(timeouts) => {
+                let left = timeouts.total.saturating_sub(round.meter.elapsed());
+                let rounds = tokio::time::timeout(left, round.rounds());
+                rounds.await.unwrap_or_else(|_| {
+                    let message = "The call took longer than its route allows.";
+                    Err(Refusal::upstream(504, "upstream_timeout", message))
+                })
+            }
+        }
+    }
+}
+
+/// A call's candidates, as they are asked.
+struct Round<'a, 'c> {
+    gateway: &'a Gateway,
+    request: &'a Request,
+    plan: &'a Plan,
+    passed: &'a HeaderMap,
+    incoming: &'a Incoming<'c>,
+    meter: &'a mut Meter,
+    told: &'a mut Told,
+}
+
+impl Round<'_, '_> {
+    /// The candidates, again where that may help, then the route's fallbacks.
+    async fn rounds(&mut self) -> Result<Served, Refusal> {
+        let plan = self.plan;
+        let mut candidates = plan.candidates.as_slice();
+        let mut retries = self.gateway.parts.resilience.retries;
+        if let Some(rounds) = plan.rules.as_ref().and_then(|ruled| ruled.rules.retries) {
+            retries.rounds = rounds;
+        }
+        if retries.rounds > 0 {
+            self.gateway.extra.earn();
+        }
+        let (mut round, mut fell_back) = (0, false);
+        // Who may do better the next time; without further rounds nobody is noted.
+        let mut again = vec![true; if retries.rounds > 0 { candidates.len() } else { 0 }];
+        loop {
+            let refusal = match self.each(candidates, round, &mut again).await {
+                Ok(served) => return Ok(served),
+                Err(refusal) => refusal,
+            };
+            let left = self.gateway.parts.timeouts.total.saturating_sub(self.meter.elapsed());
+            // What no other try can mend isn't tried again, but may have a fallback of its kind.
+            let wait = match retries.rounds > 0 && again.contains(&true) {
+                true => retries.wait(round, &refusal, left, self.gateway.entropy()),
+                false => None,
+            };
+            if let Some(wait) = wait {
+                if self.gateway.extra.take() {
+                    round += 1;
+                    tokio::time::sleep(wait).await;
+                    continue;
+                }
+                self.gateway.parts.books.metrics.retry_budget_exhausted.inc();
+            }
+            match plan.fallbacks(&refusal) {
+                others if !others.is_empty() && !fell_back => {
+                    tracing::info!(code = %refusal.code, "the route's fallbacks are asked");
+                    fell_back = true;
+                    (candidates, round) = (others, 0);
+                    retries.rounds = 0;
+                    again.clear();
+                }
+                _ => return Err(refusal),
+            }
+        }
+    }
+
+    /// Each candidate once, until one answers.
+    async fn each(
+        &mut self,
+        candidates: &[Candidate],
+        round: u32,
+        again: &mut [bool],
+    ) -> Result<Served, Refusal> {
+        let mut last: Option<Refusal> = None;
+        let mut hedge = if round == 0 { self.hedge(candidates) } else { None };
+        let mut asked_beside = None;
+        for (index, candidate) in candidates.iter().enumerate() {
+            if again.get(index) == Some(&false) || asked_beside == Some(index) {
                 continue;
             }
-            call.told.attempts += 1;
-            call.told.provider = Some(candidate.connection.provider.clone());
-            call.told.model = Some(candidate.model.clone());
-            call.meter.served_by(&candidate.connection, &candidate.model);
-            let random = &*gateway.parts.random;
-            let name = format!("{}/{}", candidate.connection.provider, candidate.model);
-            let mut step = call.meter.step(Kind::Attempt, name.into(), random);
-            step.provider = Some(candidate.connection.provider.clone());
-            step.connection = Some(candidate.connection.id.clone());
-            step.model = Some(candidate.model.as_str().into());
-            let span = step.span_id;
-            let ticket = gateway.facts.begin(&candidate.connection, &candidate.model);
-            call.meter.begin_attempt(step, ticket);
-            let attempt = Attempt {
-                gateway,
-                candidate: &candidate,
-                request: &request,
-                passed: &passed,
-                meter: call.meter,
-                span,
-                native: None,
+            let may_wait = index + 1 == candidates.len();
+            let answered = match hedge.take().zip(candidates.get(index + 1)) {
+                Some((after, second)) => {
+                    let (answered, was_asked) = Box::pin(self.two(candidate, second, after)).await;
+                    asked_beside = was_asked.then_some(index + 1);
+                    answered
+                }
+                None => self.one(candidate, round, may_wait).await,
             };
-            let called = plugin_call(&request, &candidate, &call.incoming);
-            match attempt.run(called).await {
+            let refusal = match answered {
                 Ok(served) => {
-                    call.meter.end_attempt(None);
                     if let Served::Whole(headers, body) = &served {
-                        call.meter.keep(headers, body);
+                        self.meter.keep(headers, body);
                     }
                     return Ok(served);
                 }
-                Err(refusal) => {
-                    call.meter.end_attempt(Some(&refusal));
-                    if !refusal.retryable {
-                        return Err(refusal);
-                    }
-                    tracing::info!(code = %refusal.code, connection = candidate.connection.name, "attempt failed");
-                    last = Some(refusal);
-                }
+                Err(refusal) => refusal,
+            };
+            if let Some(again) = again.get_mut(index) {
+                *again = resilience::again(&refusal);
+            }
+            if !refusal.retryable {
+                return Err(refusal);
+            }
+            // What a vendor said is told rather than that another one wasn't asked.
+            if !matches!(refusal.code.as_ref(), "circuit_open" | "connection_busy") || last.is_none() {
+                last = Some(refusal);
             }
         }
         Err(last
             .unwrap_or_else(|| Refusal::client(503, "no_candidate", "The routing policy left no candidate.")))
     }
+
+    /// After which time a second candidate is asked beside the first, if one is. Not where limits or budgets have something
+    /// reserved: they reserve for one candidate at a time.
+    fn hedge(&self, candidates: &[Candidate]) -> Option<Duration> {
+        let hedge = self.plan.hedge()?;
+        let [first, _second, ..] = candidates else { return None };
+        if self.meter.is_held() {
+            return None;
+        }
+        self.gateway.extra.earn();
+        match hedge {
+            Hedge::After(after) => Some(after),
+            Hedge::Percentile(share) => self.gateway.facts.percentile(&first.connection, &first.model, share),
+        }
+    }
+
+    /// The first candidate, and after a while the second beside it: who answers first serves, the other one is cancelled.
+    /// Also whether the second was asked.
+    async fn two(
+        &mut self,
+        first: &Candidate,
+        second: &Candidate,
+        after: Duration,
+    ) -> (Result<Served, Refusal>, bool) {
+        let gateway = self.gateway;
+        let (mut meter, mut told, shared) = (self.meter.beside(), self.told.clone(), self.meter.steps());
+        let was_asked = AtomicBool::new(false);
+        let mut served_beside = false;
+        let answered = {
+            let mut beside = Round {
+                gateway,
+                request: self.request,
+                plan: self.plan,
+                passed: self.passed,
+                incoming: self.incoming,
+                meter: &mut meter,
+                told: &mut told,
+            };
+            let mut mine = Box::pin(self.one(first, 0, false));
+            let mut theirs = Box::pin(async {
+                tokio::time::sleep(after).await;
+                if !gateway.extra.take() {
+                    gateway.parts.books.metrics.retry_budget_exhausted.inc();
+                    std::future::pending::<()>().await;
+                }
+                was_asked.store(true, Ordering::Relaxed);
+                let labels = ProviderLabels { provider: second.connection.provider.to_string() };
+                gateway.parts.books.metrics.hedges.get_or_create(&labels).inc();
+                beside.one(second, 0, false).await
+            });
+            tokio::select! {
+                biased;
+                answered = &mut mine => match answered {
+                    Err(refusal) if was_asked.load(Ordering::Relaxed) => {
+                        let other = theirs.await;
+                        served_beside = other.is_ok();
+                        other.map_err(|_| refusal)
+                    }
+                    answered => answered,
+                },
+                answered = &mut theirs => match answered {
+                    Ok(served) => {
+                        served_beside = true;
+                        Ok(served)
+                    }
+                    Err(_) => mine.await,
+                },
+            }
+        };
+        let was_asked = was_asked.load(Ordering::Relaxed);
+        if served_beside {
+            told.attempts = self.told.attempts.max(told.attempts - 1) + 1;
+            *self.told = told;
+            self.meter.give_way(meter, shared);
+        } else {
+            self.told.attempts += u32::from(was_asked && told.attempts > 0);
+            self.meter.absorb(meter, shared);
+        }
+        (answered, was_asked)
+    }
+
+    /// One candidate, if it lets a call through.
+    async fn one(&mut self, candidate: &Candidate, round: u32, may_wait: bool) -> Result<Served, Refusal> {
+        let (gateway, connection) = (self.gateway, &candidate.connection);
+        let mut ticket = gateway
+            .facts
+            .begin(connection, &candidate.model)
+            .map_err(|left| circuit_open(connection, left))?;
+        if let Some(permit) = gate::enter(connection, may_wait).await? {
+            ticket.hold(permit);
+        }
+        self.meter.reserve(gateway, connection, &candidate.model, self.told).await.map_err(|refusal| {
+            // Somebody else may be within what rules allow.
+            Refusal { retryable: true, ..refusal }
+        })?;
+        if round > 0 {
+            let labels = ProviderLabels { provider: connection.provider.to_string() };
+            gateway.parts.books.metrics.retries.get_or_create(&labels).inc();
+        }
+        self.told.attempts += 1;
+        self.told.provider = Some(connection.provider.clone());
+        self.told.model = Some(candidate.model.clone());
+        self.told.timeouts = candidate.timeouts;
+        self.meter.served_by(connection, &candidate.model);
+        let random = &*gateway.parts.random;
+        let name = format!("{}/{}", connection.provider, candidate.model);
+        let mut step = self.meter.step(Kind::Attempt, name.into(), random);
+        step.provider = Some(connection.provider.clone());
+        step.connection = Some(connection.id.clone());
+        step.model = Some(candidate.model.as_str().into());
+        let span = step.span_id;
+        self.meter.begin_attempt(step, ticket);
+        let attempt = Attempt {
+            gateway,
+            candidate,
+            request: self.request,
+            plan: self.plan,
+            passed: self.passed,
+            meter: self.meter,
+            span,
+            native: None,
+        };
+        let called = plugin_call(self.request, candidate, self.incoming);
+        match attempt.run(called).await {
+            Ok(served) => {
+                self.meter.end_attempt(None);
+                Ok(served)
+            }
+            Err(refusal) => {
+                self.meter.end_attempt(Some(&refusal));
+                tracing::info!(code = %refusal.code, connection = connection.name, "attempt failed");
+                Err(refusal)
+            }
+        }
+    }
 }
 
-fn plugin_call(request: &Request, candidate: &Candidate, incoming: &crate::gateway::Incoming<'_>) -> Call {
+fn circuit_open(connection: &Connection, left: Duration) -> Refusal {
+    let provider = connection.provider_name();
+    let message = format!("Provider '{provider}' failed again and again, and isn't asked for a while.");
+    let refusal = Refusal::upstream(503, "circuit_open", message);
+    Refusal { retry_after: Some(left.max(Duration::from_secs(1))), ..refusal }
+}
+
+fn plugin_call(request: &Request, candidate: &Candidate, incoming: &Incoming<'_>) -> Call {
     Call {
         operation: request.operation.name().into(),
         model: candidate.model.clone(),
@@ -225,6 +444,7 @@ struct Attempt<'a> {
     gateway: &'a Gateway,
     candidate: &'a Candidate,
     request: &'a Request,
+    plan: &'a Plan,
     passed: &'a HeaderMap,
     meter: &'a mut Meter,
     span: SpanId,
@@ -246,7 +466,7 @@ impl<'a> Attempt<'a> {
                 format!("Provider '{}' doesn't offer this operation.", self.candidate.connection.provider);
             return Err(Refusal::client(400, "unsupported", message));
         }
-        let body = self.body();
+        let body = self.body()?;
         let prepared = instance.prepare(&call, body.clone()).await;
         let export = "prepare";
         self.meter.plugin(
@@ -284,11 +504,13 @@ impl<'a> Attempt<'a> {
     }
 
     /// What is sent, or edited to be sent.
-    fn body(&self) -> Body {
-        match self.native {
-            Some(asked) => Body::json(asked.original.clone()),
-            None => self.request.content(),
-        }
+    fn body(&self) -> Result<Body, Refusal> {
+        Ok(match (self.native, &self.request.form) {
+            (Some(asked), _) => Body::json(asked.original.clone()),
+            // What a route sets are members of JSON.
+            (None, Some(form)) => form.clone(),
+            (None, None) => Body::json(self.plan.edit(&self.request.body)?),
+        })
     }
 
     /// Chooses the form in which the provider is asked: the caller's own, if it takes that, else the canonical one. A
@@ -300,7 +522,7 @@ impl<'a> Attempt<'a> {
         call: &mut Call,
     ) -> Result<Option<Served>, Refusal> {
         let asked = &dialect.asked;
-        if dialect.native && instance.speaks(asked.dialect.name()) {
+        if dialect.native && !self.plan.sets() && instance.speaks(asked.dialect.name()) {
             let tenant = self.meter.tenant().ok_or_else(broken_answer)?;
             dialect.check_owner(self.gateway, tenant, &self.candidate.connection.id)?;
             asked.rest();
@@ -355,10 +577,15 @@ impl<'a> Attempt<'a> {
             let reader = reader.map_err(failed)?;
             let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
             let events = kind.starts_with("text/event-stream");
-            let reads = Reads { body, reader, asked: Arc::clone(asked), events, owner };
+            let mut head = match events {
+                true => start::of_dialect(&mut body, &self.candidate.timeouts(self.gateway)).await?,
+                false => Vec::new(),
+            };
+            head.reverse();
+            let reads = Reads { head, body, reader, asked: Arc::clone(asked), events, owner };
             return native(headers, Content::Stream(Box::new(reads)));
         }
-        let idle = self.gateway.parts.timeouts.idle;
+        let idle = self.candidate.timeouts(self.gateway).idle;
         let mut held: Vec<Bytes> = Vec::new();
         let mut size = 0;
         while let Some(piece) = next_piece(&mut body, idle).await? {
@@ -397,7 +624,7 @@ impl<'a> Attempt<'a> {
             instance,
             call,
             candidate: self.candidate.clone(),
-            request: self.body(),
+            request: self.body()?,
             passed: self.passed.clone(),
             upstream,
             framer: decoding::framer(framing)?,
@@ -411,7 +638,10 @@ impl<'a> Attempt<'a> {
         if self.request.streaming {
             let headers = event_stream();
             let include_usage = self.request.include_usage;
-            return Ok(Served::Decoded { headers, decoding: Box::new(decoding), include_usage });
+            let timeouts = self.candidate.timeouts(self.gateway);
+            let head = start::of_outputs(&mut decoding, self.gateway, &timeouts).await;
+            let head = head.inspect_err(|refusal| self.note_trap(refusal))?;
+            return Ok(Served::Decoded { headers, head, decoding: Box::new(decoding), include_usage });
         }
         let mut answer = None;
         let mut binary = Vec::new();
@@ -480,9 +710,11 @@ impl<'a> Attempt<'a> {
                 return Err(Refusal::upstream(502, "upstream_error", message));
             }
             headers.extend(event_stream());
-            return Ok(Served::Canonical { headers, body, strip_usage: !self.request.include_usage });
+            let head = start::of_events(&mut body, &self.candidate.timeouts(self.gateway)).await?;
+            let strip_usage = !self.request.include_usage;
+            return Ok(Served::Canonical { headers, head, body, strip_usage });
         }
-        let idle = self.gateway.parts.timeouts.idle;
+        let idle = self.candidate.timeouts(self.gateway).idle;
         let mut held: Vec<Bytes> = Vec::new();
         let mut size = 0;
         while let Some(piece) = next_piece(&mut body, idle).await? {
@@ -509,7 +741,7 @@ impl<'a> Attempt<'a> {
         headers: &HeaderMap,
         mut body: Upstream,
     ) -> Result<Served, Refusal> {
-        let text = error_body(&mut body, self.gateway.parts.timeouts.idle).await;
+        let text = error_body(&mut body, self.candidate.timeouts(self.gateway).idle).await;
         let own = self
             .native
             .filter(|_| json::scan(&text, |_, _| {}).is_ok())
@@ -573,22 +805,23 @@ pub(crate) async fn send(
     // A token can be taken back before its time: one that is refused is bought anew, once.
     let again = token.is_some().then(|| body.clone());
     let request = egress::build(connection, wanted, content_type, body, passed, token.as_ref(), clock)?;
-    let answer = head(gateway, connection, request).await?;
+    let answer = head(gateway, candidate, request).await?;
     let Some(body) = again.filter(|_| answer.status() == http::StatusCode::UNAUTHORIZED) else {
         return Ok(answer);
     };
     let token = tokens.authorization(gateway, connection, &wanted.auth, token.as_ref()).await?;
     let request = egress::build(connection, wanted, content_type, body, passed, token.as_ref(), clock)?;
-    head(gateway, connection, request).await
+    head(gateway, candidate, request).await
 }
 
 /// Sends a request; the answer's head has come in time.
 async fn head(
     gateway: &Gateway,
-    connection: &Connection,
+    candidate: &Candidate,
     request: request::Request<Segments>,
 ) -> Result<Response<Upstream>, Refusal> {
-    let first_byte = gateway.parts.timeouts.first_byte;
+    let first_byte = candidate.timeouts(gateway).first_byte;
+    let connection = &candidate.connection;
     match tokio::time::timeout(first_byte, gateway.parts.egress.send(connection, request)).await {
         Ok(answer) => answer,
         Err(_) => {

@@ -22,6 +22,7 @@ use http::header::{HeaderName, HeaderValue};
 use moka::sync::Cache;
 
 use crate::egress::{Egress, Origin};
+use crate::gate::Gate;
 use crate::refusal::Refusal;
 
 /// A way to a provider.
@@ -59,6 +60,8 @@ pub struct Connection {
     pub weight: u32,
     /// The models that it serves; none named means all that the catalogue lists for its provider.
     pub models: Vec<String>,
+    /// How many calls it takes at once; none: as many as come.
+    pub gate: Option<Arc<Gate>>,
 }
 
 /// What makes a connection.
@@ -82,6 +85,8 @@ pub struct NewConnection {
     pub weight: u32,
     /// The models that it serves; none named means all that the catalogue lists for its provider.
     pub models: Vec<String>,
+    /// How many calls it takes at once, whatever view it is bound in; none: as many as come.
+    pub gate: Option<Arc<Gate>>,
 }
 
 impl Connection {
@@ -150,6 +155,7 @@ impl Connection {
             priority: new.priority,
             weight: new.weight,
             models: new.models,
+            gate: new.gate,
             name: new.name,
         })
     }
@@ -288,7 +294,7 @@ impl Directory {
     }
 
     /// The fixed ones, and one for each provider that needs no vendor and isn't mentioned.
-    fn fixed(&self, view: &View) -> Arc<[Arc<Connection>]> {
+    pub(crate) fn fixed(&self, view: &View) -> Arc<[Arc<Connection>]> {
         self.shared.get_with(view.generation(), || {
             let mut templates = self.fixed.clone();
             for provider in view.providers().filter(|provider| provider.plugin.connection().offline) {
@@ -355,6 +361,7 @@ fn read(one: ResolvedConnection, tenant: Tenant) -> Option<Template> {
         priority: stored.priority,
         weight: u32::try_from(stored.weight).unwrap_or(0),
         models: Vec::new(),
+        gate: None,
         name: stored.name,
     };
     Some(Template { provider: stored.provider, new, trusted: false })

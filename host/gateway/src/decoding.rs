@@ -55,7 +55,8 @@ impl Decoding {
     pub(crate) async fn next(&mut self, gateway: &Gateway) -> Result<Option<Vec<Output>>, Refusal> {
         loop {
             let Some(framer) = &mut self.framer else { return Ok(None) };
-            let piece = next_piece(&mut self.upstream, gateway.parts.timeouts.idle).await?;
+            let idle = self.candidate.timeouts(gateway).idle;
+            let piece = next_piece(&mut self.upstream, idle).await?;
             let Some(piece) = piece else {
                 let rest = self.framer.take().map(Framer::finish).transpose().map_err(unreadable)?.flatten();
                 let mut outputs = match rest {

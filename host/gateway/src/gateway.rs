@@ -24,20 +24,25 @@ use crate::credentials::Tokens;
 use crate::dialects::kept::Kept;
 use crate::dialects::{self, Asking};
 use crate::egress::Egress;
+use crate::gate::{Place, Room};
 use crate::guardrails::Guardrails;
 use crate::limits::{Limit, Limits, SharedLimits};
 use crate::models::{self, ModelObject};
 use crate::operation::Operation;
 use crate::pipeline::{self, Stage};
-use crate::refusal::Fault;
+use crate::refusal::{Fault, Refusal};
+use crate::resilience::{Extra, Resilience};
 use crate::routing::routes::Routing;
 use crate::routing::stats::LiveFacts;
+use crate::stream::Cut;
 
 /// How long a provider may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// To the head of its answer: 60 s. Reasoning models think before they speak, so long.
     pub first_byte: Duration,
+    /// From a stream's head to its first token; none: as long as it isn't silent.
+    pub first_token: Option<Duration>,
     /// Between two pieces of its answer: 60 s.
     pub idle: Duration,
     /// For the whole call, all attempts and the whole stream: 10 min.
@@ -48,6 +53,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             first_byte: Duration::from_secs(60),
+            first_token: None,
             idle: Duration::from_secs(60),
             total: Duration::from_secs(600),
         }
@@ -75,6 +81,8 @@ pub struct Parts {
     pub egress: Egress,
     /// How long a provider may take.
     pub timeouts: Timeouts,
+    /// What is done about failures and overload.
+    pub resilience: Resilience,
     /// How much callers may.
     pub limits: Vec<Limit>,
     /// Answers that are given again; none if nothing is cached.
@@ -93,6 +101,10 @@ pub struct Gateway {
     pub(crate) tokens: Tokens,
     /// What is measured of candidates.
     pub(crate) facts: LiveFacts,
+    /// Extra calls that may yet be made.
+    pub(crate) extra: Extra,
+    /// Calls that may yet begin.
+    pub(crate) room: Room,
     /// What vendors keep, and for whom.
     pub(crate) kept: Kept,
     /// Says when streams are to end.
@@ -126,7 +138,13 @@ impl Gateway {
         Arc::new(Self {
             limits: Limits::new(parts.limits.clone(), parts.shared_limits.clone()),
             tokens: Tokens::default(),
-            facts: LiveFacts::new(Arc::clone(&parts.clock)),
+            facts: LiveFacts::new(
+                Arc::clone(&parts.clock),
+                parts.resilience.breaker,
+                parts.books.metrics.circuit_opens.clone(),
+            ),
+            extra: Extra::default(),
+            room: Room::new(parts.resilience.max_in_flight),
             kept: Kept::new(),
             cutting: watch::Sender::new(false),
             parts,
@@ -178,13 +196,18 @@ impl Gateway {
         let call = Stage { incoming, meter: &mut meter, told: &mut told, plugins, known: () };
         // In a box: it is some 20 KB, and each layer around it that is moved would move it too.
         let run = Box::pin(pipeline::run(self, call));
-        let served = match tokio::time::timeout(self.parts.timeouts.total, run).await {
-            Ok(served) => served,
-            Err(_) => Err(crate::Refusal::upstream(
-                504,
-                "upstream_timeout",
-                "The call took longer than is allowed.",
-            )),
+        let mut cut = Cut::of(self);
+        let served = tokio::select! {
+            biased;
+            served = tokio::time::timeout(self.parts.timeouts.total, run) => match served {
+                Ok(served) => served,
+                Err(_) => {
+                    let message = "The call took longer than is allowed.";
+                    Err(Refusal::upstream(504, "upstream_timeout", message))
+                }
+            },
+            // Its connection is about to be closed: a call that has no head yet is told so.
+            refusal = cut.fired() => Err(refusal),
         };
         let answered = match served {
             Ok(served) => match told.dialect.clone().filter(|_| !matches!(served, Served::Native(_))) {
@@ -208,6 +231,34 @@ impl Gateway {
                     }
                 }
             }
+        }
+    }
+
+    /// Room for one more call; none: it is to be [shed](Self::shed). Given back when it is dropped, so whoever takes it
+    /// keeps it until the answer's last byte ([`Place::hold`]).
+    #[must_use]
+    pub fn admit(&self) -> Option<Place> {
+        self.room.enter()
+    }
+
+    /// Refuses a call for which there is no room. It wasn't begun: it is counted, and leaves no trace.
+    pub async fn shed(
+        &self,
+        dialect: Option<&Asking>,
+        operation: Operation,
+        request_id: RequestId,
+    ) -> Response<AnswerBody> {
+        self.parts.books.metrics.shed.inc();
+        let message = "The gateway has as many calls as it takes at once. Try again shortly.";
+        let refusal = Refusal {
+            fault: Fault::Internal,
+            retry_after: Some(Duration::from_secs(1)),
+            ..Refusal::client(503, "gateway_overloaded", message)
+        };
+        let (told, meter) = (Told::default(), Meter::new(self.parts.books.clone(), operation));
+        match dialect {
+            None => answer::refused(&refusal, &told, &meter),
+            Some(asking) => dialects::refused(asking, &refusal, &request_id.to_string(), &told, &meter).await,
         }
     }
 

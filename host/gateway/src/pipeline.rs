@@ -17,8 +17,8 @@ use crate::guardrails::{Ask, GuardRequest};
 use crate::limits::Reserve;
 use crate::refusal::{Fault, Refusal};
 use crate::request::Request;
-use crate::routing::Candidate;
 use crate::routing::decide::Asked;
+use crate::routing::plan::{Plan, Ruled};
 
 /// A call on its way: what the stages know of it so far.
 pub(crate) struct Stage<'a, T> {
@@ -176,12 +176,12 @@ impl Route {
     async fn run<'a>(
         gateway: &Gateway,
         call: Stage<'a, (Arc<Principal>, Request)>,
-    ) -> Result<Stage<'a, (Request, Vec<Candidate>)>, Refusal> {
+    ) -> Result<Stage<'a, (Request, Plan)>, Refusal> {
         let ((principal, request), call) = call.with(());
         // A guardrail may send even a known answer back, and then somebody has to give another one.
         let guarded = request.guards.as_ref().is_some_and(|chain| chain.rules_on_answers());
         if request.cached.is_some() && !guarded {
-            return Ok(call.with((request, Vec::new())).1);
+            return Ok(call.with((request, Plan::default())).1);
         }
         let plugins = Arc::clone(&call.plugins);
         let view = plugins.of(principal.tenant);
@@ -189,17 +189,21 @@ impl Route {
         let asked =
             Asked { tenant: principal.tenant, view, headers: call.incoming.headers, request: &request };
         let (route, mut candidates) = asked.find(gateway, &connections)?;
+        let rules = route.and_then(|route| route.rules.as_ref());
+        let mut rules = rules.map(|rules| Arc::new(Ruled::new(rules, &connections)));
         if let Some(owner) =
             request.dialect.as_ref().and_then(|dialect| dialect.owner(gateway, principal.tenant))
         {
             candidates.retain(|candidate| candidate.connection.id == owner);
+            // Nobody else has what it goes on from.
+            rules = None;
             if candidates.is_empty() {
                 let previous = request.dialect.as_ref().and_then(|dialect| dialect.asked.previous.as_deref());
                 return Err(dialects::not_kept(previous.unwrap_or_default()));
             }
         }
         let decision = asked.decide(gateway, route, candidates, false).await;
-        let ordered = decision.conclude(gateway, call.meter)?;
-        Ok(call.with((request, ordered)).1)
+        let candidates = decision.conclude(gateway, call.meter)?;
+        Ok(call.with((request, Plan { candidates, rules })).1)
     }
 }

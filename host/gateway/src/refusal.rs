@@ -20,6 +20,20 @@ pub enum Fault {
     Internal,
 }
 
+/// What kind of failure it is, as far as routes have fallbacks for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Class {
+    /// Any other.
+    #[default]
+    General,
+    /// The request is too long for the model.
+    ContextLength,
+    /// The vendor doesn't want to answer this.
+    ContentPolicy,
+    /// The vendor has had too many requests.
+    RateLimit,
+}
+
 /// Why a call isn't answered as asked. What it shows is for the caller; nothing in it is secret.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -42,6 +56,8 @@ pub struct Refusal {
     pub native: bool,
     /// Whether another candidate may do better.
     pub retryable: bool,
+    /// What kind of failure it is.
+    pub class: Class,
     /// How the observation ends.
     pub outcome: Status,
 }
@@ -59,6 +75,7 @@ impl Refusal {
             body: None,
             native: false,
             retryable: false,
+            class: Class::General,
             outcome: Status::Error,
         }
     }
@@ -118,6 +135,13 @@ impl Refusal {
             P::Other(name) => (502, name.clone().into(), true),
         };
         let status = problem.status.filter(|status| (400..=599).contains(status)).unwrap_or(status);
+        let class = match &problem.kind {
+            P::ContextLength => Class::ContextLength,
+            P::ContentPolicy => Class::ContentPolicy,
+            P::RateLimit => Class::RateLimit,
+            _ if status == 429 => Class::RateLimit,
+            _ => Class::General,
+        };
         let fault = if problem.status.is_some() || retryable { Fault::Upstream } else { Fault::Client };
         Self {
             fault,
@@ -132,6 +156,7 @@ impl Refusal {
                 .map(Bytes::from),
             native: false,
             retryable: retryable || status == 429 || status >= 500,
+            class,
             outcome: if status == 504 { Status::Timeout } else { Status::Error },
         }
     }
@@ -149,5 +174,32 @@ impl From<PluginError> for Refusal {
             retryable: true,
             ..Self::client(502, "plugin_error", "")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_providers_word_tells_the_kind_of_failure() {
+        let class = |kind: ProblemKind, status| {
+            let refusal = Refusal::from_problem(Problem {
+                kind,
+                status,
+                message: "m".into(),
+                code: Some("the vendors own".into()),
+                param: None,
+                retry_after_ms: None,
+                body: None,
+            });
+            (refusal.class, refusal.retryable)
+        };
+        assert_eq!(class(ProblemKind::ContextLength, Some(400)), (Class::ContextLength, false));
+        assert_eq!(class(ProblemKind::ContentPolicy, Some(400)), (Class::ContentPolicy, false));
+        assert_eq!(class(ProblemKind::RateLimit, None), (Class::RateLimit, true));
+        assert_eq!(class(ProblemKind::Upstream, Some(429)), (Class::RateLimit, true));
+        assert_eq!(class(ProblemKind::Overloaded, Some(529)), (Class::General, true));
+        assert_eq!(class(ProblemKind::InvalidRequest, Some(400)), (Class::General, false));
     }
 }

@@ -212,11 +212,6 @@ impl Request {
         })
     }
 
-    /// What a provider is shown and edits.
-    pub(crate) fn content(&self) -> Body {
-        self.form.clone().unwrap_or_else(|| Body::json(self.body.clone()))
-    }
-
     /// A guess at the prompt's tokens: four bytes each.
     pub(crate) fn estimated_tokens(&self) -> u64 {
         self.body.len() as u64 / 4
@@ -232,7 +227,7 @@ pub(crate) fn not_json(body: &[u8], error: json::ScanError) -> Refusal {
 }
 
 /// What a value must be instead, if it is of the wrong type. Null is as good as absent.
-fn type_problem(key: &str, value: &[u8]) -> Option<&'static str> {
+pub(crate) fn type_problem(key: &str, value: &[u8]) -> Option<&'static str> {
     let (_, expected) = TYPES.get(TYPES.binary_search_by_key(&key, |(name, _)| name).ok()?)?;
     let first = *value.first()?;
     if first == b'n' {

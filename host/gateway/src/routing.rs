@@ -3,9 +3,11 @@
 //! A name is looked up in this order: a route ([`routes`]); `provider/model` or `connection/model`; a model that a
 //! connection lists; the catalogue. The name goes to the provider as the caller wrote it, without the prefix: aliases are the vendor's own.
 
-// A list of what it is made of: measurements ([`stats`]), what the operator says ([`routes`]), one decision ([`decide`]).
+// A list of what it is made of: measurements ([`stats`]), what the operator says ([`routes`]), one decision ([`decide`])
+// and how it is carried out ([`plan`]).
 pub(crate) mod decide;
 pub(crate) mod explain;
+pub(crate) mod plan;
 pub mod routes;
 pub(crate) mod stats;
 
@@ -14,6 +16,7 @@ use std::sync::Arc;
 use brokle_core::catalogue::Catalogue;
 
 use crate::connections::Connection;
+use crate::gateway::{Gateway, Timeouts};
 use crate::refusal::Refusal;
 
 /// One way to serve a request.
@@ -26,13 +29,22 @@ pub(crate) struct Candidate {
     pub(crate) priority: i32,
     /// The share among equals.
     pub(crate) weight: u32,
+    /// The route's; none: the gateway's.
+    pub(crate) timeouts: Option<Timeouts>,
 }
 
 impl Candidate {
     /// With the connection's own priority and weight.
     pub(crate) fn of(connection: &Arc<Connection>, model: &str) -> Self {
         let (priority, weight) = (connection.priority, connection.weight);
-        Self { connection: connection.clone(), model: model.to_owned(), priority, weight }
+        Self { connection: connection.clone(), model: model.to_owned(), priority, weight, timeouts: None }
+    }
+}
+
+impl Candidate {
+    /// How long it may take.
+    pub(crate) fn timeouts(&self, gateway: &Gateway) -> Timeouts {
+        self.timeouts.unwrap_or(gateway.parts.timeouts)
     }
 }
 

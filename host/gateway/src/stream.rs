@@ -29,7 +29,7 @@ use crate::gateway::Gateway;
 use crate::guardrails::StreamGuard;
 use crate::refusal::Refusal;
 use tap::Tap;
-pub(crate) use tap::{data_of, event_end};
+pub(crate) use tap::{data_of, error_of, event_end};
 
 pub(crate) type ByteStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
@@ -68,6 +68,15 @@ impl Cut {
         Self(cut)
     }
 
+    /// Waits until it fires.
+    pub(crate) async fn fired(&mut self) -> Refusal {
+        if self.0.changed().await.is_err() {
+            // Nobody is left who could fire it.
+            std::future::pending::<()>().await;
+        }
+        stopping()
+    }
+
     /// What comes next, unless the stream is cut or its time is over.
     pub(crate) async fn or<T>(
         &mut self,
@@ -87,13 +96,13 @@ impl Cut {
 }
 
 fn stopping() -> Refusal {
-    let message = "The server is stopping, and the stream took longer than it waits. Try again.";
+    let message = "The server is stopping, and the call took longer than it waits. Try again.";
     Refusal { fault: crate::Fault::Internal, ..Refusal::client(503, "server_stopping", message) }
 }
 
 /// The provider's own events, untouched but for the usage chunk that the caller didn't ask for.
 pub(crate) fn native(
-    body: Upstream,
+    (mut head, body): (Vec<Bytes>, Upstream),
     meter: Meter,
     guard: Option<Box<StreamGuard>>,
     strip_usage: bool,
@@ -102,6 +111,8 @@ pub(crate) fn native(
     cut: Cut,
 ) -> ByteStream {
     struct State {
+        /// Pieces that were read before, last first.
+        head: Vec<Bytes>,
         body: Upstream,
         cut: Cut,
         meter: Meter,
@@ -111,8 +122,9 @@ pub(crate) fn native(
         ended: bool,
     }
     let deadline = Instant::now() + left;
-    let state =
-        State { body, cut, meter, tap: Tap::new(strip_usage), guard, ready: VecDeque::new(), ended: false };
+    let (tap, ready) = (Tap::new(strip_usage), VecDeque::new());
+    head.reverse();
+    let state = State { head, body, cut, meter, tap, guard, ready, ended: false };
     Box::pin(futures_util::stream::unfold(state, move |mut state| async move {
         loop {
             if let Some(bytes) = state.ready.pop_front() {
@@ -124,7 +136,11 @@ pub(crate) fn native(
                 let _ = tokio::time::timeout(TAIL, next_piece(&mut state.body, idle)).await;
                 return None;
             }
-            let verdict = match state.cut.or(deadline, next_piece(&mut state.body, idle)).await {
+            let next = match state.head.pop() {
+                Some(piece) => Ok(Some(piece)),
+                None => state.cut.or(deadline, next_piece(&mut state.body, idle)).await,
+            };
+            let verdict = match next {
                 Ok(Some(piece)) => state.tap.feed(piece, &mut state.ready, &mut state.meter),
                 Ok(None) => state.tap.end(&mut state.ready).map(|()| true),
                 Err(refusal) if state.tap.is_done() => {
@@ -205,6 +221,7 @@ pub(crate) fn relay(
 /// What a plugin makes of its vendor's events.
 pub(crate) fn decoded(
     gateway: Arc<Gateway>,
+    head: Vec<Output>,
     decoding: Decoding,
     meter: Meter,
     guard: Option<Box<StreamGuard>>,
@@ -212,12 +229,16 @@ pub(crate) fn decoded(
     left: Duration,
 ) -> ByteStream {
     let deadline = Instant::now() + left;
-    let state = (Cut::of(&gateway), gateway, decoding, Written::new(meter, guard, include_usage));
+    let state = (Cut::of(&gateway), gateway, head, decoding, Written::new(meter, guard, include_usage));
     Box::pin(futures_util::stream::unfold(
         state,
-        move |(mut cut, gateway, mut decoding, mut written)| async move {
+        move |(mut cut, gateway, mut head, mut decoding, mut written)| async move {
             while !written.ended {
-                match cut.or(deadline, decoding.next(&gateway)).await {
+                let next = match head.is_empty() {
+                    false => Ok(Some(std::mem::take(&mut head))),
+                    true => cut.or(deadline, decoding.next(&gateway)).await,
+                };
+                match next {
                     Ok(Some(outputs)) => written.take(outputs),
                     Ok(None) => written.done(),
                     Err(refusal) => {
@@ -238,7 +259,7 @@ pub(crate) fn decoded(
                 }
             }
             let bytes = written.bytes.split().freeze();
-            (!bytes.is_empty()).then_some((bytes, (cut, gateway, decoding, written)))
+            (!bytes.is_empty()).then_some((bytes, (cut, gateway, head, decoding, written)))
         },
     ))
 }

@@ -8,8 +8,8 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
+pub use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
@@ -243,6 +243,16 @@ pub struct Metrics {
     pub budget_alerts: Family<BudgetLabels, Counter>,
     /// Connections to providers in use.
     pub upstream_connections: Gauge,
+    /// Circuits that opened.
+    pub circuit_opens: Family<ProviderLabels, Counter>,
+    /// Calls that were refused at once since the gateway had no room.
+    pub shed: Counter,
+    /// Attempts that were made again at the same candidate.
+    pub retries: Family<ProviderLabels, Counter>,
+    /// Second attempts beside one that took long.
+    pub hedges: Family<ProviderLabels, Counter>,
+    /// Retries and hedges that weren't made since there had been too many.
+    pub retry_budget_exhausted: Counter,
     /// Handlers that panicked.
     pub panics: Counter,
 }
@@ -275,6 +285,11 @@ impl Metrics {
             budget_refusals: Family::default(),
             budget_alerts: Family::default(),
             upstream_connections: Gauge::default(),
+            circuit_opens: Family::default(),
+            shed: Counter::default(),
+            retries: Family::default(),
+            hedges: Family::default(),
+            retry_budget_exhausted: Counter::default(),
             panics: Counter::default(),
         };
         metrics.register();
@@ -357,6 +372,15 @@ impl Metrics {
             "budget_alerts",
             "Times that a budget's threshold was reached",
             self.budget_alerts.clone(),
+        );
+        registry.register("circuit_opens", "Circuits that opened", self.circuit_opens.clone());
+        registry.register("shed", "Calls refused at once for want of room", self.shed.clone());
+        registry.register("retries", "Attempts made again at the same candidate", self.retries.clone());
+        registry.register("hedges", "Second attempts beside one that took long", self.hedges.clone());
+        registry.register(
+            "retry_budget_exhausted",
+            "Retries and hedges that weren't made since there had been too many",
+            self.retry_budget_exhausted.clone(),
         );
         registry.register("spans", "Spans from elsewhere by outcome", self.spans.clone());
         registry.register("panics", "Handlers that panicked", self.panics.clone());

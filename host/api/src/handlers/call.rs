@@ -35,19 +35,24 @@ pub(super) async fn call_in(
         Some(asking) => identify_in(app, &head.extensions, &head.headers, asking.dialect).await?,
         None => identify(app, &head.extensions, &head.headers).await?,
     };
-    let body = if caller.is_ok() {
-        match operation.is_form() {
-            true => form_only(&head.headers)?,
-            false => json_only(&head.headers)?,
-        }
-        body::read(body, app.body).await?
-    } else {
-        Bytes::new()
-    };
+    // Before the body is read: what can't be served is refused at next to no cost.
     let given = head.extensions.get::<RequestId>().and_then(|id| id.as_str().parse().ok());
     let id = given.unwrap_or_else(|| ids::RequestId::generate(app.clock.as_ref(), app.random.as_ref()));
+    if caller.is_err() {
+        let answer = gateway.serve_in(dialect, operation, caller, &head.headers, Bytes::new(), id).await;
+        return Ok(answer.map(Body::new));
+    }
+    let Some(place) = gateway.admit() else {
+        return Ok(gateway.shed(dialect, operation, id).await.map(Body::new));
+    };
+    match operation.is_form() {
+        true => form_only(&head.headers)?,
+        false => json_only(&head.headers)?,
+    }
+    let body = body::read(body, app.body).await?;
     let answer = gateway.serve_in(dialect, operation, caller, &head.headers, body, id).await;
-    Ok(answer.map(Body::new))
+    // Given back at the body's end, not at the handler's.
+    Ok(answer.map(|body| Body::new(place.hold(body))))
 }
 
 /// What a call's URL says in a dialect that names the model in the body.

@@ -362,6 +362,7 @@ fn for_gateway(connection: &Connection, secret: Option<Secret>) -> gateway::NewC
         priority: connection.priority,
         weight: u32::try_from(connection.weight).unwrap_or(0),
         models: Vec::new(),
+        gate: None,
     }
 }
 
@@ -393,6 +394,7 @@ fn of_new(new: &NewConnection) -> gateway::NewConnection {
         priority: new.priority,
         weight: u32::try_from(new.weight).unwrap_or(0),
         models: Vec::new(),
+        gate: None,
     }
 }
 

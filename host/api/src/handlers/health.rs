@@ -5,6 +5,8 @@
 //!   the gateway serves without it, and taking every server out of rotation would turn a part's outage into the whole's.
 //! - **db**: an answer of the database within [`PING_TIMEOUT`].
 //! - **plugins**: every component, those that were refused included; 200 whatever their state.
+//! - **providers**: the instance's own connections, with each known model's circuit; what tenants added is shown to nobody
+//!   here, nor is a model's name that only a caller wrote. 200 whatever their state.
 //! - the summary: 200 with `ok` or `degraded`.
 //!
 //! No answer says more of a failure than that it is there; the reason is in the log.
@@ -76,6 +78,20 @@ pub struct PluginsHealth {
     pub plugins: Vec<PluginHealth>,
 }
 
+/// The instance's own ways to providers, on this server.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProvidersHealth {
+    /// `degraded` when a circuit isn't closed.
+    pub status: CheckStatus,
+    /// Calls that the gateway has now.
+    pub in_flight: u64,
+    /// Each connection of the configuration and the environment, with the models that were asked for within the last hour:
+    /// `{connection, provider, healthy, in_flight, waiting, models: [{model, circuit, open_ms, cooling_ms, error_rate,
+    /// in_flight, last_error}]}`.
+    #[schema(value_type = Vec<Object>)]
+    pub connections: Vec<brokle_gateway::ProviderHealth>,
+}
+
 /// Everything in one answer.
 #[utoipa::path(get, path = "/health", tag = "operations",
     responses((status = 200, description = "How the server and its parts are", body = Health)))]
@@ -132,6 +148,19 @@ pub(crate) async fn database(State(app): State<Arc<App>>) -> (StatusCode, Json<D
     let health = check_database(&app).await;
     let is_ok = health.status == CheckStatus::Ok;
     (if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(health))
+}
+
+/// The instance's own connections, with what was learned of them.
+#[utoipa::path(get, path = "/health/providers", tag = "operations",
+    responses((status = 200, description = "Each connection's state on this server", body = ProvidersHealth)))]
+pub(crate) async fn providers(State(app): State<Arc<App>>) -> Json<ProvidersHealth> {
+    let Some(gateway) = &app.gateway else {
+        return Json(ProvidersHealth { status: CheckStatus::Ok, in_flight: 0, connections: Vec::new() });
+    };
+    let connections = gateway.provider_health();
+    let is_well = connections.iter().all(|connection| connection.healthy);
+    let status = if is_well { CheckStatus::Ok } else { CheckStatus::Degraded };
+    Json(ProvidersHealth { status, in_flight: gateway.in_flight() as u64, connections })
 }
 
 /// The components, those that were refused included.

@@ -2,7 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use brokle_gateway::Timeouts;
+use brokle_gateway::gate::Gate;
+use brokle_gateway::resilience::{self, Resilience, Retries};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +28,14 @@ pub(crate) struct Gateway {
     pub(crate) allow_private_upstreams: bool,
     /// The routing policy for what no route is for: its short name or id.
     pub(crate) policy: String,
+    /// Calls at once; the next one is answered 503 with `Retry-After` before its body is read. 0: as many as come.
+    pub(crate) max_in_flight: usize,
+    /// How often candidates that have failed are asked again, 0 to 5 times.
+    pub(crate) retries: u32,
+    /// The longest wait before that, in milliseconds; a vendor's `Retry-After` beyond it isn't waited for.
+    pub(crate) retry_wait_ms: u64,
+    /// When a candidate that fails is left alone.
+    pub(crate) breaker: Breaker,
     /// Accesses to providers, besides those that variables such as `OPENAI_API_KEY` make.
     pub(crate) connections: Vec<Connection>,
 }
@@ -36,8 +49,77 @@ impl Default for Gateway {
             total_ms: 600_000,
             allow_private_upstreams: false,
             policy: brokle_gateway::routing::routes::DEFAULT_POLICY.to_owned(),
+            max_in_flight: Resilience::default().max_in_flight,
+            retries: Retries::default().rounds,
+            retry_wait_ms: milliseconds(Retries::default().longest_wait),
+            breaker: Breaker::default(),
             connections: Vec::new(),
         }
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The circuit of each model at each connection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Breaker {
+    /// Whether there are circuits at all.
+    pub(crate) enabled: bool,
+    /// The calls that a share is taken of, in milliseconds.
+    pub(crate) window_ms: u64,
+    /// How many of them there must be.
+    pub(crate) min_calls: u32,
+    /// How many of them must have failed, in percent.
+    pub(crate) percent: u32,
+    /// Failures in a row that suffice.
+    pub(crate) in_a_row: u32,
+    /// How long a circuit is open the first time, in milliseconds; doubled each time.
+    pub(crate) open_ms: u64,
+    /// The longest that it is open, in milliseconds.
+    pub(crate) max_open_ms: u64,
+    /// Calls that may try at once whether it works again.
+    pub(crate) probes: u32,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        let settings = resilience::Breaker::default();
+        Self {
+            enabled: settings.enabled,
+            window_ms: milliseconds(settings.window),
+            min_calls: settings.min_calls,
+            percent: settings.percent,
+            in_a_row: settings.in_a_row,
+            open_ms: milliseconds(settings.open),
+            max_open_ms: milliseconds(settings.longest),
+            probes: settings.probes,
+        }
+    }
+}
+
+impl Breaker {
+    fn check(&self) -> Result<(), String> {
+        for (key, value) in [
+            ("window_ms", self.window_ms),
+            ("min_calls", self.min_calls.into()),
+            ("in_a_row", self.in_a_row.into()),
+            ("open_ms", self.open_ms),
+            ("probes", self.probes.into()),
+        ] {
+            if value == 0 {
+                return Err(format!("gateway.breaker.{key}: at least 1 is expected"));
+            }
+        }
+        if !(1..=100).contains(&self.percent) {
+            return Err("gateway.breaker.percent: 1 to 100 is expected".to_owned());
+        }
+        if self.max_open_ms < self.open_ms {
+            return Err("gateway.breaker.max_open_ms: open_ms or more is expected".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -73,13 +155,70 @@ pub(crate) struct Connection {
     /// The models that it serves; none named means all that the catalogue lists for its provider.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) models: Vec<String>,
+    /// Calls at once; the next one goes to another candidate, or waits. None: as many as come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_in_flight: Option<usize>,
+    /// How many wait for a place at most.
+    #[serde(default = "queue")]
+    pub(crate) max_queued: usize,
+    /// How long each of them waits at most, in milliseconds.
+    #[serde(default = "second")]
+    pub(crate) queue_ms: u64,
+}
+
+fn queue() -> usize {
+    64
+}
+
+fn second() -> u64 {
+    1_000
 }
 
 fn one() -> u32 {
     1
 }
 
+impl Connection {
+    /// How many calls it takes at once.
+    pub(crate) fn gate(&self) -> Option<Arc<Gate>> {
+        let wait = Duration::from_millis(self.queue_ms);
+        self.max_in_flight.map(|most| Arc::new(Gate::new(most, self.max_queued, wait)))
+    }
+}
+
 impl Gateway {
+    /// What is done about failures and overload.
+    pub(crate) fn resilience(&self) -> Resilience {
+        let breaker = &self.breaker;
+        Resilience {
+            breaker: resilience::Breaker {
+                enabled: breaker.enabled,
+                window: Duration::from_millis(breaker.window_ms),
+                min_calls: breaker.min_calls,
+                percent: breaker.percent,
+                in_a_row: breaker.in_a_row,
+                open: Duration::from_millis(breaker.open_ms),
+                longest: Duration::from_millis(breaker.max_open_ms),
+                probes: breaker.probes,
+            },
+            retries: Retries {
+                rounds: self.retries,
+                longest_wait: Duration::from_millis(self.retry_wait_ms),
+            },
+            max_in_flight: self.max_in_flight,
+        }
+    }
+
+    /// How long a provider may take.
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        Timeouts {
+            first_byte: Duration::from_millis(self.first_byte_ms),
+            first_token: None,
+            idle: Duration::from_millis(self.idle_ms),
+            total: Duration::from_millis(self.total_ms),
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
         for (key, value) in [
             ("connect_ms", self.connect_ms),
@@ -91,6 +230,10 @@ impl Gateway {
                 return Err(format!("gateway.{key}: 0 would fail every call"));
             }
         }
+        if self.retries > 5 {
+            return Err("gateway.retries: 0 to 5 is expected".to_owned());
+        }
+        self.breaker.check()?;
         let mut names = HashSet::new();
         for (index, connection) in self.connections.iter().enumerate() {
             let refuse = |key, reason: &str| Err(format!("gateway.connections[{index}].{key}: {reason}"));
@@ -107,6 +250,9 @@ impl Gateway {
                 && !(url.starts_with("http://") || url.starts_with("https://"))
             {
                 return refuse("base_url", "http:// or https:// is expected");
+            }
+            if connection.max_in_flight == Some(0) {
+                return refuse("max_in_flight", "0 would refuse every call; leave it out to let all through");
             }
             if connection.weight == 0 {
                 return refuse("weight", "at least 1 is expected");

@@ -1,5 +1,8 @@
 //! Routes: names with candidates of their own.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use brokle_gateway::routing::routes::{self, ChosenPolicy, DEFAULT_POLICY, RouteCandidate, Routing, Target};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +21,111 @@ pub(crate) struct Route {
     pub(crate) config: Option<serde_json::Map<String, serde_json::Value>>,
     /// Who may serve, 1 to 64 of them.
     pub(crate) candidates: Vec<Candidate>,
+    /// Who is asked when all of them have failed, by the kind of failure.
+    #[serde(default, skip_serializing_if = "Fallbacks::is_empty")]
+    pub(crate) fallbacks: Fallbacks,
+    /// How long a provider may take, where it isn't as everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timeouts: Option<Timeouts>,
+    /// How often candidates that have failed are asked again, 0 to 5; without it `gateway.retries`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retries: Option<u32>,
+    /// Members of the request's body that are set, whatever the caller wrote: `{ temperature = 0 }`.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub(crate) set: serde_json::Map<String, serde_json::Value>,
+    /// When a second candidate is asked beside the first; without it none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hedge: Option<Hedge>,
+}
+
+/// When a second candidate is asked beside the first. Either of the two is expected.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hedge {
+    /// After so many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) after_ms: Option<u64>,
+    /// When it takes longer than this share of its last answers did, in percent, 50 to 99.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) percentile: Option<u8>,
+}
+
+impl Hedge {
+    fn to_hedge(&self) -> Result<routes::Hedge, String> {
+        match (self.after_ms, self.percentile) {
+            (Some(after), None) => Ok(routes::Hedge::After(Duration::from_millis(after))),
+            (None, Some(share)) => Ok(routes::Hedge::Percentile(share)),
+            _ => Err("hedge: either after_ms or percentile is expected".to_owned()),
+        }
+    }
+}
+
+/// Who is asked when all candidates have failed. They have no fallbacks of their own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Fallbacks {
+    /// The request is too long for the model.
+    pub(crate) context_length: Vec<Candidate>,
+    /// The vendor doesn't want to answer this.
+    pub(crate) content_policy: Vec<Candidate>,
+    /// The vendor has had too many requests.
+    pub(crate) rate_limit: Vec<Candidate>,
+    /// Anything else that another one may do better; also for a rate limit without a list of its own.
+    pub(crate) general: Vec<Candidate>,
+}
+
+impl Fallbacks {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn to_fallbacks(&self) -> Result<routes::Fallbacks, String> {
+        Ok(routes::Fallbacks {
+            context_length: read("fallbacks.context_length", &self.context_length)?,
+            content_policy: read("fallbacks.content_policy", &self.content_policy)?,
+            rate_limit: read("fallbacks.rate_limit", &self.rate_limit)?,
+            general: read("fallbacks.general", &self.general)?,
+        })
+    }
+}
+
+/// How long a provider may take; what isn't named is as everywhere. In milliseconds, at least 1.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Timeouts {
+    /// To an answer's first byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) first_byte_ms: Option<u64>,
+    /// From a stream's head to its first token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) first_token_ms: Option<u64>,
+    /// Between two pieces of an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) idle_ms: Option<u64>,
+    /// For the whole call, retries and fallbacks included; at most `gateway.total_ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) total_ms: Option<u64>,
+}
+
+impl Timeouts {
+    fn to_timeouts(&self, usual: brokle_gateway::Timeouts) -> Result<brokle_gateway::Timeouts, String> {
+        let of = |key: &str, given: Option<u64>, usual: Duration| match given {
+            Some(0) => Err(format!("timeouts.{key}: 0 would fail every call")),
+            Some(millis) => Ok(Duration::from_millis(millis)),
+            None => Ok(usual),
+        };
+        let total = of("total_ms", self.total_ms, usual.total)?;
+        if total > usual.total {
+            return Err("timeouts.total_ms: gateway.total_ms is the most".to_owned());
+        }
+        let first_token = of("first_token_ms", self.first_token_ms, Duration::ZERO)?;
+        Ok(brokle_gateway::Timeouts {
+            first_byte: of("first_byte_ms", self.first_byte_ms, usual.first_byte)?,
+            first_token: (!first_token.is_zero()).then_some(first_token),
+            idle: of("idle_ms", self.idle_ms, usual.idle)?,
+            total,
+        })
+    }
 }
 
 /// One way to serve a route. Either `connection` or `provider` says whom it goes to.
@@ -49,27 +157,49 @@ impl Route {
     ///
     /// # Errors
     /// A candidate that goes to nobody, or to two, with its key.
-    pub(crate) fn to_route(&self) -> Result<routes::Route, String> {
-        let mut candidates = Vec::with_capacity(self.candidates.len());
-        for (at, one) in self.candidates.iter().enumerate() {
-            let target = match (&one.connection, &one.provider) {
-                (Some(name), None) if !name.is_empty() => Target::Connection(name.clone()),
-                (None, Some(name)) if !name.is_empty() => Target::Provider(name.clone()),
-                _ => return Err(format!("candidates.{at}: either connection or provider is expected")),
-            };
-            let (model, priority, weight) = (one.model.clone(), one.priority, one.weight);
-            candidates.push(RouteCandidate { target, model, priority, weight });
-        }
+    pub(crate) fn to_route(&self, usual: brokle_gateway::Timeouts) -> Result<routes::Route, String> {
+        let candidates = read("candidates", &self.candidates)?;
+        let set = self.set.iter().map(|(name, value)| {
+            // RFC 6901: a name with a slash is one member, too.
+            (format!("/{}", name.replace('~', "~0").replace('/', "~1")), value.to_string().into_bytes())
+        });
+        let rules = routes::Rules {
+            fallbacks: self.fallbacks.to_fallbacks()?,
+            timeouts: self.timeouts.as_ref().map(|timeouts| timeouts.to_timeouts(usual)).transpose()?,
+            retries: self.retries,
+            set: set.collect(),
+            hedge: self.hedge.as_ref().map(Hedge::to_hedge).transpose()?,
+        };
+        let is_plain = self.fallbacks.is_empty()
+            && self.timeouts.is_none()
+            && self.retries.is_none()
+            && self.set.is_empty()
+            && self.hedge.is_none();
+        let rules = (!is_plain).then(|| Arc::new(rules));
         let policy = ChosenPolicy::named(self.policy.as_deref().unwrap_or(DEFAULT_POLICY));
-        Ok(routes::Route { name: self.name.clone(), policy, candidates })
+        Ok(routes::Route { name: self.name.clone(), policy, candidates, rules })
     }
 }
 
+fn read(key: &str, written: &[Candidate]) -> Result<Vec<RouteCandidate>, String> {
+    let mut candidates = Vec::with_capacity(written.len());
+    for (at, one) in written.iter().enumerate() {
+        let target = match (&one.connection, &one.provider) {
+            (Some(name), None) if !name.is_empty() => Target::Connection(name.clone()),
+            (None, Some(name)) if !name.is_empty() => Target::Provider(name.clone()),
+            _ => return Err(format!("{key}.{at}: either connection or provider is expected")),
+        };
+        let (model, priority, weight) = (one.model.clone(), one.priority, one.weight);
+        candidates.push(RouteCandidate { target, model, priority, weight });
+    }
+    Ok(candidates)
+}
+
 /// Finds what no type can refuse.
-pub(super) fn check(routes: &[Route]) -> Result<(), String> {
+pub(super) fn check(routes: &[Route], usual: brokle_gateway::Timeouts) -> Result<(), String> {
     let mut routing = Routing::default();
     for (index, route) in routes.iter().enumerate() {
-        routing.routes.push(route.to_route().map_err(|problem| format!("routes.{index}.{problem}"))?);
+        routing.routes.push(route.to_route(usual).map_err(|problem| format!("routes.{index}.{problem}"))?);
     }
     routing.check()
 }

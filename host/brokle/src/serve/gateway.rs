@@ -14,7 +14,7 @@ use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails, OnFailure};
 use brokle_gateway::limits::{Limit, SharedLimits};
-use brokle_gateway::{Gateway, Parts, Timeouts};
+use brokle_gateway::{Gateway, Parts};
 use brokle_identity::Secret;
 use brokle_identity::connections::ConnectionService;
 use brokle_identity::seal::MasterKey;
@@ -124,11 +124,8 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         routing,
         guardrails,
         egress,
-        timeouts: Timeouts {
-            first_byte: Duration::from_millis(config.gateway.first_byte_ms),
-            idle: Duration::from_millis(config.gateway.idle_ms),
-            total: Duration::from_millis(config.gateway.total_ms),
-        },
+        timeouts: config.gateway.timeouts(),
+        resilience: config.gateway.resilience(),
         limits,
         cache,
         shared_limits,
@@ -194,6 +191,7 @@ fn fixed(config: &Config, view: &View) -> Result<Vec<Template>, Failure> {
             priority: i32::try_from(wanted.priority).unwrap_or(i32::MAX),
             weight: wanted.weight,
             models: wanted.models.clone(),
+            gate: wanted.gate(),
             ..NewConnection::default()
         };
         templates.push(Template { provider: wanted.provider.clone(), new, trusted: true });

@@ -47,7 +47,9 @@ pub(super) async fn of(config: &Config, catalogue: &Catalogue, view: &View) -> R
         let name = wanted.policy.as_deref().unwrap_or(&config.gateway.policy);
         let given = wanted.config.clone().map(Value::Object);
         let policy = choose(&format!("routes.{index}.policy"), name, given.as_ref()).await?;
-        let shape = wanted.to_route().map_err(|problem| format!("routes.{index}.{problem}"))?;
+        let shape = wanted
+            .to_route(config.gateway.timeouts())
+            .map_err(|problem| format!("routes.{index}.{problem}"))?;
         routes.push(Route { policy, ..shape });
     }
     for (index, wanted) in config.routes.iter().enumerate() {

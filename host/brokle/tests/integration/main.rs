@@ -11,6 +11,8 @@ mod limits;
 #[cfg(test)]
 mod otlp;
 #[cfg(test)]
+mod resilience;
+#[cfg(test)]
 mod scene;
 #[cfg(test)]
 mod trust;

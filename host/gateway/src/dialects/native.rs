@@ -48,6 +48,8 @@ pub(crate) enum Content {
 
 /// What reads a stream.
 pub(crate) struct Reads {
+    /// Pieces that were read before, last first.
+    pub(crate) head: Vec<Bytes>,
     pub(crate) body: Upstream,
     pub(crate) reader: DialectReader,
     pub(crate) asked: Arc<Asked>,
@@ -98,8 +100,13 @@ struct State {
 }
 
 /// The vendor's own stream.
-pub(crate) fn stream(gateway: &Gateway, reads: Reads, meter: Meter, left: Duration) -> ByteStream {
-    let idle = gateway.parts.timeouts.idle;
+pub(crate) fn stream(
+    gateway: &Gateway,
+    reads: Reads,
+    meter: Meter,
+    idle: Duration,
+    left: Duration,
+) -> ByteStream {
     let random = Arc::clone(&gateway.parts.random);
     let deadline = Instant::now() + left;
     let framer = if reads.events { None } else { Framer::new("json-array") };
@@ -128,7 +135,10 @@ pub(crate) fn stream(gateway: &Gateway, reads: Reads, meter: Meter, left: Durati
                     state.meter.plugin(label, "read", None, spent, &*random);
                     return None;
                 }
-                let next = state.cut.or(deadline, next_piece(&mut state.reads.body, idle)).await;
+                let next = match state.reads.head.pop() {
+                    Some(piece) => Ok(Some(piece)),
+                    None => state.cut.or(deadline, next_piece(&mut state.reads.body, idle)).await,
+                };
                 let taken = match next {
                     Ok(Some(piece)) => state.take(piece).await,
                     Ok(None) => state.end(),

@@ -21,7 +21,7 @@ use crate::gateway::{Gateway, Incoming};
 use crate::pipeline::Stage;
 use crate::refusal::Refusal;
 use crate::request::Request;
-use crate::routing::Candidate;
+use crate::routing::plan::Plan;
 
 /// The largest unstreamed answer that is held to be shown to guardrails: 16 MiB.
 const HELD: usize = 16 << 20;
@@ -36,10 +36,7 @@ enum Verdict {
 }
 
 impl Ask {
-    pub(crate) async fn run(
-        gateway: &Gateway,
-        call: Stage<'_, (Request, Vec<Candidate>)>,
-    ) -> Result<Served, Refusal> {
+    pub(crate) async fn run(gateway: &Gateway, call: Stage<'_, (Request, Plan)>) -> Result<Served, Refusal> {
         let Some(chain) = call.known.0.guards.clone().filter(|chain| chain.rules_on_answers()) else {
             return Attempts::run(gateway, call).await;
         };
@@ -48,10 +45,10 @@ impl Ask {
 
     async fn guarded(
         gateway: &Gateway,
-        call: Stage<'_, (Request, Vec<Candidate>)>,
+        call: Stage<'_, (Request, Plan)>,
         chain: Arc<Chain>,
     ) -> Result<Served, Refusal> {
-        let Stage { incoming, meter, told, plugins, known: (mut request, candidates) } = call;
+        let Stage { incoming, meter, told, plugins, known: (mut request, plan) } = call;
         // A compressed answer can't be shown to anybody.
         let mut headers = incoming.headers.clone();
         headers.remove(ACCEPT_ENCODING);
@@ -60,7 +57,7 @@ impl Ask {
         let mut retries = 0;
         loop {
             let incoming = Incoming { headers: &headers, ..incoming.clone() };
-            let known = (request.clone(), candidates.clone());
+            let known = (request.clone(), plan.clone());
             let again =
                 Stage { incoming, meter: &mut *meter, told: &mut *told, plugins: plugins.clone(), known };
             let served = Attempts::run(gateway, again).await;

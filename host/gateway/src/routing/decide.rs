@@ -20,6 +20,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
 use super::routes::{ROUTE_HEADER, Route};
+use super::stats::breaker::Circuit;
 use super::{Candidate, candidates};
 use crate::account::Meter;
 use crate::connections::Connection;
@@ -46,6 +47,7 @@ pub(crate) struct Known {
     pub(crate) candidate: Candidate,
     pub(crate) facts: facts::Candidate,
     pub(crate) cooling: Option<Duration>,
+    pub(crate) circuit: Circuit,
 }
 
 /// What was decided, and how it came about.
@@ -258,9 +260,10 @@ impl Decision {
     fn attributes(&self) -> BTreeMap<String, Value> {
         let name = |one: &Known| {
             let (connection, model) = (&one.facts.connection, &one.facts.model);
-            Value::from(match one.facts.available {
-                true => format!("{connection}/{model}"),
-                false => format!("{connection}/{model} (cooling down)"),
+            Value::from(match (one.circuit.lets_through(), one.facts.available) {
+                (true, true) => format!("{connection}/{model}"),
+                (true, false) => format!("{connection}/{model} (cooling down)"),
+                (false, _) => format!("{connection}/{model} (circuit open)"),
             })
         };
         let order = self.order.iter().filter_map(|&index| self.known.get(index));
@@ -284,7 +287,7 @@ fn know(gateway: &Gateway, candidate: Candidate) -> Known {
         model: candidate.model.clone(),
         priority: candidate.priority,
         weight: candidate.weight,
-        available: reading.cooling.is_none(),
+        available: reading.cooling.is_none() && reading.circuit.lets_through(),
         stats: reading.stats,
         input_price: row.and_then(|row| price(row.prices.input)),
         output_price: row.and_then(|row| price(row.prices.output)),
@@ -292,5 +295,5 @@ fn know(gateway: &Gateway, candidate: Candidate) -> Known {
         features: row.iter().flat_map(|row| &row.capabilities).map(|one| one.name().to_owned()).collect(),
         attributes: Vec::new(),
     };
-    Known { candidate, facts, cooling: reading.cooling }
+    Known { candidate, facts, cooling: reading.cooling, circuit: reading.circuit }
 }

@@ -60,10 +60,12 @@ pub struct Told {
     pub priority: i32,
     /// The share among equals.
     pub weight: u32,
-    /// Whether it isn't cooling down.
+    /// Whether it isn't cooling down, and its circuit lets calls through.
     pub available: bool,
     /// How long it cools down yet, milliseconds.
     pub cooling_ms: Option<u64>,
+    /// `closed`, `open` or `half_open`: whether its circuit lets calls through.
+    pub circuit: &'static str,
     /// Time to an answer's head, milliseconds.
     pub latency_ms: Option<f64>,
     /// Time to a stream's first token, milliseconds.
@@ -145,6 +147,7 @@ fn tell(request: &Request, decision: Decision) -> Explanation {
             weight: facts.weight,
             available: facts.available,
             cooling_ms: one.cooling.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            circuit: one.circuit.name(),
             latency_ms: stats.latency_ms,
             first_token_ms: stats.first_token_ms,
             error_rate: stats.error_rate,

@@ -10,6 +10,7 @@
 //! are equals, in the order in which they are written.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use brokle_plugins::{Active, View, configuration};
 use brokle_runtime::PolicyPlugin;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 use super::Candidate;
 use crate::connections::Connection;
+use crate::gateway::Timeouts;
 use crate::refusal::Refusal;
 
 /// The policy that nobody has to name.
@@ -70,6 +72,57 @@ pub struct Route {
     pub policy: ChosenPolicy,
     /// Who may serve.
     pub candidates: Vec<RouteCandidate>,
+    /// What else is said of its calls; none: nothing.
+    pub rules: Option<Arc<Rules>>,
+}
+
+/// What a route says of its calls.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Who is asked when the candidates have failed, by the kind of failure.
+    pub fallbacks: Fallbacks,
+    /// How long a provider may take; none: as everywhere.
+    pub timeouts: Option<Timeouts>,
+    /// How often candidates are asked again; none: as everywhere.
+    pub retries: Option<u32>,
+    /// Pointers to members of the request, and the JSON that is put there.
+    pub set: Vec<(String, Vec<u8>)>,
+    /// When a second candidate is asked beside the first.
+    pub hedge: Option<Hedge>,
+}
+
+/// When a second candidate is asked beside one that hasn't answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hedge {
+    /// After this time.
+    After(Duration),
+    /// When it takes longer than this share of its last 64 answers did, in percent; never before there were 20.
+    Percentile(u8),
+}
+
+/// Who is asked when the candidates have failed. They have no fallbacks of their own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fallbacks {
+    /// The request is too long for the model.
+    pub context_length: Vec<RouteCandidate>,
+    /// The vendor doesn't want to answer this.
+    pub content_policy: Vec<RouteCandidate>,
+    /// The vendor has had too many requests.
+    pub rate_limit: Vec<RouteCandidate>,
+    /// Anything else that another one may do better; also for a rate limit without a list of its own.
+    pub general: Vec<RouteCandidate>,
+}
+
+impl Fallbacks {
+    /// Each list with its name.
+    pub fn lists(&self) -> [(&'static str, &[RouteCandidate]); 4] {
+        [
+            ("context_length", &self.context_length),
+            ("content_policy", &self.content_policy),
+            ("rate_limit", &self.rate_limit),
+            ("general", &self.general),
+        ]
+    }
 }
 
 /// Whom a candidate of a route goes to.
@@ -122,6 +175,9 @@ impl Routing {
             }
             if route.candidates.iter().all(|candidate| candidate.weight == 0) {
                 return fault("candidates", "one of them needs a weight above 0");
+            }
+            if let Some((key, what)) = route.rules.as_deref().and_then(Rules::problem) {
+                return fault(&key, &what);
             }
         }
         Ok(())
@@ -215,27 +271,80 @@ async fn configured(plugin: &PolicyPlugin, config: &Value) -> Result<Arc<[u8]>, 
     }
 }
 
+impl Rules {
+    /// What can't be, with its key.
+    fn problem(&self) -> Option<(String, String)> {
+        let fault = |key: String, what: &str| Some((key, what.to_owned()));
+        for (class, list) in self.fallbacks.lists() {
+            if list.len() > MAX_CANDIDATES {
+                return fault(format!("fallbacks.{class}"), "64 of them are the most");
+            }
+            for (at, candidate) in list.iter().enumerate() {
+                if candidate.model.trim().is_empty() || candidate.model.len() > 256 {
+                    return fault(
+                        format!("fallbacks.{class}.{at}.model"),
+                        "1 to 256 characters are expected",
+                    );
+                }
+            }
+        }
+        if self.retries.is_some_and(|rounds| rounds > MAX_RETRIES) {
+            return fault("retries".to_owned(), "0 to 5 are expected");
+        }
+        for (pointer, value) in &self.set {
+            let name = pointer.trim_start_matches('/');
+            if NOT_SET.contains(&name) || name.is_empty() {
+                let what = format!("a route can't set this: not {}", NOT_SET.join(", "));
+                return Some((format!("set.{name}"), what));
+            }
+            // What the gateway reads of each request is checked as if a caller had written it.
+            if let Some(expected) = crate::request::type_problem(name, value) {
+                return fault(format!("set.{name}"), &format!("{expected} is expected"));
+            }
+        }
+        match self.hedge {
+            Some(Hedge::Percentile(share)) if !(50..=99).contains(&share) => {
+                fault("hedge.percentile".to_owned(), "50 to 99 is expected")
+            }
+            Some(Hedge::After(after)) if after.is_zero() => {
+                fault("hedge.after_ms".to_owned(), "0 would ask two from the start")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The most further rounds.
+const MAX_RETRIES: u32 = 5;
+/// What decides where a request goes and what comes back is the caller's.
+const NOT_SET: [&str; 7] = ["model", "messages", "prompt", "input", "stream", "stream_options", "n"];
+
+/// The ways to serve that these connections are, in the operator's order.
+pub(crate) fn found(
+    wanted: &[RouteCandidate],
+    timeouts: Option<Timeouts>,
+    connections: &[Arc<Connection>],
+) -> Vec<Candidate> {
+    let mut found: Vec<Candidate> = Vec::new();
+    for wanted in wanted {
+        let is_meant = |connection: &&Arc<Connection>| match &wanted.target {
+            Target::Connection(name) => connection.name == *name,
+            Target::Provider(name) => *connection.provider == **name,
+        };
+        for connection in connections.iter().filter(is_meant).filter(|c| c.may_serve(&wanted.model)) {
+            let (priority, weight) = (wanted.priority, wanted.weight);
+            let (connection, model) = (connection.clone(), wanted.model.clone());
+            found.push(Candidate { connection, model, priority, weight, timeouts });
+        }
+    }
+    found.sort_by_key(|candidate| candidate.priority);
+    found
+}
+
 impl Route {
     /// The ways to serve it that these connections are, in the operator's order.
     pub(crate) fn candidates(&self, connections: &[Arc<Connection>]) -> Vec<Candidate> {
-        let mut found: Vec<Candidate> = Vec::new();
-        for wanted in &self.candidates {
-            let is_meant = |connection: &&Arc<Connection>| match &wanted.target {
-                Target::Connection(name) => connection.name == *name,
-                Target::Provider(name) => *connection.provider == **name,
-            };
-            for connection in connections.iter().filter(is_meant).filter(|c| c.may_serve(&wanted.model)) {
-                let (priority, weight) = (wanted.priority, wanted.weight);
-                found.push(Candidate {
-                    connection: connection.clone(),
-                    model: wanted.model.clone(),
-                    priority,
-                    weight,
-                });
-            }
-        }
-        found.sort_by_key(|candidate| candidate.priority);
-        found
+        found(&self.candidates, self.rules.as_ref().and_then(|rules| rules.timeouts), connections)
     }
 
     /// None of its candidates is there for the caller.

@@ -7,7 +7,7 @@
 //! | error rate | failures and calls, both fading (τ 30 s) | when less than a twentieth of a call is left |
 //! | in flight | from the attempt's begin to its answer's last byte | never |
 //! | the vendor's remaining requests and tokens | `x-ratelimit-remaining-*`, good until `x-ratelimit-reset-*` (1 min without one, 1 h at most) | after that |
-//! | available | not cooling down | |
+//! | available | not cooling down, and its circuit lets calls through | |
 //!
 //! **Fading** lets a slow candidate back in: unused, its latency halves every 7 s, until a policy tries it and learns anew.
 //!
@@ -16,6 +16,8 @@
 //! third in a row on, 1 s and doubling. A success ends the row, not the cooldown. It keeps nobody from sending there:
 //! a policy puts it last.
 //!
+//! **The circuit** ([`breaker`]) does keep calls away: a candidate whose circuit is open is passed over.
+//!
 //! **What is no failure**: the caller's own mistakes (400, 404, …), a caller that goes away, this server's own faults. They
 //! tell nothing of latency either. A refused credential (401, 403) is a failure without a cooldown: waiting won't mend it.
 //!
@@ -23,21 +25,28 @@
 //! share have one set of facts, as they have one credential. At most 10,000 pairs are kept, the ones in use first, so that
 //! callers who make up models' names can't fill the memory. One short lock for each pair, held for some arithmetic.
 
+pub(crate) mod breaker;
 mod ewma;
 mod headers;
+mod latest;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use brokle_core::clock::Clock;
 use brokle_runtime::facts;
+use brokle_telemetry::metrics::{Counter, Family, ProviderLabels};
 use http::HeaderMap;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
+use self::breaker::{Breaker, Circuit, Pass, Settings};
 use self::ewma::{ErrorRate, PeakEwma};
+use self::latest::Latest;
 use crate::connections::Connection;
+use crate::gate::Permit;
 use crate::refusal::{Fault, Refusal};
 
 /// How many (connection, model) pairs are kept.
@@ -51,11 +60,15 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 /// Failures in a row, without a word of when to come back, that a candidate is let have.
 const PATIENCE: u32 = 3;
+/// What is kept of an error's code, in characters.
+const LONGEST_CODE: usize = 64;
 
 /// All measurements.
 #[derive(Debug)]
 pub(crate) struct LiveFacts {
     clock: Arc<dyn Clock>,
+    breaker: Settings,
+    opened: Family<ProviderLabels, Counter>,
     pairs: Cache<String, Arc<Pair>>,
     turns: Cache<String, Arc<AtomicU64>>,
 }
@@ -79,6 +92,10 @@ struct Measured {
     cooling_until: i64,
     /// Failures in a row that may lead to a cooldown.
     in_a_row: u32,
+    breaker: Breaker,
+    latest: Latest,
+    /// The code of the last failure that was the candidate's.
+    last_error: Option<Cow<'static, str>>,
 }
 
 /// What is known of a candidate now.
@@ -87,6 +104,9 @@ pub(crate) struct Reading {
     pub(crate) stats: facts::Stats,
     /// How long it cools down yet; none: it is available.
     pub(crate) cooling: Option<Duration>,
+    pub(crate) circuit: Circuit,
+    /// The code of its last failure.
+    pub(crate) last_error: Option<Cow<'static, str>>,
 }
 
 /// What came of an attempt, as far as the candidate is to blame.
@@ -103,10 +123,17 @@ enum Outcome {
 }
 
 impl LiveFacts {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+    /// `opened` counts circuits that open.
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        breaker: Settings,
+        opened: Family<ProviderLabels, Counter>,
+    ) -> Self {
         let idle = Duration::from_secs(3600);
         Self {
             clock,
+            breaker,
+            opened,
             pairs: Cache::builder().max_capacity(PAIRS).time_to_idle(idle).build(),
             turns: Cache::builder().max_capacity(TURNS).time_to_idle(idle).build(),
         }
@@ -116,16 +143,47 @@ impl LiveFacts {
     pub(crate) fn read(&self, connection: &Connection, model: &str) -> Reading {
         let now = self.now();
         match self.pairs.get(&key(&connection.id, model)) {
-            Some(pair) => pair.read(now),
-            None => Pair::default().read(now),
+            Some(pair) => pair.read(now, &self.breaker),
+            None => Pair::default().read(now, &self.breaker),
         }
     }
 
+    /// How long so many percent of a candidate's last answers took at most, to their heads; none while there were few.
+    pub(crate) fn percentile(&self, connection: &Connection, model: &str, share: u8) -> Option<Duration> {
+        self.pairs.get(&key(&connection.id, model))?.measured.lock().latest.percentile(share)
+    }
+
+    /// The models that a connection was asked for lately, with what is known of each, by name.
+    pub(crate) fn of(&self, connection: &Connection) -> Vec<(String, Reading)> {
+        let (now, prefix) = (self.now(), key(&connection.id, ""));
+        let asked = self.pairs.iter().filter_map(|(key, pair)| {
+            let model = key.strip_prefix(&prefix)?.to_owned();
+            Some((model, pair.read(now, &self.breaker)))
+        });
+        let mut asked: Vec<_> = asked.collect();
+        asked.sort_by(|(a, _), (b, _)| a.cmp(b));
+        asked
+    }
+
     /// An attempt begins. It is in flight until the ticket is dropped.
-    pub(crate) fn begin(&self, connection: &Connection, model: &str) -> Ticket {
-        let pair = self.pairs.get_with(key(&connection.id, model), Arc::default);
+    ///
+    /// # Errors
+    /// The circuit is open: how long to wait.
+    pub(crate) fn begin(&self, connection: &Connection, model: &str) -> Result<Ticket, Duration> {
+        self.enter(key(&connection.id, model), &connection.provider)
+    }
+
+    fn enter(&self, key: String, provider: &Arc<str>) -> Result<Ticket, Duration> {
+        let pair = self.pairs.get_with(key, Arc::default);
+        let pass = match self.breaker.enabled {
+            true => {
+                let now = self.now();
+                Some(pair.measured.lock().breaker.enter(now, &self.breaker)?)
+            }
+            false => None,
+        };
         pair.in_flight.fetch_add(1, Ordering::Relaxed);
-        Ticket {
+        Ok(Ticket {
             pair,
             clock: Arc::clone(&self.clock),
             started: Instant::now(),
@@ -133,7 +191,11 @@ impl LiveFacts {
             first_token: false,
             retry_after: None,
             settled: false,
-        }
+            pass: pass.map(|pass| (pass, self.breaker)),
+            provider: Arc::clone(provider),
+            opened: self.opened.clone(),
+            permit: None,
+        })
     }
 
     /// Which turn it is for calls of this name by this tenant: 0, 1, 2, …. `peek` takes none.
@@ -159,7 +221,7 @@ fn key(first: &str, second: &str) -> String {
 }
 
 impl Pair {
-    fn read(&self, now: i64) -> Reading {
+    fn read(&self, now: i64, settings: &Settings) -> Reading {
         let measured = self.measured.lock();
         let good = |left: Option<(u64, i64)>| left.filter(|(_, until)| *until > now).map(|(left, _)| left);
         let cooling = u64::try_from(measured.cooling_until - now).ok().filter(|left| *left > 0);
@@ -173,11 +235,22 @@ impl Pair {
                 remaining_tokens: good(measured.remaining_tokens),
             },
             cooling: cooling.map(Duration::from_micros),
+            circuit: measured.breaker.circuit(now, settings),
+            last_error: measured.last_error.clone(),
         }
     }
 
-    fn settle(&self, now: i64, outcome: Outcome) {
+    /// True when that opened the circuit.
+    fn settle(&self, now: i64, outcome: Outcome, pass: Option<(Pass, Settings)>) -> bool {
         let mut measured = self.measured.lock();
+        let failed = match outcome {
+            Outcome::Good => Some(false),
+            Outcome::Failed { limited: false, .. } => Some(true),
+            // It answered, if only to be left alone.
+            Outcome::Failed { limited: true, .. } | Outcome::Refused | Outcome::Neutral => None,
+        };
+        let opened =
+            pass.is_some_and(|(pass, settings)| measured.breaker.leave(now, pass, failed, &settings));
         match outcome {
             Outcome::Neutral => {}
             Outcome::Good => {
@@ -198,6 +271,7 @@ impl Pair {
                 }
             }
         }
+        opened
     }
 }
 
@@ -216,9 +290,21 @@ pub(crate) struct Ticket {
     first_token: bool,
     retry_after: Option<Duration>,
     settled: bool,
+    /// Through the circuit; taken when it is settled.
+    pass: Option<(Pass, Settings)>,
+    provider: Arc<str>,
+    opened: Family<ProviderLabels, Counter>,
+    /// The connection's place, which the answer's body holds until its end.
+    permit: Option<Permit>,
 }
 
 impl Ticket {
+    /// There was a place for it; it is held until the answer's end. What it waited isn't the candidate's latency.
+    pub(crate) fn hold(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+        self.started = Instant::now();
+    }
+
     /// The answer's head has come.
     pub(crate) fn answered(&mut self, status: u16, headers: &HeaderMap) {
         let now = self.now();
@@ -236,6 +322,7 @@ impl Ticket {
         if (200..300).contains(&status) {
             self.answered = true;
             measured.latency.record(now, self.started.elapsed());
+            measured.latest.record(self.started.elapsed());
         }
     }
 
@@ -265,12 +352,19 @@ impl Ticket {
             let (now, elapsed) = (self.now(), self.started.elapsed());
             self.pair.measured.lock().latency.record(now, elapsed);
         }
-        self.settle(blame(refusal, self.retry_after));
+        let outcome = blame(refusal, self.retry_after);
+        if outcome != Outcome::Neutral && !self.settled {
+            self.pair.measured.lock().last_error = Some(short(refusal.code.clone()));
+        }
+        self.settle(outcome);
     }
 
     fn settle(&mut self, outcome: Outcome) {
-        if !std::mem::replace(&mut self.settled, true) {
-            self.pair.settle(self.now(), outcome);
+        if !std::mem::replace(&mut self.settled, true)
+            && self.pair.settle(self.now(), outcome, self.pass.take())
+        {
+            let labels = ProviderLabels { provider: self.provider.to_string() };
+            self.opened.get_or_create(&labels).inc();
         }
     }
 
@@ -281,7 +375,20 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        if self.pass.is_some() {
+            self.settle(Outcome::Neutral);
+        }
         self.pair.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A code, cut where a vendor's own is longer than any that means something.
+fn short(code: Cow<'static, str>) -> Cow<'static, str> {
+    match code {
+        Cow::Owned(long) if long.chars().count() > LONGEST_CODE => {
+            Cow::Owned(long.chars().take(LONGEST_CODE).collect())
+        }
+        code => code,
     }
 }
 
@@ -289,6 +396,8 @@ fn blame(refusal: &Refusal, told: Option<Duration>) -> Outcome {
     let retry_after = refusal.retry_after.or(told);
     match (refusal.fault, refusal.status) {
         (Fault::Upstream, 429) => Outcome::Failed { limited: true, retry_after },
+        // A token that can't be bought is the credential's fault, not the vendor's.
+        (Fault::Upstream, _) if refusal.code == "upstream_auth_failed" => Outcome::Refused,
         (Fault::Upstream, _) if refusal.retryable => Outcome::Failed { limited: false, retry_after },
         (Fault::Upstream, 401 | 403) => Outcome::Refused,
         // A sandbox that has no room says nothing of the candidate.

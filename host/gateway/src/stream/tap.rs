@@ -119,11 +119,7 @@ impl Tap {
             return Ok(true);
         }
         if data.starts_with(b"{\"error\"") {
-            let found = json::find(data, "/error/message").and_then(|range| data.get(range));
-            let message = found.and_then(|text| serde_json::from_slice::<String>(text).ok());
-            let message = message.unwrap_or_else(|| "The provider reported an error in its stream.".into());
-            let body = json::scan(data, |_, _| {}).is_ok().then(|| Bytes::copy_from_slice(data));
-            return Err(Refusal { body, ..Refusal::upstream(502, "upstream_error", message) });
+            return Err(error_of(data));
         }
         let seen = read_chunk(data, meter);
         self.finished |= seen.finished;
@@ -133,6 +129,15 @@ impl Tap {
         }
         Ok(forward)
     }
+}
+
+/// What an error event of a provider's says.
+pub(crate) fn error_of(data: &[u8]) -> Refusal {
+    let found = json::find(data, "/error/message").and_then(|range| data.get(range));
+    let message = found.and_then(|text| serde_json::from_slice::<String>(text).ok());
+    let message = message.unwrap_or_else(|| "The provider reported an error in its stream.".into());
+    let body = json::scan(data, |_, _| {}).is_ok().then(|| Bytes::copy_from_slice(data));
+    Refusal { body, ..Refusal::upstream(502, "upstream_error", message) }
 }
 
 /// Hands a part of a piece on, if there is anything in it.

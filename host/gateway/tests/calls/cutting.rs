@@ -33,8 +33,10 @@ async fn a_stream_that_is_cut_ends_with_an_error_and_a_clean_end() {
     }
     // The upstream is let go, the accounts are closed, and so is what comes too late.
     upstream.wait_until(|seen| seen.iter().all(|seen| seen.client_left())).await.unwrap();
-    let late = world.chat("openai/gpt-4o-mini", r#","stream":true"#).await.events().await;
-    assert_eq!(late.last().unwrap()["error"]["code"], "server_stopping");
+    upstream.script(["hang-head".parse::<Fault>().unwrap()]);
+    let late = world.chat("openai/gpt-4o-mini", r#","stream":true"#).await;
+    assert_eq!(late.status(), 503, "there was no head yet");
+    assert_eq!(late.json().await["error"]["code"], "server_stopping");
     let traces = world.traces().await;
     assert!(
         traces.len() == 3 && traces.iter().all(|trace| trace["error"]["class"] == "server_stopping"),

@@ -14,8 +14,10 @@ use brokle_gateway::budgets::{Budget, Budgets};
 use brokle_gateway::cache::{Cache, Settings};
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
+use brokle_gateway::gate::Gate;
 use brokle_gateway::guardrails::Guardrails;
 use brokle_gateway::limits::Limit;
+use brokle_gateway::resilience::Resilience;
 use brokle_gateway::routing::routes::Routing;
 use brokle_gateway::{AnswerBody, Asking, Dialect, Gateway, Operation, Parts, Timeouts};
 use brokle_identity::bootstrap::bootstrap;
@@ -83,6 +85,7 @@ pub async fn world(connections: Vec<To>) -> World {
         first_byte: Duration::from_secs(5),
         idle: Duration::from_secs(5),
         total: Duration::from_secs(30),
+        ..Timeouts::default()
     };
     world_with(connections, timeouts, false).await
 }
@@ -122,6 +125,10 @@ pub struct Extra {
     pub cache: Option<Settings>,
     /// Models of openai's that cost what gpt-4o-mini does.
     pub priced: Vec<&'static str>,
+    pub resilience: Resilience,
+    /// Of each connection.
+    pub gate: Option<Arc<Gate>>,
+    pub timeouts: Option<Timeouts>,
 }
 
 /// A world with something extra, and connections of the usual kind.
@@ -130,8 +137,12 @@ pub async fn world_extra(connections: Vec<To>, clock: Arc<dyn Clock>, mut extra:
         first_byte: Duration::from_secs(5),
         idle: Duration::from_secs(5),
         total: Duration::from_secs(30),
+        ..Timeouts::default()
     };
-    let connections = connections.into_iter().map(made).collect();
+    let gate = extra.gate.clone();
+    let gated = |(plugin, new)| (plugin, NewConnection { gate: gate.clone(), ..new });
+    let connections = connections.into_iter().map(made).map(gated).collect();
+    let timeouts = extra.timeouts.unwrap_or(timeouts);
     let routing = std::mem::take(&mut extra.routing);
     world_made(connections, timeouts, false, clock, routing, &[], extra).await
 }
@@ -224,6 +235,7 @@ async fn world_made(
         guardrails: guardrails.clone(),
         egress,
         timeouts,
+        resilience: extra.resilience,
         limits: extra.limits,
         shared_limits: None,
         cache,

@@ -33,12 +33,14 @@ async fn the_error_names_plugin_and_limit() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_fails_mid_stream_ends_it_cleanly() {
+async fn a_plugin_that_fails_before_the_first_token_fails_the_call() {
     let upstream = Upstream::start().await.unwrap();
     let world = world(vec![hostile(upstream.base_url())]).await;
     for model in ["panic-in-stream", "spin-in-stream"] {
-        let events = world.chat(&format!("hostile/{model}"), r#","stream":true"#).await.events().await;
-        let error = &events.last().unwrap()["error"];
+        // Before its first token there is no stream that would have to end.
+        let answer = world.chat(&format!("hostile/{model}"), r#","stream":true"#).await;
+        assert_eq!(answer.status(), 502);
+        let error = &answer.json().await["error"];
         assert!(error["message"].as_str().unwrap().contains("test.hostile"), "{error}");
     }
     assert_eq!(world.runtime.instances(), 0);

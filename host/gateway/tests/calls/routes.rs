@@ -22,7 +22,7 @@ fn to(connection: &str, model: &str, weight: u32) -> RouteCandidate {
 }
 
 fn route(name: &str, policy: &str, candidates: Vec<RouteCandidate>) -> Route {
-    Route { name: name.into(), policy: ChosenPolicy::named(policy), candidates }
+    Route { name: name.into(), policy: ChosenPolicy::named(policy), candidates, rules: None }
 }
 
 /// Two connections to an OpenAI each, and these routes.

@@ -135,6 +135,7 @@ pub async fn dictated(origin: String, secret: &str, options: Value, clock: Arc<d
         first_byte: std::time::Duration::from_secs(5),
         idle: std::time::Duration::from_secs(5),
         total: std::time::Duration::from_secs(30),
+        ..Timeouts::default()
     };
     world_of(vec![("dictated", new)], timeouts, false, clock).await
 }

@@ -18,28 +18,31 @@ fn near(value: Option<f64>, wanted: f64) -> bool {
     value.is_some_and(|value| (value - wanted).abs() < wanted * 0.01)
 }
 
+fn enter(facts: &LiveFacts, name: &str) -> Result<Ticket, Duration> {
+    facts.enter(name.to_owned(), &"openai".into())
+}
+
 /// A ticket for the pair, without a gateway around it.
 fn ticket(facts: &LiveFacts, name: &str) -> Ticket {
-    let pair = facts.pairs.get_with(name.to_owned(), Arc::default);
-    pair.in_flight.fetch_add(1, Ordering::Relaxed);
-    Ticket {
-        pair,
-        clock: Arc::clone(&facts.clock),
-        started: Instant::now(),
-        answered: false,
-        first_token: false,
-        retry_after: None,
-        settled: false,
-    }
+    enter(facts, name).unwrap()
 }
 
 fn read(facts: &LiveFacts, name: &str) -> Reading {
-    facts.pairs.get(name).map_or_else(|| Pair::default().read(0), |pair| pair.read(facts.now()))
+    let settings = &facts.breaker;
+    facts
+        .pairs
+        .get(name)
+        .map_or_else(|| Pair::default().read(0, settings), |pair| pair.read(facts.now(), settings))
 }
 
-fn facts() -> (Arc<ManualClock>, LiveFacts) {
+fn facts_with(breaker: Settings) -> (Arc<ManualClock>, LiveFacts) {
     let clock = Arc::new(ManualClock::new(chrono::DateTime::from_timestamp_micros(START).unwrap()));
-    (clock.clone(), LiveFacts::new(clock))
+    (clock.clone(), LiveFacts::new(clock, breaker, Family::default()))
+}
+
+/// Without a circuit: what is shown here is what policies are told.
+fn facts() -> (Arc<ManualClock>, LiveFacts) {
+    facts_with(Settings { enabled: false, ..Settings::default() })
 }
 
 fn failure(status: u16, retry_after: Option<u64>) -> Refusal {
@@ -204,4 +207,30 @@ fn turns_are_taken_by_name_and_tenant() {
     assert_eq!([0, 1, 2].map(|_| facts.turn("a", "smart", false)), [0, 1, 2]);
     assert_eq!((facts.turn("a", "smart", true), facts.turn("a", "smart", true)), (3, 3));
     assert_eq!((facts.turn("b", "smart", false), facts.turn("a", "cheap", false)), (0, 0));
+}
+
+#[test]
+fn a_broken_candidate_is_passed_over_until_a_probe_succeeds() {
+    let (clock, facts) = facts_with(Settings::default());
+    for _ in 0..20 {
+        ticket(&facts, "a").failed(&failure(429, Some(1)));
+        ticket(&facts, "a").failed(&Refusal { retryable: false, ..failure(401, None) });
+        drop(ticket(&facts, "a"));
+    }
+    assert_eq!(read(&facts, "a").circuit, Circuit::Closed, "none of these is a broken vendor");
+    for _ in 0..5 {
+        ticket(&facts, "a").failed(&failure(500, None));
+    }
+    assert_eq!(enter(&facts, "a").unwrap_err(), Duration::from_secs(5));
+    let reading = read(&facts, "a");
+    assert_eq!((reading.circuit.name(), reading.last_error.as_deref()), ("open", Some("upstream_error")));
+    assert_eq!(read(&facts, "b").circuit, Circuit::Closed, "another candidate is another matter");
+    clock.advance(TimeDelta::seconds(5));
+    // A probe whose caller goes away says nothing, and lets the next one try.
+    drop(ticket(&facts, "a"));
+    let mut probe = ticket(&facts, "a");
+    assert!(enter(&facts, "a").is_err());
+    assert_eq!(read(&facts, "a").stats.in_flight, 1, "who is turned away isn't in flight");
+    probe.succeeded();
+    assert_eq!(read(&facts, "a").circuit, Circuit::Closed);
 }
