@@ -36,7 +36,8 @@ async fn cloud(plugin: &'static str, origin: String, secret: &str, options: Valu
         ..NewConnection::default()
     };
     let seconds = Duration::from_secs;
-    let timeouts = Timeouts { first_byte: seconds(5), idle: seconds(5), first_token: None, total: seconds(30) };
+    let timeouts =
+        Timeouts { first_byte: seconds(5), idle: seconds(5), first_token: None, total: seconds(30) };
     world_of(vec![(plugin, new)], timeouts, false, Arc::new(SystemClock)).await
 }
 
