@@ -23,8 +23,8 @@ if ! has initdb && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; t
     'sudo apt-get install postgresql   (or SKIP_SERVICES=1 to leave those tests out)'
 fi
 if ! has redis-server; then
-  [ "${SKIP_SERVICES:-}" = 1 ] || need 'a Redis server (tests start their own)' \
-    'sudo apt-get install redis-server   (or SKIP_SERVICES=1 to leave those tests out)'
+  [ "${SKIP_SERVICES:-}" = 1 ] || [ "${SKIP_REDIS:-}" = 1 ] || need 'a Redis server (tests start their own)' \
+    'sudo apt-get install redis-server   (or SKIP_REDIS=1 to leave those tests out)'
 fi
 if ! has docker-registry; then
   [ "${SKIP_SERVICES:-}" = 1 ] || [ "${SKIP_REGISTRY:-}" = 1 ] || need 'an OCI registry (tests start their own)' \

@@ -30,12 +30,12 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts a server; `None` with `SKIP_SERVICES=1`.
+    /// Starts a server; `None` with `SKIP_SERVICES=1` or `SKIP_REDIS=1`.
     ///
     /// # Errors
     /// When it isn't installed or doesn't start.
     pub fn start() -> Result<Option<Self>, ServiceError> {
-        if skipped() {
+        if skipped() || std::env::var_os("SKIP_REDIS").is_some_and(|value| value == "1") {
             return Ok(None);
         }
         // Between choosing a free port and listening on it, somebody else may take it.
