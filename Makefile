@@ -18,7 +18,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 LICENSED := $(sort $(notdir $(patsubst %/,%,$(wildcard ee-plugins/*/))))
 GUESTS := $(sort $(notdir $(patsubst %/,%,$(wildcard tests/guests/*/))))
 
-.PHONY: help doctor run build release plugins ee-plugins guests test lint bench bench-plugins docs dist
+.PHONY: help doctor run build release plugins ee-plugins guests test lint bench bench-plugins fuzz docs dist
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,12 @@ bench-plugins: plugins guests ## Measure what a sandbox costs, and what bad neig
 bench: release ## Measure the gateway against a bare proxy
 	$(CARGO) build --release -p brokle-bench
 	$(CARGO_TARGET_DIR)/release/bench run --floor $(CARGO_TARGET_DIR)/release/floor --brokle $(CARGO_TARGET_DIR)/release/brokle
+
+FUZZ_SECONDS ?= 60
+fuzz: ## Fuzz every reader of foreign bytes, a minute each (needs cargo-fuzz and a nightly compiler)
+	@cargo +nightly fuzz --version >/dev/null 2>&1 || { echo 'missing: cargo-fuzz or a nightly compiler: rustup toolchain install nightly && cargo install cargo-fuzz' >&2; exit 1; }
+	cd fuzz && for target in $$(sed -n 's/^name = "\([a-z]*\)"$$/\1/p' Cargo.toml); do \
+		cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; done
 
 docs: plugins ## Write the generated documents anew
 	$(CARGO) run -q -p brokle -- openapi > docs/openapi.json.new
