@@ -262,7 +262,8 @@ async fn a_trap_is_logged_with_readable_frames() {
     let lines = Lines::default();
     let writer = lines.clone();
     let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-    let _log = tracing::subscriber::set_default(log);
+    // For the whole process: one thread's subscriber may not be asked about what another thread's test was first to log.
+    tracing::subscriber::set_global_default(log).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (_, plugin) = hostile(&folder).await;
     assert!(matches!(fault(&plugin, "recurse").await, Fault::Trap(_)));
