@@ -23,6 +23,10 @@ impl Write for Lines {
 
 impl Lines {
     fn capture(&self) -> tracing::subscriber::DefaultGuard {
+        // With a subscriber for the whole process, no other thread's test can have a callsite taken for one that nobody
+        // reads. It is there once, whoever comes first.
+        let nowhere = tracing_subscriber::fmt().with_writer(std::io::sink).finish();
+        let _ = tracing::subscriber::set_global_default(nowhere);
         let lines = self.clone();
         tracing::subscriber::set_default(
             tracing_subscriber::fmt().with_writer(move || lines.clone()).with_ansi(false).finish(),
