@@ -4,8 +4,8 @@
 //!
 //! **Exactly once.** Before a batch is inserted, those of its rows that are there already are left out, by the table's
 //! whole key; the insert carries a token by which the server knows the same batch again; and what two writers insert at
-//! once is merged to the row that arrived first. Every read is `FINAL`, so no number ever has a row twice. A row's place
-//! in lists is its arrival, a number that grows with each row that a writer stores.
+//! once is merged to the row that arrived first. Every answer is made of merged rows (`FINAL`), so no number ever has a row
+//! twice. A row's place in lists is its arrival, a number that grows with each row that a writer stores.
 //!
 //! **Questions** are SQL of fixed texts; every value is a parameter of the server's (`{p0:String}`). Sums and exact
 //! percentiles are made by ClickHouse. What a question may cost is given to it as settings: rows that are read, groups,

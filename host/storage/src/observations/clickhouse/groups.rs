@@ -9,7 +9,7 @@ use super::super::query::{Filter, Group, GroupKind, Place, Query, SortBy, Subjec
 use super::super::view::millis;
 use super::super::{AnalyticsError, Page};
 use super::ClickHouseObservations;
-use super::metrics::sum;
+use super::metrics::{COST, sum};
 use super::rows::money;
 use super::sql::Sql;
 
@@ -61,7 +61,7 @@ pub(super) async fn groups(
             max(toUnixTimestamp64Micro(o.start_time) + toInt64(o.duration_us)) AS end_us,
             uniqExact(o.trace_id) AS traces, uniqExact(o.session_id) AS sessions, count() AS observations,
             countIf(o.status != 'ok') AS errors, {} AS input_tokens, {} AS output_tokens,
-            ifNull(sum(o.cost), toDecimal128(0, 18)) AS cost, toFloat64({rank}) AS rank",
+            {COST} AS cost, toFloat64({rank}) AS rank",
         sum("o.input_tokens"),
         sum("o.output_tokens"),
     );

@@ -1,6 +1,7 @@
 //! Lists of observations.
 //!
-//! Which rows are on the page is found by narrow columns; the wide ones are then read by the whole key.
+//! Which rows are on the page is found by narrow columns, in the table's order and without merging, so that no more is read
+//! than the page needs; a row that is there twice takes one place. The wide columns are then read by the whole key, merged.
 
 use brokle_core::ids::ProjectId;
 use brokle_core::money::Usd;
@@ -22,17 +23,18 @@ pub(super) async fn traces(
     limit: u32,
     cursor: Option<Cursor>,
 ) -> Result<Page<Summary>, AnalyticsError> {
-    let limit = limit.clamp(1, MAX_LIMIT) as usize;
+    let limit = limit.clamp(1, MAX_LIMIT);
     let (from, to) =
         (filter.from.unwrap_or(DateTime::UNIX_EPOCH), filter.to.unwrap_or(DateTime::<Utc>::MAX_UTC));
-    let mut inner = Sql::observations(&format!("SELECT {KEY}"), project, from, to);
+    let mut conditions = Sql::new("");
     if let Some(Cursor { start_us, rid }) = cursor {
-        inner.push(" AND (o.start_time, o.arrival) < (").time(start_us);
-        inner.push(", ").integer(rid).push(")");
+        conditions.push(" AND (o.start_time, o.arrival) < (").time(start_us);
+        // The first half of it again, by which the server finds where to begin.
+        conditions.push(", ").integer(rid).push(") AND o.start_time <= ").time(start_us);
     }
     if let Some(model) = &filter.model {
-        inner.push(" AND (ifNull(o.model_requested = ").text(model).push(", 0)");
-        inner.push(" OR ifNull(o.model_served = ").text(model).push(", 0))");
+        conditions.push(" AND (ifNull(o.model_requested = ").text(model).push(", 0)");
+        conditions.push(" OR ifNull(o.model_served = ").text(model).push(", 0))");
     }
     for (column, value) in [
         ("kind", filter.kind.map(|kind| kind.as_str())),
@@ -43,12 +45,12 @@ pub(super) async fn traces(
         ("name", filter.name.as_deref()),
     ] {
         if let Some(value) = value {
-            inner.push(&format!(" AND ifNull(o.{column} = ")).text(value).push(", 0)");
+            conditions.push(&format!(" AND ifNull(o.{column} = ")).text(value).push(", 0)");
         }
     }
-    let order = format!(" ORDER BY o.start_time DESC, o.arrival DESC LIMIT {}", limit + 1);
-    inner.push(&order);
-    let mut rows = wide(store, project, NO_BODIES, &inner, &order).await?;
+    let page =
+        PageOf { project, from, to, conditions, first: None, descending: true, limit, bodies: NO_BODIES };
+    let (mut rows, limit) = (page.rows(store).await?, limit as usize);
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next_cursor =
@@ -115,28 +117,34 @@ pub(super) async fn observations(
     project: ProjectId,
     query: Query,
 ) -> Result<Page<ObservationRow, Place>, AnalyticsError> {
-    let mut inner = Sql::observations(&format!("SELECT {KEY}"), project, query.from, query.to);
-    inner.filter(&query.filter, Subject::Observations, project);
     let by = Order::of(query.sort.by);
-    let (comparison, direction) = if query.sort.descending { ("<", " DESC") } else { (">", "") };
     let first = by.as_ref().map(|order| order.column);
-    let columns = first.into_iter().chain(["o.start_time", "o.arrival"]).collect::<Vec<_>>();
+    let mut conditions = Sql::new("");
+    conditions.filter(&query.filter, Subject::Observations, project);
     if let Some(place) = &query.after {
-        inner.push(&format!(" AND ({}) {comparison} (", columns.join(", ")));
+        let columns = first.into_iter().chain(["o.start_time", "o.arrival"]).collect::<Vec<_>>().join(", ");
+        let comparison = if query.sort.descending { "<" } else { ">" };
+        conditions.push(&format!(" AND ({columns}) {comparison} ("));
         if let Some(order) = &by {
-            inner.push("CAST(").text(&order.after(place)).push(&format!(", '{}'), ", order.kind));
+            conditions.push("CAST(").text(&order.after(place)).push(&format!(", '{}'), ", order.kind));
         }
-        inner.time(place.start_us).push(", ").integer(place.rid).push(")");
+        conditions.time(place.start_us).push(", ").integer(place.rid).push(")");
+        if by.is_none() {
+            conditions.push(&format!(" AND o.start_time {comparison}= ")).time(place.start_us);
+        }
     }
-    let order = format!(
-        " ORDER BY {}{direction} LIMIT {}",
-        columns.join(&format!("{direction}, ")),
-        query.limit.saturating_add(1)
-    );
-    inner.push(&order);
-    let bodies = if query.bodies { BODIES } else { NO_BODIES };
+    let page = PageOf {
+        project,
+        from: query.from,
+        to: query.to,
+        conditions,
+        first,
+        descending: query.sort.descending,
+        limit: query.limit,
+        bodies: if query.bodies { BODIES } else { NO_BODIES },
+    };
     let mut found = Vec::new();
-    for row in wide(store, project, bodies, &inner, &order).await? {
+    for row in page.rows(store).await? {
         let start_us = row.start_time as f64;
         let (value, key) = by.as_ref().map_or((start_us, String::new()), |order| (order.value)(&row));
         let place = Place::new(query.sort, value, row.start_time, row.arrival, &key);
@@ -146,15 +154,38 @@ pub(super) async fn observations(
     Ok(page_of(found, query.limit))
 }
 
-async fn wide(
-    store: &ClickHouseObservations,
+/// What is read for a page, and one row more.
+struct PageOf {
     project: ProjectId,
-    bodies: &str,
-    keys: &Sql,
-    order: &str,
-) -> Result<Vec<Stored>, AnalyticsError> {
-    let mut sql =
-        Sql::new(&format!("SELECT {COLUMNS}, {bodies} FROM observations AS o FINAL WHERE o.project_id = "));
-    sql.text(&project.to_string()).push(&format!(" AND ({KEY}) IN (")).append(keys).push(")").push(order);
-    store.ask(sql).await
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    /// ` AND …`, for rows that are merged and for those that aren't.
+    conditions: Sql,
+    /// What it is ordered by before the time.
+    first: Option<&'static str>,
+    descending: bool,
+    limit: u32,
+    bodies: &'static str,
+}
+
+impl PageOf {
+    async fn rows(&self, store: &ClickHouseObservations) -> Result<Vec<Stored>, AnalyticsError> {
+        let direction = if self.descending { "DESC" } else { "ASC" };
+        // The minute changes no order, and is the table's.
+        let first = self.first.unwrap_or("toStartOfMinute(o.start_time)");
+        let order = format!(" ORDER BY {first} {direction}, o.start_time {direction}, o.arrival {direction}");
+        let limit = self.limit.saturating_add(1);
+        let mut keys = Sql::stored(&format!("SELECT {KEY}"), self.project, self.from, self.to);
+        keys.append(&self.conditions).push(&order).push(&format!(" LIMIT 1 BY {KEY} LIMIT {limit}"));
+
+        let mut sql = Sql::observations(
+            &format!("SELECT {COLUMNS}, {}", self.bodies),
+            self.project,
+            self.from,
+            self.to,
+        );
+        sql.push(&format!(" AND ({KEY}) IN (")).append(&keys).push(")").append(&self.conditions);
+        sql.push(&order).push(&format!(" LIMIT {limit}"));
+        store.ask(sql).await
+    }
 }

@@ -111,7 +111,7 @@ impl Plan {
                     Counted::Share(sql) => add(&mut plan.numbers, sql, At::Number),
                 },
                 Measure::Of(quantity, statistic) => {
-                    let sql = statistic_sql(*statistic, quantity_sql(*quantity));
+                    let sql = statistic_sql(*statistic, &quantity_sql(*quantity));
                     add(&mut plan.numbers, sql, At::Number)
                 }
                 Measure::Score(name, statistic) => plan.score(name, *statistic),
@@ -145,7 +145,7 @@ impl Plan {
 
     fn observations(&self, project: ProjectId, query: &MetricsQuery) -> Sql {
         let select = format!(
-            "SELECT {}, {} AS counts, {} AS numbers, ifNull(sum(o.cost), toDecimal128(0, 18)) AS cost",
+            "SELECT {}, {} AS counts, {} AS numbers, {COST} AS cost",
             place(query),
             array(&self.counts, "UInt64"),
             array(&self.numbers, "Nullable(Float64)")
@@ -248,6 +248,9 @@ const fn dimension(dimension: Dimension) -> &'static str {
     }
 }
 
+/// Dollars, of the rows with a known price.
+pub(super) const COST: &str = "ifNull(sum(o.cost), toDecimal128(0, 18))";
+
 /// A sum of counts that saturates.
 pub(super) fn sum(count: &str) -> String {
     format!("toUInt64(least(sum(toUInt128({count})), toUInt128(18446744073709551615)))")
@@ -272,7 +275,7 @@ fn counter_sql(counter: Counter) -> Counted {
     let tokens = |column: &str| Counted::Count(sum(&format!("o.{column}")));
     let share = |part: &str, whole: &str| Counted::Share(format!("({part}) / nullIf({whole}, 0)"));
     let cost_per =
-        |things: &str| Counted::Share(format!("toFloat64(sum(o.cost)) / nullIf(uniqExact({things}), 0)"));
+        |things: &str| Counted::Share(format!("toFloat64({COST}) / nullIf(uniqExact({things}), 0)"));
     match counter {
         Counter::Count => Counted::Count("count()".to_owned()),
         Counter::Traces => Counted::Count("uniqExact(o.trace_id)".to_owned()),
@@ -309,7 +312,7 @@ fn counter_sql(counter: Counter) -> Counted {
         Counter::ImageTokens => Counted::Count(sum("o.image_input + o.image_output")),
         Counter::CachedShare => share(&sum("o.cached_read"), &sum("o.input_tokens")),
         // As money, apart; see `Plan::new`.
-        Counter::Cost => Counted::Share("toFloat64(sum(o.cost))".to_owned()),
+        Counter::Cost => Counted::Share(format!("toFloat64({COST})")),
         Counter::CostPerTrace => cost_per("o.trace_id"),
         Counter::CostPerUser => cost_per("o.user_id"),
     }
@@ -344,7 +347,7 @@ fn streamed_or_null(streamed: &str) -> String {
     format!("if(o.first_token_us IS NULL, NULL, {streamed})")
 }
 
-fn statistic_sql(statistic: Statistic, value: String) -> String {
+fn statistic_sql(statistic: Statistic, value: &str) -> String {
     if let Some(rank) = statistic.rank() {
         return format!("quantileExactInclusive({rank})({value})");
     }
@@ -387,7 +390,7 @@ pub(super) async fn hours(
             toString(o.environment_id) AS environment, toString(o.kind) AS kind,
             ifNull(toString(o.provider), '') AS provider,
             ifNull(toString(ifNull(o.model_served, o.model_requested)), '') AS model, {} AS counts,
-            ifNull(sum(o.cost), toDecimal128(0, 18)) AS cost",
+            {COST} AS cost",
         array(&counts, "UInt64")
     );
     let mut sql = Sql::observations(&select, project, begin(from), begin(to));

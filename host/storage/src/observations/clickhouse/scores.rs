@@ -14,6 +14,9 @@ use super::rows::{check_time, corrupt, parse};
 use super::sql::Sql;
 use super::{ClickHouseObservations, writer};
 
+/// Scores that are looked up at once: a parameter of that many ids stays below the server's 128 KiB.
+const LOOKED_UP: usize = 250;
+
 /// A row of `quality_scores`.
 #[derive(Clone, Debug, Default, Row, Serialize, Deserialize)]
 struct Stored {
@@ -47,10 +50,14 @@ pub(super) async fn put(
     scores: Vec<Score>,
     version: i64,
 ) -> Result<(), AnalyticsError> {
-    let ids = scores.iter().map(|score| score.id.clone()).collect();
-    let mut sql = Sql::new("SELECT o.id, o.created_at FROM quality_scores AS o FINAL WHERE o.project_id = ");
-    sql.text(&project.to_string()).push(" AND o.id IN ").texts(ids);
-    let there: HashMap<String, i64> = database.look_up::<(String, i64)>(sql).await?.into_iter().collect();
+    let mut there: HashMap<String, i64> = HashMap::new();
+    for scores in scores.chunks(LOOKED_UP) {
+        let ids = scores.iter().map(|score| score.id.clone()).collect();
+        let mut sql =
+            Sql::new("SELECT o.id, o.created_at FROM quality_scores AS o FINAL WHERE o.project_id = ");
+        sql.text(&project.to_string()).push(" AND o.id IN ").texts(ids);
+        there.extend(database.look_up::<(String, i64)>(sql).await?);
+    }
     let mut rows = Vec::with_capacity(scores.len());
     for (score, version) in scores.into_iter().zip(version..) {
         let timestamp = score.timestamp.timestamp_micros();

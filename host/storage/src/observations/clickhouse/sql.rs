@@ -38,18 +38,26 @@ impl Sql {
         Self { text: text.to_owned(), parameters: Vec::new() }
     }
 
-    /// `{select} FROM observations …`: the project's that began in this time.
+    /// `{select} FROM observations …`: the project's that began in this time, each once.
     pub(super) fn observations(
         select: &str,
         project: ProjectId,
         from: DateTime<Utc>,
         to: DateTime<Utc>,
     ) -> Self {
-        let mut sql = Self::new(select);
-        sql.push(" FROM observations AS o FINAL WHERE o.project_id = ").text(&project.to_string());
-        sql.push(" AND o.start_time >= ").time(from.timestamp_micros());
-        sql.push(" AND o.start_time < ").time(to.timestamp_micros());
-        sql
+        Self::new(select).of_project("observations AS o FINAL", project, from, to)
+    }
+
+    /// The same without merging: one that two writers stored at once may be there twice.
+    pub(super) fn stored(select: &str, project: ProjectId, from: DateTime<Utc>, to: DateTime<Utc>) -> Self {
+        Self::new(select).of_project("observations AS o", project, from, to)
+    }
+
+    fn of_project(mut self, table: &str, project: ProjectId, from: DateTime<Utc>, to: DateTime<Utc>) -> Self {
+        self.push(&format!(" FROM {table} WHERE o.project_id = ")).text(&project.to_string());
+        self.push(" AND o.start_time >= ").time(from.timestamp_micros());
+        self.push(" AND o.start_time < ").time(to.timestamp_micros());
+        self
     }
 
     /// As the `clickhouse` crate takes it.
