@@ -80,22 +80,16 @@ impl Session {
     }
 
     fn call(&self, query: &str, format: &str) -> Result<Result<Vec<u8>, Exception>, libloading::Error> {
-        // SAFETY: the signatures are those of chdb.h.
-        let (run, error, buffer, length, destroy): (
-            Symbol<'_, QueryN>,
-            Symbol<'_, Error>,
-            Symbol<'_, Buffer>,
-            Symbol<'_, Length>,
-            Symbol<'_, Destroy>,
-        ) = unsafe {
-            (
-                self.library.get(b"chdb_query_n")?,
-                self.library.get(b"chdb_result_error")?,
-                self.library.get(b"chdb_result_buffer")?,
-                self.library.get(b"chdb_result_length")?,
-                self.library.get(b"chdb_destroy_query_result")?,
-            )
-        };
+        // SAFETY: the signature is that of chdb.h.
+        let run: Symbol<'_, QueryN> = unsafe { self.library.get(b"chdb_query_n") }?;
+        // SAFETY: as above.
+        let error: Symbol<'_, Error> = unsafe { self.library.get(b"chdb_result_error") }?;
+        // SAFETY: as above.
+        let buffer: Symbol<'_, Buffer> = unsafe { self.library.get(b"chdb_result_buffer") }?;
+        // SAFETY: as above.
+        let length: Symbol<'_, Length> = unsafe { self.library.get(b"chdb_result_length") }?;
+        // SAFETY: as above.
+        let destroy: Symbol<'_, Destroy> = unsafe { self.library.get(b"chdb_destroy_query_result") }?;
         // SAFETY: both texts are passed with their lengths and only read; the answer is ours until it is destroyed, and
         // its error and buffer are its own.
         unsafe {

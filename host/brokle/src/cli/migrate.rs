@@ -88,7 +88,7 @@ pub(crate) struct Common {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Which {
+pub(crate) enum Which {
     /// Organizations, keys, connections.
     Sql,
     /// Observations in ClickHouse.
@@ -132,7 +132,7 @@ pub(super) fn run(command: &MigrateCommand) -> Outcome {
 /// A database whose schema has a history.
 enum Schema {
     Sql(Database),
-    Analytics(ClickHouse),
+    Analytics(Box<ClickHouse>),
 }
 
 impl Schema {
@@ -197,7 +197,7 @@ fn with(common: &Common, run: impl AsyncFnOnce(&[Schema]) -> Outcome) -> Outcome
         let database =
             if common.db == Which::Analytics { None } else { Some(serve::connect(&config).await?) };
         schemas.extend(database.clone().map(Schema::Sql));
-        schemas.extend(analytics.filter(|_| common.db != Which::Sql).map(Schema::Analytics));
+        schemas.extend(analytics.filter(|_| common.db != Which::Sql).map(Box::new).map(Schema::Analytics));
         let outcome = run(&schemas).await;
         if let Some(database) = database {
             database.close().await;

@@ -365,7 +365,9 @@ mod tests {
     #[test]
     fn parameters_keep_their_places_when_statements_are_joined() {
         let mut inner = Sql::new("a = ");
-        (0..11).for_each(|n| drop(inner.integer(n).push(" b = ")));
+        for n in 0..11 {
+            inner.integer(n).push(" b = ");
+        }
         let mut outer = Sql::new("x = ");
         outer.text("first").push(" AND ").append(&inner);
         for at in 0..12 {
