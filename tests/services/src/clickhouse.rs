@@ -140,6 +140,36 @@ impl ClickHouse {
     }
 }
 
+/// A database's URL, in the parts that clients ask for. Nothing in it may be percent-encoded.
+#[derive(Clone, Debug)]
+pub struct ClickHouseParts {
+    /// `http://HOST:PORT`
+    pub origin: String,
+    /// The user; `default` if the URL has none.
+    pub user: String,
+    /// The password; empty if the URL has none.
+    pub password: String,
+    /// The database's name.
+    pub database: String,
+}
+
+impl ClickHouseParts {
+    /// The parts of what [`ClickHouse::database_url`] answered.
+    #[must_use]
+    pub fn of(url: &str) -> Self {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+        let (place, database) = rest.rsplit_once('/').unwrap_or((rest, "default"));
+        let (login, host) = place.rsplit_once('@').unwrap_or(("default", place));
+        let (user, password) = login.split_once(':').unwrap_or((login, ""));
+        Self {
+            origin: format!("{scheme}://{host}"),
+            user: user.to_owned(),
+            password: password.to_owned(),
+            database: database.to_owned(),
+        }
+    }
+}
+
 impl Drop for ClickHouse {
     fn drop(&mut self) {
         self.stop();

@@ -8,7 +8,7 @@ mod postgres;
 mod redis;
 mod registry;
 
-pub use clickhouse::ClickHouse;
+pub use clickhouse::{ClickHouse, ClickHouseParts};
 pub use postgres::{Postgres, TestDatabase};
 pub use redis::Redis;
 pub use registry::Registry;

@@ -1,6 +1,6 @@
 //! The `clickhouse` crate, as it is, against the development server (or a real one, where `CLICKHOUSE_URL` names it).
 
-use brokle_test_services::ClickHouse;
+use brokle_test_services::{ClickHouse, ClickHouseParts};
 use clickhouse::{Client, Row};
 use serde::{Deserialize, Serialize};
 
@@ -15,11 +15,10 @@ struct Line {
 const TABLE: &str = "CREATE TABLE lines (number UInt64, text Nullable(String), pairs Map(String, String),
     time DateTime64(6, 'UTC')) ENGINE = MergeTree ORDER BY number SETTINGS non_replicated_deduplication_window = 100";
 
-/// A client with a database of its own; none when services are left out.
+/// A client with a database of its own.
 async fn client(server: &ClickHouse) -> Client {
-    let url = server.database_url();
-    let (origin, database) = url.rsplit_once('/').unwrap();
-    let client = Client::default().with_url(origin);
+    let ClickHouseParts { origin, user, password, database } = ClickHouseParts::of(&server.database_url());
+    let client = Client::default().with_url(origin).with_user(user).with_password(password);
     client.query(&format!("CREATE DATABASE {database}")).execute().await.unwrap();
     client.with_database(database)
 }

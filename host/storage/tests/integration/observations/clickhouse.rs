@@ -12,14 +12,13 @@ use brokle_storage::sql::migrate::{MigrateError, Migration, MigrationState};
 use brokle_test_services::ClickHouse;
 use clickhouse::Client;
 
-use super::conformance::{Store, clickhouse_store, migrated, parse, year};
+use super::conformance::{Store, clickhouse_store, client, migrated, parse, year};
 use super::tenant;
 
 /// A server's URL for a new database, and a client for it; none when services are left out.
 fn database() -> Option<(String, Client)> {
     let url = ClickHouse::shared().unwrap_or_else(|error| panic!("{error}"))?.database_url();
-    let (origin, name) = url.rsplit_once('/').unwrap();
-    let client = Client::default().with_url(origin).with_database(name);
+    let client = client(&url);
     Some((url, client))
 }
 

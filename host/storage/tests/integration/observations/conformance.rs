@@ -20,7 +20,7 @@ use brokle_storage::observations::query::{Filter, Limits, Query, Subject};
 use brokle_storage::observations::{
     Cursor, Inserted, Page, QueryStore, Score, ScoreValue, Source, SqliteObservations, Summary, TraceFilter,
 };
-use brokle_test_services::ClickHouse;
+use brokle_test_services::{ClickHouse, ClickHouseParts};
 use chrono::{DateTime, Utc};
 use tempfile::TempDir;
 
@@ -143,12 +143,18 @@ pub(super) async fn clickhouse_store() -> Option<ClickHouseObservations> {
     Some(migrated(&server.database_url()).await)
 }
 
+/// A client for this database.
+pub(super) fn client(url: &str) -> clickhouse::Client {
+    let ClickHouseParts { origin, user, password, database } = ClickHouseParts::of(url);
+    let client = clickhouse::Client::default().with_url(origin).with_database(database);
+    client.with_user(user).with_password(password)
+}
+
 /// A store in this database, which is made. Rows stay however old they are: tests have days of their own.
 pub(super) async fn migrated(url: &str) -> ClickHouseObservations {
     let database = Database::new(url).unwrap();
     Migrator::new(&database).up(None, false, |_| {}).await.unwrap();
-    let (origin, name) = url.rsplit_once('/').unwrap();
-    let client = clickhouse::Client::default().with_url(origin).with_database(name);
+    let client = client(url);
     for table in ["observations", "traces", "quality_scores"] {
         client.query(&format!("ALTER TABLE {table} REMOVE TTL")).execute().await.unwrap();
     }
