@@ -2,18 +2,16 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { BROKLE_URL, KEY, NOTE, packaged, run, workspace } from './harness.js';
+import { NOTE, documented, packaged, run, workspace } from './harness.js';
+
+const env = Object.fromEntries([...documented('sh').matchAll(/^export (.*?)=(.*)$/gm)].map(([, name, value]) => [name, value]));
 
 const claude = (model, prompt) =>
   workspace(({ home, folder }) =>
     run(
       packaged('@anthropic-ai/claude-code/cli-wrapper.cjs'),
       ['-p', prompt, '--model', model, '--allowedTools', 'Bash(cat note.txt)', '--output-format', 'stream-json', '--verbose'],
-      {
-        home,
-        folder,
-        env: { ANTHROPIC_BASE_URL: BROKLE_URL, ANTHROPIC_API_KEY: KEY, CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1' },
-      },
+      { home, folder, env },
     ),
   );
 

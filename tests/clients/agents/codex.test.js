@@ -4,26 +4,9 @@ import assert from 'node:assert/strict';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { BROKLE_URL, KEY, NOTE, packaged, run, workspace } from './harness.js';
+import { KEY, NOTE, documented, packaged, run, workspace } from './harness.js';
 
-const config = (model) => `
-model = "${model}"
-model_provider = "brokle"
-check_for_update_on_startup = false
-
-[analytics]
-enabled = false
-
-# Otherwise their list is fetched from GitHub and ChatGPT.
-[features]
-plugins = false
-
-[model_providers.brokle]
-name = "Brokle"
-base_url = "${BROKLE_URL}/v1"
-env_key = "BROKLE_API_KEY"
-wire_api = "responses"
-`;
+const config = (model) => documented('toml').replace('"openai/gpt-5"', `"${model}"`);
 
 // What OpenAI runs itself, or groups in namespaces, nobody else has.
 const FUNCTIONS_ONLY = ['-c', 'web_search="disabled"', '--disable', 'multi_agent'];

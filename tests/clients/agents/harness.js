@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +11,15 @@ import { fileURLToPath } from 'node:url';
 export const BROKLE_URL = process.env.BROKLE_URL;
 export const KEY = process.env.BROKLE_API_KEY;
 export const NOTE = 'the password is swordfish';
+
+const page = await readFile(new URL('../../../docs/clients.md', import.meta.url), 'utf8');
+
+/** The only piece of docs/clients.md in this language, with this run's address and key. */
+export function documented(language) {
+  const pieces = [...page.matchAll(new RegExp('^```' + language + '\\n(.*?)^```$', 'gms'))];
+  assert.equal(pieces.length, 1);
+  return pieces[0][1].replaceAll('http://127.0.0.1:8080', BROKLE_URL).replaceAll('bk_…', KEY);
+}
 
 /** A file of the packages that are installed here. */
 export const packaged = (path) => fileURLToPath(new URL(`node_modules/${path}`, import.meta.url));
