@@ -153,6 +153,25 @@ async fn before_the_first_byte_another_serves() {
     );
 }
 
+/// Also where bytes are relayed: what fails before its first event is no answer.
+#[tokio::test]
+async fn a_relayed_stream_that_fails_at_once_is_tried_elsewhere() {
+    let (first, second) = (Upstream::start().await.unwrap(), Upstream::start().await.unwrap());
+    let spare = To { name: "spare", priority: 1, ..claude(&second) };
+    let world = world_with(vec![claude(&first), spare], short(), false).await;
+    for (index, fault) in
+        ["status=529", "refuse", "reset-at=150", "close-at=100", "empty-stream", "error-in-stream=0"]
+            .into_iter()
+            .enumerate()
+    {
+        first.script([fault.parse::<Fault>().unwrap()]);
+        let answer = Way::Messages.ask(&world, &format!("anthropic/model-{index}"), true).await;
+        assert_eq!((answer.status(), answer.header("x-brokle-attempts")), (200, Some("2")), "{fault}");
+        let (_, failed) = Way::Messages.stream(answer).await;
+        assert!(!failed, "{fault}");
+    }
+}
+
 /// Nobody else is there: the failure is told, in every dialect, streamed and whole.
 #[tokio::test]
 async fn a_failure_before_the_first_byte_has_the_dialects_form() {
