@@ -17,7 +17,7 @@ const claude = (model, prompt) =>
 
 const blocks = (lines) => lines.flatMap(({ message }) => (Array.isArray(message?.content) ? message.content : []));
 
-// The mock refuses a turn whose thinking doesn't come back signed as it was.
+// The mock refuses a turn whose thinking doesn't come back, or comes back unsigned.
 for (const [model, prompt, last] of [
   ['anthropic/claude-haiku-4-5', 'Read the note with Bash.', 'I have read the note.'],
   ['echo/echo-1', 'call Bash {"command":"cat note.txt"}', NOTE],

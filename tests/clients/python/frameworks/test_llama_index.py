@@ -1,7 +1,5 @@
 """LlamaIndex: `OpenAILike`, which takes any model's name, and its embeddings."""
 
-import base64
-
 import openai
 import pytest
 from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
@@ -12,8 +10,9 @@ from pydantic import BaseModel
 
 from conftest import BROKLE_URL, KEY
 
-RED_DOT = base64.b64encode(
-    bytes.fromhex("89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8cfc0000003010100c9fe92ef0000000049454e44ae426082")
+# Decoded by LlamaIndex on its way: a whole PNG of one pixel.
+RED_DOT = (
+    b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 )
 
 
