@@ -19,6 +19,7 @@ use crate::refusal::{Fault, Refusal};
 use crate::request::Request;
 use crate::routing::decide::Asked;
 use crate::routing::plan::{Plan, Ruled};
+use crate::routing::table::find;
 
 /// A call on its way: what the stages know of it so far.
 pub(crate) struct Stage<'a, T> {
@@ -188,8 +189,10 @@ impl Route {
         let connections = gateway.parts.connections.of(principal.tenant, view).await;
         let asked =
             Asked { tenant: principal.tenant, view, headers: call.incoming.headers, request: &request };
-        let (route, mut candidates) = asked.find(gateway, &connections)?;
-        let rules = route.and_then(|route| route.rules.as_ref());
+        let routes = gateway.routes.of(principal.tenant).await;
+        let route = find(&routes, call.incoming.headers, &request.model)?;
+        let mut candidates = asked.candidates(gateway, route.as_deref(), &connections)?;
+        let rules = route.as_ref().and_then(|route| route.rules.as_ref());
         let mut rules = rules.map(|rules| Arc::new(Ruled::new(rules, &connections)));
         if let Some(owner) =
             request.dialect.as_ref().and_then(|dialect| dialect.owner(gateway, principal.tenant))
@@ -202,7 +205,7 @@ impl Route {
                 return Err(dialects::not_kept(previous.unwrap_or_default()));
             }
         }
-        let decision = asked.decide(gateway, route, candidates, false).await;
+        let decision = asked.decide(gateway, route.as_deref(), candidates, false).await;
         let candidates = decision.conclude(gateway, call.meter)?;
         Ok(call.with((request, Plan { candidates, rules })).1)
     }

@@ -19,7 +19,7 @@ use http::HeaderMap;
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
-use super::routes::{ROUTE_HEADER, Route};
+use super::routes::Route;
 use super::stats::breaker::Circuit;
 use super::{Candidate, candidates};
 use crate::account::Meter;
@@ -78,30 +78,22 @@ pub(crate) struct Failure {
 }
 
 impl<'a> Asked<'a> {
-    /// The route that is asked for, and who may serve.
+    /// Who may serve: the route, or else whoever has the model.
     ///
     /// # Errors
-    /// 404 when there is no such route or model.
-    pub(crate) fn find<'g>(
+    /// 404 when nobody does.
+    pub(crate) fn candidates(
         &self,
-        gateway: &'g Gateway,
+        gateway: &Gateway,
+        route: Option<&Route>,
         connections: &[std::sync::Arc<Connection>],
-    ) -> Result<(Option<&'g Route>, Vec<Candidate>), Refusal> {
-        let routing = &gateway.parts.routing;
-        let chosen = match self.headers.get(ROUTE_HEADER) {
-            Some(value) => {
-                let name = value.to_str().unwrap_or_default().trim();
-                Some(routing.find(name).ok_or_else(|| Route::not_there(name))?)
-            }
-            None => routing.find(&self.request.model),
-        };
-        let Some(route) = chosen else {
-            let catalogue = &gateway.parts.books.catalogue;
-            return Ok((None, candidates(connections, catalogue, &self.request.model)?));
+    ) -> Result<Vec<Candidate>, Refusal> {
+        let Some(route) = route else {
+            return candidates(connections, &gateway.parts.books.catalogue, &self.request.model);
         };
         match route.candidates(connections) {
             none if none.is_empty() => Err(Route::not_there(&route.name)),
-            some => Ok((Some(route), some)),
+            some => Ok(some),
         }
     }
 

@@ -13,6 +13,8 @@ use http::HeaderMap;
 use serde::Serialize;
 
 use super::decide::{Asked, Decision, Known};
+use super::routes::Route;
+use super::table::find;
 use crate::gateway::Gateway;
 use crate::operation::Operation;
 use crate::refusal::Refusal;
@@ -101,24 +103,27 @@ impl Gateway {
     ) -> Result<Explanation, Refusal> {
         let taken = self.limits.take_key(caller, caller.requests_per_minute).await;
         taken.map_err(|exceeded| *exceeded.refusal)?;
+        let table = self.routes.of(caller.tenant).await;
+        self.explain_by(caller, headers, body, |request| find(&table, headers, &request.model)).await
+    }
+
+    /// The same with any way to find the route.
+    pub(crate) async fn explain_by(
+        &self,
+        caller: &Principal,
+        headers: &HeaderMap,
+        body: Bytes,
+        find: impl FnOnce(&Request) -> Result<Option<Arc<Route>>, Refusal>,
+    ) -> Result<Explanation, Refusal> {
         let request = Request::read(operation(&body), body)?;
+        let route = find(&request)?;
         let plugins = self.parts.plugins.load();
         let view = plugins.of(caller.tenant);
         let connections = self.parts.connections.of(caller.tenant, view).await;
         let asked = Asked { tenant: caller.tenant, view, headers, request: &request };
-        let (route, candidates) = asked.find(self, &connections)?;
-        let decision = asked.decide(self, route, candidates, true).await;
+        let candidates = asked.candidates(self, route.as_deref(), &connections)?;
+        let decision = asked.decide(self, route.as_deref(), candidates, true).await;
         Ok(tell(&request, decision))
-    }
-
-    /// The names of the routes of which these connections are a part.
-    pub(crate) fn routes<'a>(
-        &'a self,
-        connections: &'a [Arc<crate::connections::Connection>],
-    ) -> impl Iterator<Item = &'a str> {
-        let there =
-            self.parts.routing.routes.iter().filter(|route| !route.candidates(connections).is_empty());
-        there.map(|route| route.name.as_str())
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use brokle_plugins::{Active, View, configuration};
 use brokle_runtime::PolicyPlugin;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::Candidate;
@@ -63,9 +64,42 @@ impl ChosenPolicy {
     }
 }
 
+/// What is wrong with a route, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}{}{what}", if key.is_empty() { "" } else { ": " })]
+pub struct Fault {
+    /// The key, `candidates.0.weight`; empty: the whole route.
+    pub key: String,
+    /// What is expected there.
+    pub what: String,
+}
+
+impl Fault {
+    pub(crate) fn new(key: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { key: key.into(), what: what.into() }
+    }
+}
+
+/// Who defined a route.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// A project, for itself.
+    Project,
+    /// An organization, for its projects.
+    Organization,
+    /// The configuration, for everybody.
+    #[default]
+    Configuration,
+}
+
 /// A name with candidates.
 #[derive(Debug, Clone)]
 pub struct Route {
+    /// Who defined it.
+    pub origin: Origin,
+    /// Counts its changes up from 1; none: it is configured.
+    pub version: Option<i64>,
     /// What callers put into `model`.
     pub name: String,
     /// Who orders the candidates.
@@ -76,8 +110,22 @@ pub struct Route {
     pub rules: Option<Arc<Rules>>,
 }
 
+impl Default for Route {
+    /// Without name and candidates.
+    fn default() -> Self {
+        Self {
+            origin: Origin::default(),
+            version: None,
+            name: String::new(),
+            policy: ChosenPolicy::named(DEFAULT_POLICY),
+            candidates: Vec::new(),
+            rules: None,
+        }
+    }
+}
+
 /// What a route says of its calls.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
     /// Who is asked when the candidates have failed, by the kind of failure.
     pub fallbacks: Fallbacks,
@@ -148,36 +196,14 @@ pub struct RouteCandidate {
 }
 
 impl Routing {
-    /// Finds what no type can refuse: names that can't be, or are there twice; routes without candidates.
+    /// Finds what no route by itself shows: a name that is there twice.
     ///
     /// # Errors
     /// What is wrong, with its key: `routes.2.name: …`.
     pub fn check(&self) -> Result<(), String> {
         for (index, route) in self.routes.iter().enumerate() {
-            let fault = |key: &str, what: &str| Err(format!("routes.{index}.{key}: {what}"));
-            let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
-            if route.name.is_empty() || route.name.len() > MAX_NAME || !route.name.chars().all(fine) {
-                return fault("name", "1 to 64 letters, digits and any of - _ . : are expected");
-            }
             if self.routes.iter().take(index).any(|before| before.name == route.name) {
-                return fault("name", &format!("there are two routes '{}'", route.name));
-            }
-            if route.candidates.is_empty() || route.candidates.len() > MAX_CANDIDATES {
-                return fault("candidates", "1 to 64 of them are expected");
-            }
-            for (at, candidate) in route.candidates.iter().enumerate() {
-                if candidate.model.trim().is_empty() || candidate.model.len() > 256 {
-                    return fault(&format!("candidates.{at}.model"), "1 to 256 characters are expected");
-                }
-                if candidate.weight > MAX_WEIGHT {
-                    return fault(&format!("candidates.{at}.weight"), "0 to 1000000 is expected");
-                }
-            }
-            if route.candidates.iter().all(|candidate| candidate.weight == 0) {
-                return fault("candidates", "one of them needs a weight above 0");
-            }
-            if let Some((key, what)) = route.rules.as_deref().and_then(Rules::problem) {
-                return fault(&key, &what);
+                return Err(format!("routes.{index}.name: there are two routes '{}'", route.name));
             }
         }
         Ok(())
@@ -192,11 +218,6 @@ impl Routing {
             }
         }
         names
-    }
-
-    /// The route of this name.
-    pub(crate) fn find(&self, name: &str) -> Option<&Route> {
-        self.routes.iter().find(|route| route.name == name)
     }
 }
 
@@ -272,9 +293,14 @@ async fn configured(plugin: &PolicyPlugin, config: &Value) -> Result<Arc<[u8]>, 
 }
 
 impl Rules {
+    /// Whether they say nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// What can't be, with its key.
-    fn problem(&self) -> Option<(String, String)> {
-        let fault = |key: String, what: &str| Some((key, what.to_owned()));
+    fn problem(&self) -> Option<Fault> {
+        let fault = |key: String, what: &str| Some(Fault::new(key, what));
         for (class, list) in self.fallbacks.lists() {
             if list.len() > MAX_CANDIDATES {
                 return fault(format!("fallbacks.{class}"), "64 of them are the most");
@@ -295,7 +321,7 @@ impl Rules {
             let name = pointer.trim_start_matches('/');
             if NOT_SET.contains(&name) || name.is_empty() {
                 let what = format!("a route can't set this: not {}", NOT_SET.join(", "));
-                return Some((format!("set.{name}"), what));
+                return Some(Fault::new(format!("set.{name}"), what));
             }
             // What the gateway reads of each request is checked as if a caller had written it.
             if let Some(expected) = crate::request::type_problem(name, value) {
@@ -342,6 +368,33 @@ pub(crate) fn found(
 }
 
 impl Route {
+    /// Finds what no type can refuse.
+    ///
+    /// # Errors
+    /// What it is, with its key.
+    pub fn check(&self) -> Result<(), Fault> {
+        let fault = |key: &str, what: &str| Err(Fault::new(key, what));
+        let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+        if self.name.is_empty() || self.name.len() > MAX_NAME || !self.name.chars().all(fine) {
+            return fault("name", "1 to 64 letters, digits and any of - _ . : are expected");
+        }
+        if self.candidates.is_empty() || self.candidates.len() > MAX_CANDIDATES {
+            return fault("candidates", "1 to 64 of them are expected");
+        }
+        for (at, candidate) in self.candidates.iter().enumerate() {
+            if candidate.model.trim().is_empty() || candidate.model.len() > 256 {
+                return fault(&format!("candidates.{at}.model"), "1 to 256 characters are expected");
+            }
+            if candidate.weight > MAX_WEIGHT {
+                return fault(&format!("candidates.{at}.weight"), "0 to 1000000 is expected");
+            }
+        }
+        if self.candidates.iter().all(|candidate| candidate.weight == 0) {
+            return fault("candidates", "one of them needs a weight above 0");
+        }
+        self.rules.as_deref().and_then(Rules::problem).map_or(Ok(()), Err)
+    }
+
     /// The ways to serve it that these connections are, in the operator's order.
     pub(crate) fn candidates(&self, connections: &[Arc<Connection>]) -> Vec<Candidate> {
         found(&self.candidates, self.rules.as_ref().and_then(|rules| rules.timeouts), connections)

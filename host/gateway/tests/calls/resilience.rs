@@ -40,6 +40,7 @@ fn smart(rules: Rules) -> Extra {
         policy: ChosenPolicy::named("priority"),
         candidates: vec![to("a", "gpt-4o-mini")],
         rules: Some(Arc::new(rules)),
+        ..Route::default()
     };
     let routing = Routing { routes: vec![route], ..Routing::default() };
     routing.check().unwrap();

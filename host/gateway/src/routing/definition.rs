@@ -1,61 +1,64 @@
-//! Routes: names with candidates of their own.
+//! A route as operators write it, in the configuration file or by the API: one form, read and checked in one place.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokle_gateway::routing::routes::{self, ChosenPolicy, DEFAULT_POLICY, RouteCandidate, Routing, Target};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::routes::{self, ChosenPolicy, Fault, Route, RouteCandidate, Target};
+use crate::gateway;
 
 /// A name that callers put into `model`, or choose by the header `x-brokle-route`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Route {
+pub struct Definition {
     /// 1 to 64 letters, digits and any of `-_.:`; unique. It goes before a model of the same name.
-    pub(crate) name: String,
+    pub name: String,
     /// The policy's short name or id; without it `gateway.policy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) policy: Option<String>,
+    pub policy: Option<String>,
     /// The policy's configuration; without it, what `brokle plugin config` set in the caller's scope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) config: Option<serde_json::Map<String, serde_json::Value>>,
+    pub config: Option<Map<String, Value>>,
     /// Who may serve, 1 to 64 of them.
-    pub(crate) candidates: Vec<Candidate>,
+    pub candidates: Vec<Candidate>,
     /// Who is asked when all of them have failed, by the kind of failure.
     #[serde(default, skip_serializing_if = "Fallbacks::is_empty")]
-    pub(crate) fallbacks: Fallbacks,
+    pub fallbacks: Fallbacks,
     /// How long a provider may take, where it isn't as everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) timeouts: Option<Timeouts>,
+    pub timeouts: Option<Timeouts>,
     /// How often candidates that have failed are asked again, 0 to 5; without it `gateway.retries`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) retries: Option<u32>,
+    pub retries: Option<u32>,
     /// Members of the request's body that are set, whatever the caller wrote: `{ temperature = 0 }`.
-    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
-    pub(crate) set: serde_json::Map<String, serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub set: Map<String, Value>,
     /// When a second candidate is asked beside the first; without it none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) hedge: Option<Hedge>,
+    pub hedge: Option<Hedge>,
 }
 
 /// When a second candidate is asked beside the first. Either of the two is expected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Hedge {
+pub struct Hedge {
     /// After so many milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) after_ms: Option<u64>,
+    pub after_ms: Option<u64>,
     /// When it takes longer than this share of its last answers did, in percent, 50 to 99.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) percentile: Option<u8>,
+    pub percentile: Option<u8>,
 }
 
 impl Hedge {
-    fn to_hedge(&self) -> Result<routes::Hedge, String> {
+    fn to_hedge(&self) -> Result<routes::Hedge, Fault> {
         match (self.after_ms, self.percentile) {
             (Some(after), None) => Ok(routes::Hedge::After(Duration::from_millis(after))),
             (None, Some(share)) => Ok(routes::Hedge::Percentile(share)),
-            _ => Err("hedge: either after_ms or percentile is expected".to_owned()),
+            _ => Err(Fault::new("hedge", "either after_ms or percentile is expected")),
         }
     }
 }
@@ -63,15 +66,15 @@ impl Hedge {
 /// Who is asked when all candidates have failed. They have no fallbacks of their own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Fallbacks {
+pub struct Fallbacks {
     /// The request is too long for the model.
-    pub(crate) context_length: Vec<Candidate>,
+    pub context_length: Vec<Candidate>,
     /// The vendor doesn't want to answer this.
-    pub(crate) content_policy: Vec<Candidate>,
+    pub content_policy: Vec<Candidate>,
     /// The vendor has had too many requests.
-    pub(crate) rate_limit: Vec<Candidate>,
+    pub rate_limit: Vec<Candidate>,
     /// Anything else that another one may do better; also for a rate limit without a list of its own.
-    pub(crate) general: Vec<Candidate>,
+    pub general: Vec<Candidate>,
 }
 
 impl Fallbacks {
@@ -79,7 +82,7 @@ impl Fallbacks {
         *self == Self::default()
     }
 
-    fn to_fallbacks(&self) -> Result<routes::Fallbacks, String> {
+    fn to_fallbacks(&self) -> Result<routes::Fallbacks, Fault> {
         Ok(routes::Fallbacks {
             context_length: read("fallbacks.context_length", &self.context_length)?,
             content_policy: read("fallbacks.content_policy", &self.content_policy)?,
@@ -92,34 +95,34 @@ impl Fallbacks {
 /// How long a provider may take; what isn't named is as everywhere. In milliseconds, at least 1.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Timeouts {
+pub struct Timeouts {
     /// To an answer's first byte.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) first_byte_ms: Option<u64>,
+    pub first_byte_ms: Option<u64>,
     /// From a stream's head to its first token.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) first_token_ms: Option<u64>,
+    pub first_token_ms: Option<u64>,
     /// Between two pieces of an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) idle_ms: Option<u64>,
+    pub idle_ms: Option<u64>,
     /// For the whole call, retries and fallbacks included; at most `gateway.total_ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) total_ms: Option<u64>,
+    pub total_ms: Option<u64>,
 }
 
 impl Timeouts {
-    fn to_timeouts(&self, usual: brokle_gateway::Timeouts) -> Result<brokle_gateway::Timeouts, String> {
+    fn to_timeouts(&self, usual: gateway::Timeouts) -> Result<gateway::Timeouts, Fault> {
         let of = |key: &str, given: Option<u64>, usual: Duration| match given {
-            Some(0) => Err(format!("timeouts.{key}: 0 would fail every call")),
+            Some(0) => Err(Fault::new(format!("timeouts.{key}"), "0 would fail every call")),
             Some(millis) => Ok(Duration::from_millis(millis)),
             None => Ok(usual),
         };
         let total = of("total_ms", self.total_ms, usual.total)?;
         if total > usual.total {
-            return Err("timeouts.total_ms: gateway.total_ms is the most".to_owned());
+            return Err(Fault::new("timeouts.total_ms", "gateway.total_ms is the most"));
         }
         let first_token = of("first_token_ms", self.first_token_ms, Duration::ZERO)?;
-        Ok(brokle_gateway::Timeouts {
+        Ok(gateway::Timeouts {
             first_byte: of("first_byte_ms", self.first_byte_ms, usual.first_byte)?,
             first_token: (!first_token.is_zero()).then_some(first_token),
             idle: of("idle_ms", self.idle_ms, usual.idle)?,
@@ -131,33 +134,61 @@ impl Timeouts {
 /// One way to serve a route. Either `connection` or `provider` says whom it goes to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Candidate {
+pub struct Candidate {
     /// A connection's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) connection: Option<String>,
+    pub connection: Option<String>,
     /// A provider's short name: each of its connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) provider: Option<String>,
+    pub provider: Option<String>,
     /// The model, as the provider names it.
-    pub(crate) model: String,
+    pub model: String,
     /// Lower ones are tried first.
     #[serde(default)]
-    pub(crate) priority: i32,
+    pub priority: i32,
     /// The share among candidates of the same priority, 0 to 1000000, for policies that look at it.
     #[serde(default = "one")]
-    pub(crate) weight: u32,
+    pub weight: u32,
 }
 
 fn one() -> u32 {
     1
 }
 
-impl Route {
-    /// As the gateway takes it, with the policy as it is named.
+impl Definition {
+    /// Its JSON Schema, without references, and open: it may stand among other members.
+    #[must_use]
+    pub fn json_schema() -> Value {
+        let settings = schemars::generate::SchemaSettings::openapi3().with(|settings| {
+            settings.inline_subschemas = true;
+            settings.meta_schema = None;
+        });
+        let mut schema = settings.into_generator().into_root_schema_for::<Self>();
+        schema.remove("additionalProperties");
+        schema.to_value()
+    }
+
+    /// Reads one that came as JSON.
     ///
     /// # Errors
-    /// A candidate that goes to nobody, or to two, with its key.
-    pub(crate) fn to_route(&self, usual: brokle_gateway::Timeouts) -> Result<routes::Route, String> {
+    /// A member that is unknown, missing or of the wrong type, with its key.
+    pub fn read(definition: Map<String, Value>) -> Result<Self, Fault> {
+        use serde_path_to_error::Segment;
+        serde_path_to_error::deserialize(Value::Object(definition)).map_err(|error| {
+            let key = error.path().iter().filter_map(|segment| match segment {
+                Segment::Seq { index } => Some(index.to_string()),
+                Segment::Map { key } => Some(key.clone()),
+                Segment::Enum { .. } | Segment::Unknown => None,
+            });
+            Fault::new(key.collect::<Vec<_>>().join("."), error.inner().to_string())
+        })
+    }
+
+    /// As the gateway takes it, with this policy; checked but for the policy, which only a component can.
+    ///
+    /// # Errors
+    /// What can't be, with its key.
+    pub fn to_route(&self, policy: ChosenPolicy, usual: gateway::Timeouts) -> Result<Route, Fault> {
         let candidates = read("candidates", &self.candidates)?;
         let set = self.set.iter().map(|(name, value)| {
             // RFC 6901: a name with a slash is one member, too.
@@ -170,36 +201,23 @@ impl Route {
             set: set.collect(),
             hedge: self.hedge.as_ref().map(Hedge::to_hedge).transpose()?,
         };
-        let is_plain = self.fallbacks.is_empty()
-            && self.timeouts.is_none()
-            && self.retries.is_none()
-            && self.set.is_empty()
-            && self.hedge.is_none();
-        let rules = (!is_plain).then(|| Arc::new(rules));
-        let policy = ChosenPolicy::named(self.policy.as_deref().unwrap_or(DEFAULT_POLICY));
-        Ok(routes::Route { name: self.name.clone(), policy, candidates, rules })
+        let rules = (!rules.is_empty()).then(|| Arc::new(rules));
+        let route = Route { name: self.name.clone(), policy, candidates, rules, ..Route::default() };
+        route.check()?;
+        Ok(route)
     }
 }
 
-fn read(key: &str, written: &[Candidate]) -> Result<Vec<RouteCandidate>, String> {
+fn read(key: &str, written: &[Candidate]) -> Result<Vec<RouteCandidate>, Fault> {
     let mut candidates = Vec::with_capacity(written.len());
     for (at, one) in written.iter().enumerate() {
         let target = match (&one.connection, &one.provider) {
             (Some(name), None) if !name.is_empty() => Target::Connection(name.clone()),
             (None, Some(name)) if !name.is_empty() => Target::Provider(name.clone()),
-            _ => return Err(format!("{key}.{at}: either connection or provider is expected")),
+            _ => return Err(Fault::new(format!("{key}.{at}"), "either connection or provider is expected")),
         };
         let (model, priority, weight) = (one.model.clone(), one.priority, one.weight);
         candidates.push(RouteCandidate { target, model, priority, weight });
     }
     Ok(candidates)
-}
-
-/// Finds what no type can refuse.
-pub(super) fn check(routes: &[Route], usual: brokle_gateway::Timeouts) -> Result<(), String> {
-    let mut routing = Routing::default();
-    for (index, route) in routes.iter().enumerate() {
-        routing.routes.push(route.to_route(usual).map_err(|problem| format!("routes.{index}.{problem}"))?);
-    }
-    routing.check()
 }

@@ -1,0 +1,164 @@
+//! All routes that a call may be for, in memory: the project's own, then its organization's, then the configuration's.
+//!
+//! A name that several of them define is the narrowest one's: what a project says of `smart` counts for it, whatever
+//! organization and configuration say. Stored routes are read once and kept until the `revisions` row moves; a call asks the
+//! database only when its project isn't in memory. While the database is away, what is in memory stays, and a project that
+//! isn't has the configured routes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use brokle_core::ids::{OrganizationId, ProjectId};
+use brokle_core::tenancy::Tenant;
+use brokle_storage::sql::revisions::Revision;
+use brokle_storage::sql::{Database, routes as stored};
+use http::HeaderMap;
+use moka::sync::Cache;
+
+use super::definition::Definition;
+use super::routes::{ChosenPolicy, Fault, Origin, ROUTE_HEADER, Route, Routing};
+use crate::connections::Connection;
+use crate::gateway::Timeouts;
+use crate::refusal::Refusal;
+
+/// Routes by name.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    /// The narrowest first; what a narrower one hides isn't there.
+    routes: Vec<Arc<Route>>,
+    names: HashMap<String, Arc<Route>>,
+}
+
+impl Table {
+    /// Of routes that are in their order: the narrowest first.
+    fn new(routes: impl IntoIterator<Item = Arc<Route>>) -> Self {
+        let mut table = Self::default();
+        for route in routes {
+            if !table.names.contains_key(&route.name) {
+                table.names.insert(route.name.clone(), Arc::clone(&route));
+                table.routes.push(route);
+            }
+        }
+        table
+    }
+
+    /// The names of those that somebody with these connections can call.
+    pub(crate) fn there<'a>(&'a self, connections: &'a [Arc<Connection>]) -> impl Iterator<Item = &'a str> {
+        let there = self.routes.iter().filter(|route| !route.candidates(connections).is_empty());
+        there.map(|route| route.name.as_str())
+    }
+}
+
+/// The route that a call is for, by header or by model; none: its model is one.
+///
+/// # Errors
+/// 404 when the header names none that there is.
+pub(crate) fn find(table: &Table, headers: &HeaderMap, model: &str) -> Result<Option<Arc<Route>>, Refusal> {
+    match headers.get(ROUTE_HEADER) {
+        Some(value) => {
+            let name = value.to_str().unwrap_or_default().trim();
+            table.names.get(name).cloned().map(Some).ok_or_else(|| Route::not_there(name))
+        }
+        None => Ok(table.names.get(model).cloned()),
+    }
+}
+
+/// Everybody's tables.
+#[derive(Debug)]
+pub(crate) struct Book {
+    fixed: Arc<Table>,
+    policy: ChosenPolicy,
+    usual: Timeouts,
+    pub(super) stored: Option<Database>,
+    opened: Cache<(OrganizationId, ProjectId), Arc<Table>>,
+    revision: AtomicI64,
+}
+
+impl Book {
+    /// The configured routes, and the database with the others.
+    pub(crate) fn new(routing: &Routing, stored: Option<Database>, usual: Timeouts) -> Self {
+        Self {
+            fixed: Arc::new(Table::new(routing.routes.iter().cloned().map(Arc::new))),
+            policy: routing.policy.clone(),
+            usual,
+            stored,
+            opened: Cache::new(10_000),
+            revision: AtomicI64::new(-1),
+        }
+    }
+
+    /// The tenant's table.
+    pub(crate) async fn of(&self, tenant: Tenant) -> Arc<Table> {
+        let Some(database) = &self.stored else { return Arc::clone(&self.fixed) };
+        let whose = (tenant.organization, tenant.project);
+        match self.opened.get(&whose) {
+            Some(table) => table,
+            // In a box, as all that is rare: a query's future is 15 KB.
+            None => Box::pin(self.open(database, whose)).await,
+        }
+    }
+
+    async fn open(&self, database: &Database, whose: (OrganizationId, ProjectId)) -> Arc<Table> {
+        let seen = self.revision.load(Ordering::SeqCst);
+        let stored = match database.routes().serving(whose.0, whose.1).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::warn!(%error, project = %whose.1, "the project's routes can't be read");
+                return Arc::clone(&self.fixed);
+            }
+        };
+        let table = if stored.is_empty() {
+            Arc::clone(&self.fixed)
+        } else {
+            let own = stored.into_iter().filter_map(|one| self.read(one));
+            Arc::new(Table::new(own.chain(self.fixed.routes.iter().cloned())))
+        };
+        self.opened.insert(whose, Arc::clone(&table));
+        // What was read may be older than the change that was polled meanwhile.
+        if self.revision.load(Ordering::SeqCst) != seen {
+            self.opened.invalidate(&whose);
+        }
+        table
+    }
+
+    /// A stored route; none if it can't be read, as one that a newer version wrote.
+    fn read(&self, stored: stored::Route) -> Option<Arc<Route>> {
+        let (name, project) = (stored.name.clone(), stored.project);
+        let route = Definition::read(stored.definition).and_then(|definition| self.route(&definition));
+        match route {
+            Ok(route) => {
+                let origin = if project.is_some() { Origin::Project } else { Origin::Organization };
+                Some(Arc::new(Route { origin, version: Some(stored.version), ..route }))
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, route = name, organization = %stored.organization, "a route can't be used");
+                None
+            }
+        }
+    }
+
+    /// A route as it is defined. What its policy is told isn't checked here: it was when the route was saved.
+    pub(super) fn route(&self, definition: &Definition) -> Result<Route, Fault> {
+        let mut policy =
+            definition.policy.as_deref().map_or_else(|| self.policy.clone(), ChosenPolicy::named);
+        if let Some(config) = &definition.config {
+            policy.config = serde_json::to_vec(config).ok().map(Into::into);
+        }
+        definition.to_route(policy, self.usual)
+    }
+
+    /// Asks whether a stored route was changed, and forgets what was opened if so. While the database is away, what is
+    /// open stays.
+    pub(crate) async fn poll_revision(&self) {
+        let Some(database) = &self.stored else { return };
+        match database.revision(Revision::Routes).await {
+            Ok(revision) => {
+                if self.revision.swap(revision, Ordering::SeqCst) != revision {
+                    self.opened.invalidate_all();
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the routes' revision can't be read"),
+        }
+    }
+}
