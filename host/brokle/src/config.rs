@@ -142,6 +142,10 @@ impl Config {
         let mut routing = Routing::default();
         for (index, route) in self.routes.iter().enumerate() {
             // Which policies there are is found out when the components are there.
+            let known = |name: &String| self.guardrails.iter().any(|one| one.name() == name);
+            if let Some(at) = route.guardrails.iter().position(|name| !known(name)) {
+                return Err(format!("routes.{index}.guardrails.{at}: there is no such guardrail"));
+            }
             let route = route.to_route(ChosenPolicy::named(DEFAULT_POLICY), self.gateway.timeouts());
             routing.routes.push(route.map_err(|fault| format!("routes.{index}.{fault}"))?);
         }

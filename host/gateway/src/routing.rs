@@ -6,11 +6,13 @@
 // A list of what it is made of: measurements ([`stats`]), what the operator says ([`routes`], written as
 // [`definition`], found in a [`table`], changed by [`manage`]), one decision ([`decide`])
 // and how it is carried out ([`plan`]).
+pub(crate) mod conditions;
 pub(crate) mod decide;
 pub mod definition;
 pub(crate) mod explain;
 pub mod manage;
 pub(crate) mod plan;
+pub(crate) mod preferences;
 pub mod routes;
 pub(crate) mod stats;
 pub(crate) mod table;

@@ -95,6 +95,45 @@ fn a_route_is_made_changed_rolled_back_and_deleted_and_each_call_has_the_newest(
 }
 
 #[test]
+fn every_configuration_of_the_page_is_valid_and_a_mistake_in_one_is_named() {
+    let page = include_str!("../../../../docs/routing.md");
+    let all: Vec<&str> =
+        page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(all.len(), 2);
+    let check = |text: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("brokle.toml"), text).unwrap();
+        let output = brokle(directory.path(), &["config", "check"]).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    for text in &all {
+        let (valid, told) = check(text);
+        assert!(valid, "{told}");
+    }
+    for (good, bad, named) in [
+        (
+            "tools and input_tokens",
+            "tools and inputs",
+            "routes.0.candidates.0.when: column 11: there is no fact 'inputs'",
+        ),
+        ("[\"gpt-4*\"]", "[\"\"]", "routes.0.aliases.0"),
+        ("[\"logit_bias\"]", "[\"messages\"]", "routes.0.remove.0"),
+        ("max_tokens = 1000", "stream = true", "routes.0.defaults.stream"),
+        ("ttl_s = 600", "ttl_s = 0", "routes.0.cache.ttl_s"),
+        ("capture = \"metadata\"", "capture = \"some\"", "routes.0.capture"),
+        (
+            "capture = \"metadata\"",
+            "guardrails = [\"nobody\"]",
+            "routes.0.guardrails.0: there is no such guardrail",
+        ),
+    ] {
+        assert!(all[1].contains(good), "{good}");
+        let (valid, told) = check(&all[1].replace(good, bad));
+        assert!(!valid && told.contains(named), "{named}: {told}");
+    }
+}
+
+#[test]
 fn a_change_to_another_version_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let server = start(directory.path());

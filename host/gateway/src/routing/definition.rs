@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use brokle_core::tenancy::Capture;
+use brokle_expression::Expression;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -33,12 +35,43 @@ pub struct Definition {
     /// How often candidates that have failed are asked again, 0 to 5; without it `gateway.retries`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
+    /// Other names that it is for: `gpt-4`, or with `*` and `?` all that look so, `gpt-4*`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// Members of the request's body that are set where the caller wrote nothing.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub defaults: Map<String, Value>,
+    /// Members of the request's body that are taken out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
+    /// What the cache does for its calls, where it isn't as everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cached>,
+    /// Configured guardrails that rule on its calls beside those that do so anyway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guardrails: Vec<String>,
+    /// The most that its calls leave behind: `full`, `metadata` or `off`; never more than the project's own setting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("enum" = ["full", "metadata", "off"]))]
+    pub capture: Option<Capture>,
     /// Members of the request's body that are set, whatever the caller wrote: `{ temperature = 0 }`.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub set: Map<String, Value>,
     /// When a second candidate is asked beside the first; without it none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hedge: Option<Hedge>,
+}
+
+/// What the cache does for a route's calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cached {
+    /// `false`: nothing is looked up or kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// How long an answer is kept, in seconds, unless the caller says; `cache.max_ttl_s` is the most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_s: Option<u64>,
 }
 
 /// When a second candidate is asked beside the first. Either of the two is expected.
@@ -141,8 +174,11 @@ pub struct Candidate {
     /// A provider's short name: each of its connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// The model, as the provider names it.
+    /// The model, as the provider names it; `*`: as the caller wrote it.
     pub model: String,
+    /// It is one for such requests only: `tools and input_tokens > 8000`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
     /// Lower ones are tried first.
     #[serde(default)]
     pub priority: i32,
@@ -190,22 +226,32 @@ impl Definition {
     /// What can't be, with its key.
     pub fn to_route(&self, policy: ChosenPolicy, usual: gateway::Timeouts) -> Result<Route, Fault> {
         let candidates = read("candidates", &self.candidates)?;
-        let set = self.set.iter().map(|(name, value)| {
-            // RFC 6901: a name with a slash is one member, too.
-            (format!("/{}", name.replace('~', "~0").replace('/', "~1")), value.to_string().into_bytes())
-        });
+        let member = |(name, value): (&String, &Value)| (pointer(name), value.to_string().into_bytes());
+        let ttl = self.cache.as_ref().and_then(|cache| cache.ttl_s);
         let rules = routes::Rules {
             fallbacks: self.fallbacks.to_fallbacks()?,
             timeouts: self.timeouts.as_ref().map(|timeouts| timeouts.to_timeouts(usual)).transpose()?,
             retries: self.retries,
-            set: set.collect(),
+            set: self.set.iter().map(member).collect(),
+            defaults: self.defaults.iter().map(member).collect(),
+            remove: self.remove.iter().map(|name| pointer(name)).collect(),
+            uncached: self.cache.as_ref().is_some_and(|cache| cache.enabled == Some(false)),
+            cache_ttl: ttl.map(Duration::from_secs),
+            guardrails: self.guardrails.clone(),
+            capture: self.capture,
             hedge: self.hedge.as_ref().map(Hedge::to_hedge).transpose()?,
         };
         let rules = (!rules.is_empty()).then(|| Arc::new(rules));
-        let route = Route { name: self.name.clone(), policy, candidates, rules, ..Route::default() };
+        let (name, aliases) = (self.name.clone(), self.aliases.clone());
+        let route = Route { name, policy, candidates, rules, aliases, ..Route::default() };
         route.check()?;
         Ok(route)
     }
+}
+
+/// The RFC 6901 pointer to a member of the body: a name with a slash is one member, too.
+fn pointer(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
 fn read(key: &str, written: &[Candidate]) -> Result<Vec<RouteCandidate>, Fault> {
@@ -217,7 +263,9 @@ fn read(key: &str, written: &[Candidate]) -> Result<Vec<RouteCandidate>, Fault> 
             _ => return Err(Fault::new(format!("{key}.{at}"), "either connection or provider is expected")),
         };
         let (model, priority, weight) = (one.model.clone(), one.priority, one.weight);
-        candidates.push(RouteCandidate { target, model, priority, weight });
+        let when = one.when.as_deref().map(Expression::read).transpose();
+        let when = when.map_err(|error| Fault::new(format!("{key}.{at}.when"), error.to_string()))?;
+        candidates.push(RouteCandidate { target, model, priority, weight, when });
     }
     Ok(candidates)
 }

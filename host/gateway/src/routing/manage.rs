@@ -225,6 +225,12 @@ impl Gateway {
     async fn check_route(&self, tenant: Tenant, definition: Written) -> Result<(Definition, Route), Fault> {
         let definition = Definition::read(definition)?;
         let route = self.routes.route(&definition)?;
+        let names = self.parts.guardrails.names();
+        let missing = |name: &String| !names.iter().any(|known| **known == **name);
+        if let Some(at) = definition.guardrails.iter().position(missing) {
+            let what = format!("there is no such guardrail; there are {}", names.join(", "));
+            return Err(Fault::new(format!("guardrails.{at}"), what));
+        }
         let plugins = self.parts.plugins.load();
         let config = definition.config.clone().map(Value::Object);
         choose(plugins.of(tenant), &route.policy.name, config.as_ref()).await.map_err(

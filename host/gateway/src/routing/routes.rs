@@ -12,12 +12,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use brokle_core::tenancy::Capture;
+use brokle_expression::Expression;
 use brokle_plugins::{Active, View, configuration};
 use brokle_runtime::PolicyPlugin;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::Candidate;
+use super::conditions::Said;
 use crate::connections::Connection;
 use crate::gateway::Timeouts;
 use crate::refusal::Refusal;
@@ -30,6 +33,10 @@ pub const ROUTE_HEADER: &str = "x-brokle-route";
 const MAX_NAME: usize = 64;
 /// The most candidates of a route.
 const MAX_CANDIDATES: usize = 64;
+/// A candidate's model: what the caller wrote.
+const AS_ASKED: &str = "*";
+/// The most that a refusal says of why nobody is asked, in characters.
+const MAX_WHY: usize = 300;
 /// The largest weight, as the contract has it.
 const MAX_WEIGHT: u32 = 1_000_000;
 
@@ -104,6 +111,8 @@ pub struct Route {
     pub name: String,
     /// Who orders the candidates.
     pub policy: ChosenPolicy,
+    /// Other names that it is for; `*` is any characters, and `?` is one.
+    pub aliases: Vec<String>,
     /// Who may serve.
     pub candidates: Vec<RouteCandidate>,
     /// What else is said of its calls; none: nothing.
@@ -118,6 +127,7 @@ impl Default for Route {
             version: None,
             name: String::new(),
             policy: ChosenPolicy::named(DEFAULT_POLICY),
+            aliases: Vec::new(),
             candidates: Vec::new(),
             rules: None,
         }
@@ -135,6 +145,18 @@ pub struct Rules {
     pub retries: Option<u32>,
     /// Pointers to members of the request, and the JSON that is put there.
     pub set: Vec<(String, Vec<u8>)>,
+    /// The same where there is nothing.
+    pub defaults: Vec<(String, Vec<u8>)>,
+    /// Pointers to members that are taken out.
+    pub remove: Vec<String>,
+    /// The cache has no part in its calls.
+    pub uncached: bool,
+    /// How long answers are kept.
+    pub cache_ttl: Option<Duration>,
+    /// Guardrails that rule on its calls beside those that do so anyway.
+    pub guardrails: Vec<String>,
+    /// The most that its calls leave behind.
+    pub capture: Option<Capture>,
     /// When a second candidate is asked beside the first.
     pub hedge: Option<Hedge>,
 }
@@ -187,8 +209,10 @@ pub enum Target {
 pub struct RouteCandidate {
     /// Whom it goes to.
     pub target: Target,
-    /// The model, as the provider names it.
+    /// The model, as the provider names it; `*`: as the caller wrote it.
     pub model: String,
+    /// It is one for requests of which this holds; none: for all.
+    pub when: Option<Expression>,
     /// Lower comes first.
     pub priority: i32,
     /// The share among equals, for policies that look at it.
@@ -317,16 +341,28 @@ impl Rules {
         if self.retries.is_some_and(|rounds| rounds > MAX_RETRIES) {
             return fault("retries".to_owned(), "0 to 5 are expected");
         }
-        for (pointer, value) in &self.set {
+        for (key, members) in [("set", &self.set), ("defaults", &self.defaults)] {
+            for (pointer, value) in members {
+                let name = pointer.trim_start_matches('/');
+                if NOT_SET.contains(&name) || name.is_empty() {
+                    let what = format!("a route can't set this: not {}", NOT_SET.join(", "));
+                    return Some(Fault::new(format!("{key}.{name}"), what));
+                }
+                // What the gateway reads of each request is checked as if a caller had written it.
+                if let Some(expected) = crate::request::type_problem(name, value) {
+                    return fault(format!("{key}.{name}"), &format!("{expected} is expected"));
+                }
+            }
+        }
+        for (at, pointer) in self.remove.iter().enumerate() {
             let name = pointer.trim_start_matches('/');
             if NOT_SET.contains(&name) || name.is_empty() {
-                let what = format!("a route can't set this: not {}", NOT_SET.join(", "));
-                return Some(Fault::new(format!("set.{name}"), what));
+                let what = format!("a route can't take this out: not {}", NOT_SET.join(", "));
+                return Some(Fault::new(format!("remove.{at}"), what));
             }
-            // What the gateway reads of each request is checked as if a caller had written it.
-            if let Some(expected) = crate::request::type_problem(name, value) {
-                return fault(format!("set.{name}"), &format!("{expected} is expected"));
-            }
+        }
+        if self.cache_ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return fault("cache.ttl_s".to_owned(), "1 or more is expected; enabled = false keeps nothing");
         }
         match self.hedge {
             Some(Hedge::Percentile(share)) if !(50..=99).contains(&share) => {
@@ -345,26 +381,24 @@ const MAX_RETRIES: u32 = 5;
 /// What decides where a request goes and what comes back is the caller's.
 const NOT_SET: [&str; 7] = ["model", "messages", "prompt", "input", "stream", "stream_options", "n"];
 
-/// The ways to serve that these connections are, in the operator's order.
-pub(crate) fn found(
-    wanted: &[RouteCandidate],
-    timeouts: Option<Timeouts>,
-    connections: &[Arc<Connection>],
-) -> Vec<Candidate> {
-    let mut found: Vec<Candidate> = Vec::new();
-    for wanted in wanted {
-        let is_meant = |connection: &&Arc<Connection>| match &wanted.target {
-            Target::Connection(name) => connection.name == *name,
-            Target::Provider(name) => *connection.provider == **name,
-        };
-        for connection in connections.iter().filter(is_meant).filter(|c| c.may_serve(&wanted.model)) {
-            let (priority, weight) = (wanted.priority, wanted.weight);
-            let (connection, model) = (connection.clone(), wanted.model.clone());
-            found.push(Candidate { connection, model, priority, weight, timeouts });
-        }
-    }
-    found.sort_by_key(|candidate| candidate.priority);
-    found
+/// The ways to serve that there are for a call.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// In the operator's order.
+    pub(crate) candidates: Vec<Candidate>,
+    /// Who isn't asked for this call, and why.
+    pub(crate) excluded: Vec<Excluded>,
+}
+
+/// A candidate that isn't asked for a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Excluded {
+    /// The connection's name.
+    pub connection: String,
+    /// As the provider names it.
+    pub model: String,
+    /// The condition that doesn't hold, or what the caller said: `provider.only`.
+    pub because: String,
 }
 
 impl Route {
@@ -389,15 +423,74 @@ impl Route {
                 return fault(&format!("candidates.{at}.weight"), "0 to 1000000 is expected");
             }
         }
+        for (at, alias) in self.aliases.iter().enumerate() {
+            if alias.trim().is_empty() || alias.len() > 256 {
+                return fault(&format!("aliases.{at}"), "1 to 256 characters are expected");
+            }
+        }
+        if self.aliases.len() > MAX_CANDIDATES {
+            return fault("aliases", "64 of them are the most");
+        }
         if self.candidates.iter().all(|candidate| candidate.weight == 0) {
             return fault("candidates", "one of them needs a weight above 0");
         }
         self.rules.as_deref().and_then(Rules::problem).map_or(Ok(()), Err)
     }
 
-    /// The ways to serve it that these connections are, in the operator's order.
-    pub(crate) fn candidates(&self, connections: &[Arc<Connection>]) -> Vec<Candidate> {
-        found(&self.candidates, self.rules.as_ref().and_then(|rules| rules.timeouts), connections)
+    /// The ways to serve these candidates of it that the connections are. With nothing said they are looked for on behalf of
+    /// any call, whose conditions aren't known.
+    pub(crate) fn found(
+        &self,
+        wanted: &[RouteCandidate],
+        connections: &[Arc<Connection>],
+        said: Option<&Said<'_>>,
+    ) -> Found {
+        let timeouts = self.rules.as_ref().and_then(|rules| rules.timeouts);
+        let mut found = Found::default();
+        for wanted in wanted {
+            let is_meant = |connection: &&Arc<Connection>| match &wanted.target {
+                Target::Connection(name) => connection.name == *name,
+                Target::Provider(name) => *connection.provider == **name,
+            };
+            let model = match (wanted.model.as_str(), said) {
+                (AS_ASKED, Some(said)) if said.request.model == self.name => continue,
+                (AS_ASKED, Some(said)) => said.request.model.as_str(),
+                (model, _) => model,
+            };
+            let may_serve = |connection: &&Arc<Connection>| model == AS_ASKED || connection.may_serve(model);
+            for connection in connections.iter().filter(is_meant).filter(may_serve) {
+                let fails = |when: &&Expression| said.is_some_and(|said| !when.holds(said));
+                if let Some(when) = wanted.when.as_ref().filter(fails) {
+                    let (connection, model) = (connection.name.clone(), model.to_owned());
+                    found.excluded.push(Excluded { connection, model, because: when.text().to_owned() });
+                    continue;
+                }
+                let (priority, weight) = (wanted.priority, wanted.weight);
+                let (connection, model) = (connection.clone(), model.to_owned());
+                found.candidates.push(Candidate { connection, model, priority, weight, timeouts });
+            }
+        }
+        found.candidates.sort_by_key(|candidate| candidate.priority);
+        found
+    }
+
+    /// Whether a candidate is one for some calls only.
+    pub(crate) fn has_conditions(&self) -> bool {
+        self.candidates.iter().any(|candidate| candidate.when.is_some())
+    }
+
+    /// Whether somebody with these connections can call it.
+    pub(crate) fn is_there(&self, connections: &[Arc<Connection>]) -> bool {
+        !self.found(&self.candidates, connections, None).candidates.is_empty()
+    }
+
+    /// No candidate is for this call.
+    pub(crate) fn nobody(excluded: &[Excluded]) -> Refusal {
+        let mut why: Vec<&str> = excluded.iter().map(|one| one.because.as_str()).collect();
+        why.dedup();
+        let why: String = why.join("; ").chars().take(MAX_WHY).collect();
+        let message = format!("No candidate is for such a request: {why}.");
+        Refusal::client(404, "no_candidate_matches", message)
     }
 
     /// None of its candidates is there for the caller.

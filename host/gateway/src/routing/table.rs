@@ -1,16 +1,22 @@
 //! All routes that a call may be for, in memory: the project's own, then its organization's, then the configuration's.
 //!
 //! A name that several of them define is the narrowest one's: what a project says of `smart` counts for it, whatever
-//! organization and configuration say. Stored routes are read once and kept until the `revisions` row moves; a call asks the
+//! organization and configuration say. A model's name is looked for among the routes' names, then among their aliases, then
+//! among the aliases with `*` and `?`: there too the narrowest route's goes first, and of one owner's the one that spells the
+//! most characters. The header `x-brokle-route` takes a route's own name only.
+//!
+//! Stored routes are read once and kept until the `revisions` row moves; a call asks the
 //! database only when its project isn't in memory. While the database is away, what is in memory stays, and a project that
 //! isn't has the configured routes.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use brokle_core::ids::{OrganizationId, ProjectId};
 use brokle_core::tenancy::Tenant;
+use brokle_expression::matches;
 use brokle_storage::sql::revisions::Revision;
 use brokle_storage::sql::{Database, routes as stored};
 use http::HeaderMap;
@@ -22,12 +28,19 @@ use crate::connections::Connection;
 use crate::gateway::Timeouts;
 use crate::refusal::Refusal;
 
+/// What makes an alias a pattern.
+const WILD: [char; 2] = ['*', '?'];
+
 /// Routes by name.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     /// The narrowest first; what a narrower one hides isn't there.
     routes: Vec<Arc<Route>>,
+    /// Aliases too, but for patterns.
     names: HashMap<String, Arc<Route>>,
+    /// The narrowest first, and of these the one that spells the most.
+    patterns: Vec<(String, Arc<Route>)>,
+    keeps_back: bool,
 }
 
 impl Table {
@@ -35,18 +48,44 @@ impl Table {
     fn new(routes: impl IntoIterator<Item = Arc<Route>>) -> Self {
         let mut table = Self::default();
         for route in routes {
-            if !table.names.contains_key(&route.name) {
-                table.names.insert(route.name.clone(), Arc::clone(&route));
-                table.routes.push(route);
+            if table.routes.iter().any(|narrower| narrower.name == route.name) {
+                continue;
             }
+            for alias in &route.aliases {
+                match alias.contains(WILD) {
+                    true => table.patterns.push((alias.clone(), Arc::clone(&route))),
+                    false => drop(table.names.entry(alias.clone()).or_insert_with(|| Arc::clone(&route))),
+                }
+            }
+            let rules = route.rules.as_deref();
+            table.keeps_back |=
+                rules.is_some_and(|rules| rules.capture.is_some() || !rules.guardrails.is_empty());
+            table.routes.push(route);
         }
+        // A route's own name goes before others' aliases.
+        for route in &table.routes {
+            table.names.insert(route.name.clone(), Arc::clone(route));
+        }
+        let spelled = |pattern: &str| pattern.chars().filter(|c| !WILD.contains(c)).count();
+        table.patterns.sort_by_key(|(pattern, route)| (route.origin, Reverse(spelled(pattern))));
         table
+    }
+
+    /// Whether what a call leaves behind may depend on its route, so that nothing is kept until that is known.
+    pub(crate) fn keeps_back(&self) -> bool {
+        self.keeps_back
+    }
+
+    fn named(&self, name: &str) -> Option<&Arc<Route>> {
+        let matching = || self.patterns.iter().find(|(pattern, _)| matches(pattern, name));
+        self.names.get(name).or_else(|| matching().map(|(_, route)| route))
     }
 
     /// The names of those that somebody with these connections can call.
     pub(crate) fn there<'a>(&'a self, connections: &'a [Arc<Connection>]) -> impl Iterator<Item = &'a str> {
-        let there = self.routes.iter().filter(|route| !route.candidates(connections).is_empty());
-        there.map(|route| route.name.as_str())
+        let there = self.routes.iter().filter(|route| route.is_there(connections));
+        let aliases = |route: &'a Arc<Route>| route.aliases.iter().filter(|alias| !alias.contains(WILD));
+        there.flat_map(move |route| std::iter::once(&route.name).chain(aliases(route))).map(String::as_str)
     }
 }
 
@@ -58,9 +97,10 @@ pub(crate) fn find(table: &Table, headers: &HeaderMap, model: &str) -> Result<Op
     match headers.get(ROUTE_HEADER) {
         Some(value) => {
             let name = value.to_str().unwrap_or_default().trim();
-            table.names.get(name).cloned().map(Some).ok_or_else(|| Route::not_there(name))
+            let named = table.routes.iter().find(|route| route.name == name);
+            named.cloned().map(Some).ok_or_else(|| Route::not_there(name))
         }
-        None => Ok(table.names.get(model).cloned()),
+        None => Ok(table.named(model).cloned()),
     }
 }
 

@@ -119,6 +119,7 @@ async fn a_cheaper_candidate_serves_what_a_budget_refuses_the_first() {
         model: model.into(),
         priority,
         weight: 1,
+        when: None,
     };
     let candidates = vec![candidate("gpt-4o", 0), candidate("gpt-4o-mini", 1), candidate("my-own", 2)];
     let route = Route {

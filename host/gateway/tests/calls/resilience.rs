@@ -30,6 +30,7 @@ fn to(connection: &str, model: &str) -> RouteCandidate {
         model: model.into(),
         priority: 0,
         weight: 1,
+        when: None,
     }
 }
 

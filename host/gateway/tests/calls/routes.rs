@@ -23,7 +23,8 @@ use serde_json::{Value, json};
 use crate::harness::{World, world_routed};
 
 fn to(connection: &str, model: &str, weight: u32) -> RouteCandidate {
-    RouteCandidate { target: Target::Connection(connection.into()), model: model.into(), priority: 0, weight }
+    let target = Target::Connection(connection.into());
+    RouteCandidate { target, model: model.into(), priority: 0, weight, when: None }
 }
 
 fn route(name: &str, policy: &str, candidates: Vec<RouteCandidate>) -> Route {
