@@ -66,17 +66,15 @@ impl Type {
 }
 
 /// What conditions may ask for, beside `metadata.NAME`, which is a text.
-pub const FACTS: [(&str, Type); 16] = [
+pub const FACTS: [(&str, Type); 14] = [
     ("body_size", Type::Number),
     ("endpoint", Type::Text),
-    ("environment", Type::Text),
     ("images", Type::Flag),
     ("input_tokens", Type::Number),
     ("json_schema", Type::Flag),
     ("key", Type::Text),
     ("max_output_tokens", Type::Number),
     ("model", Type::Text),
-    ("project", Type::Text),
     ("reasoning", Type::Flag),
     ("session", Type::Text),
     ("stream", Type::Flag),
