@@ -35,8 +35,6 @@ const MAX_NAME: usize = 64;
 const MAX_CANDIDATES: usize = 64;
 /// A candidate's model: what the caller wrote.
 const AS_ASKED: &str = "*";
-/// The most that a refusal says of why nobody is asked, in characters.
-const MAX_WHY: usize = 300;
 /// The largest weight, as the contract has it.
 const MAX_WEIGHT: u32 = 1_000_000;
 
@@ -397,7 +395,7 @@ pub struct Excluded {
     pub connection: String,
     /// As the provider names it.
     pub model: String,
-    /// The condition that doesn't hold, or what the caller said: `provider.only`.
+    /// The condition that doesn't hold (`when` for a configured route's), or what the caller said: `provider.only`.
     pub because: String,
 }
 
@@ -462,7 +460,9 @@ impl Route {
                 let fails = |when: &&Expression| said.is_some_and(|said| !when.holds(said));
                 if let Some(when) = wanted.when.as_ref().filter(fails) {
                     let (connection, model) = (connection.name.clone(), model.to_owned());
-                    found.excluded.push(Excluded { connection, model, because: when.text().to_owned() });
+                    // What the instance's operator wrote may name others' users and keys.
+                    let because = if self.origin == Origin::Configuration { "when" } else { when.text() };
+                    found.excluded.push(Excluded { connection, model, because: because.to_owned() });
                     continue;
                 }
                 let (priority, weight) = (wanted.priority, wanted.weight);
@@ -484,12 +484,18 @@ impl Route {
         !self.found(&self.candidates, connections, None).candidates.is_empty()
     }
 
-    /// No candidate is for this call.
+    /// No candidate is for this call. What conditions say stays with those who may read routes.
     pub(crate) fn nobody(excluded: &[Excluded]) -> Refusal {
-        let mut why: Vec<&str> = excluded.iter().map(|one| one.because.as_str()).collect();
+        let mut why: Vec<&str> =
+            excluded
+                .iter()
+                .map(|one| {
+                    if one.because.starts_with("provider.") { &one.because } else { "the route's conditions" }
+                })
+                .collect();
+        why.sort_unstable();
         why.dedup();
-        let why: String = why.join("; ").chars().take(MAX_WHY).collect();
-        let message = format!("No candidate is for such a request: {why}.");
+        let message = format!("No candidate is for such a request: {}.", why.join(", "));
         Refusal::client(404, "no_candidate_matches", message)
     }
 

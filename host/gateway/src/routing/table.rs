@@ -5,9 +5,9 @@
 //! among the aliases with `*` and `?`: there too the narrowest route's goes first, and of one owner's the one that spells the
 //! most characters. The header `x-brokle-route` takes a route's own name only.
 //!
-//! Stored routes are read once and kept until the `revisions` row moves; a call asks the
-//! database only when its project isn't in memory. While the database is away, what is in memory stays, and a project that
-//! isn't has the configured routes.
+//! Stored routes are read once and kept until the `revisions` row moves; a call asks the database only when its project isn't
+//! in memory, or something was changed. While the database is away, what is in memory stays, also what was to be read anew; a
+//! project that isn't there has the configured routes.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -104,6 +104,16 @@ pub(crate) fn find(table: &Table, headers: &HeaderMap, model: &str) -> Result<Op
     }
 }
 
+/// The revision before the database was asked for one, and after it failed.
+const AWAY: i64 = -1;
+
+/// A project's table, as of a revision.
+#[derive(Debug, Clone)]
+struct Opened {
+    revision: i64,
+    table: Arc<Table>,
+}
+
 /// Everybody's tables.
 #[derive(Debug)]
 pub(crate) struct Book {
@@ -111,7 +121,7 @@ pub(crate) struct Book {
     policy: ChosenPolicy,
     usual: Timeouts,
     pub(super) stored: Option<Database>,
-    opened: Cache<(OrganizationId, ProjectId), Arc<Table>>,
+    opened: Cache<(OrganizationId, ProjectId), Opened>,
     revision: AtomicI64,
 }
 
@@ -124,7 +134,7 @@ impl Book {
             usual,
             stored,
             opened: Cache::new(10_000),
-            revision: AtomicI64::new(-1),
+            revision: AtomicI64::new(AWAY),
         }
     }
 
@@ -132,33 +142,38 @@ impl Book {
     pub(crate) async fn of(&self, tenant: Tenant) -> Arc<Table> {
         let Some(database) = &self.stored else { return Arc::clone(&self.fixed) };
         let whose = (tenant.organization, tenant.project);
+        let revision = self.revision.load(Ordering::SeqCst);
         match self.opened.get(&whose) {
-            Some(table) => table,
+            Some(opened) if opened.revision == revision => opened.table,
             // In a box, as all that is rare: a query's future is 15 KB.
-            None => Box::pin(self.open(database, whose)).await,
+            opened => Box::pin(self.open(database, whose, revision, opened)).await,
         }
     }
 
-    async fn open(&self, database: &Database, whose: (OrganizationId, ProjectId)) -> Arc<Table> {
-        let seen = self.revision.load(Ordering::SeqCst);
-        let stored = match database.routes().serving(whose.0, whose.1).await {
-            Ok(stored) => stored,
+    /// Reads a project's routes. What is read now is no newer than `revision`, so that the next change is seen.
+    async fn open(
+        &self,
+        database: &Database,
+        whose: (OrganizationId, ProjectId),
+        revision: i64,
+        known: Option<Opened>,
+    ) -> Arc<Table> {
+        let opened = match database.routes().serving(whose.0, whose.1).await {
+            Ok(stored) if stored.is_empty() => Opened { revision, table: Arc::clone(&self.fixed) },
+            Ok(stored) => {
+                let own = stored.into_iter().filter_map(|one| self.read(one));
+                Opened { revision, table: Arc::new(Table::new(own.chain(self.fixed.routes.iter().cloned()))) }
+            }
             Err(error) => {
                 tracing::warn!(%error, project = %whose.1, "the project's routes can't be read");
-                return Arc::clone(&self.fixed);
+                let Some(known) = known else { return Arc::clone(&self.fixed) };
+                // Nobody else waits for the database until it was there again: the next poll that succeeds moves on.
+                self.revision.store(AWAY, Ordering::SeqCst);
+                Opened { revision: AWAY, ..known }
             }
         };
-        let table = if stored.is_empty() {
-            Arc::clone(&self.fixed)
-        } else {
-            let own = stored.into_iter().filter_map(|one| self.read(one));
-            Arc::new(Table::new(own.chain(self.fixed.routes.iter().cloned())))
-        };
-        self.opened.insert(whose, Arc::clone(&table));
-        // What was read may be older than the change that was polled meanwhile.
-        if self.revision.load(Ordering::SeqCst) != seen {
-            self.opened.invalidate(&whose);
-        }
+        let table = Arc::clone(&opened.table);
+        self.opened.insert(whose, opened);
         table
     }
 
@@ -188,16 +203,11 @@ impl Book {
         definition.to_route(policy, self.usual)
     }
 
-    /// Asks whether a stored route was changed, and forgets what was opened if so. While the database is away, what is
-    /// open stays.
+    /// Asks whether a stored route was changed; if so, what is open is read anew. While the database is away, it stays.
     pub(crate) async fn poll_revision(&self) {
         let Some(database) = &self.stored else { return };
         match database.revision(Revision::Routes).await {
-            Ok(revision) => {
-                if self.revision.swap(revision, Ordering::SeqCst) != revision {
-                    self.opened.invalidate_all();
-                }
-            }
+            Ok(revision) => self.revision.store(revision, Ordering::SeqCst),
             Err(error) => tracing::debug!(%error, "the routes' revision can't be read"),
         }
     }

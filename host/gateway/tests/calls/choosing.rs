@@ -160,13 +160,17 @@ async fn aliases_and_patterns_lead_to_the_narrowest_and_best_spelled_route() {
 async fn parameters_are_set_defaulted_and_taken_out() {
     let [a, b] = two().await;
     let route = json!({ "name": "smart", "candidates": [{ "connection": "a", "model": "m" }],
-        "set": { "temperature": 0 }, "defaults": { "top_p": 0.5, "seed": 7 }, "remove": ["logit_bias", "absent"] });
+        "set": { "temperature": 0, "provider": { "zdr": true } }, "defaults": { "top_p": 0.5, "seed": 7 }, "remove": ["logit_bias", "absent"] });
     let world = world([&a, &b], &[route], Extra::default()).await;
-    let body = chat("smart", json!({ "temperature": 1, "seed": 1, "logit_bias": {}, "user": "ann" }));
+    let body = chat(
+        "smart",
+        json!({ "provider": { "sort": "price" }, "temperature": 1, "seed": 1, "logit_bias": {}, "user": "ann" }),
+    );
     assert_eq!(served(&world, &body, &[]).await, "m");
     let sent = sent(&a);
     assert_eq!((&sent["temperature"], &sent["seed"], &sent["top_p"]), (&json!(0), &json!(1), &json!(0.5)));
     assert_eq!((sent.get("logit_bias"), &sent["user"]), (None, &json!("ann")));
+    assert_eq!(sent["provider"], json!({ "zdr": true }), "the route's, not the caller's");
 }
 
 #[tokio::test]

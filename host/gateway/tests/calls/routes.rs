@@ -8,6 +8,7 @@ use brokle_core::clock::SystemClock;
 use brokle_core::ids::ProjectId;
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::Tenant;
+use brokle_expression::Expression;
 use brokle_gateway::connections::NewConnection;
 use brokle_gateway::routing::manage::Stored;
 use brokle_gateway::routing::routes::{
@@ -311,9 +312,13 @@ async fn stored_routes_outlive_the_database() {
     let caller = world.keys.authenticate(&world.key).await.unwrap();
     world.gateway.create_route(&caller, Origin::Project, written("mine", "one")).await.unwrap();
     assert_eq!(world.chat("mine", "").await.header("x-brokle-model"), Some("one"));
+    // A change that was heard of, but not read before the database went away.
+    world.gateway.create_route(&caller, Origin::Project, written("later", "two")).await.unwrap();
     world.database.close().await;
-    world.gateway.poll_revision().await;
-    assert_eq!(world.chat("mine", "").await.header("x-brokle-model"), Some("one"));
+    for _ in 0..2 {
+        world.gateway.poll_revision().await;
+        assert_eq!(world.chat("mine", "").await.header("x-brokle-model"), Some("one"));
+    }
     let stranger = Principal { tenant: another(world.tenant), ..(*caller).clone() };
     let told = |name: &str| {
         let body = CHAT.replace("smart", name).into();
@@ -346,4 +351,21 @@ async fn a_projects_route_is_nobody_elses() {
     }
     let ids: Vec<String> = world.gateway.models(neighbor).await.into_iter().map(|model| model.id).collect();
     assert!(ids.contains(&"ours".to_owned()) && !ids.contains(&"mine".to_owned()), "{ids:?}");
+}
+
+#[tokio::test]
+async fn what_a_configured_condition_says_isnt_told() {
+    let [a, b] = two().await;
+    let only = |user: &str| Some(Expression::read(&format!("user == '{user}'")).unwrap());
+    let candidates = vec![
+        RouteCandidate { when: only("somebody"), ..to("a", "one", 1) },
+        RouteCandidate { when: only("ann"), ..to("b", "two", 1) },
+    ];
+    let world = world([&a, &b], vec![route("smart", "priority", candidates)], &[]).await;
+    let told = explain(&world, CHAT, &headers(&[("x-brokle-user", "ann")])).await.unwrap();
+    assert_eq!(told["excluded"], json!([{ "connection": "a", "model": "one", "because": "when" }]));
+    let refused = world.chat("smart", "").await;
+    let error = refused.json().await["error"].take();
+    assert_eq!(error["code"], "no_candidate_matches");
+    assert_eq!(error["message"], "No candidate is for such a request: the route's conditions.");
 }
