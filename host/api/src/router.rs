@@ -113,6 +113,7 @@ fn for_operators() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::database))
+        .routes(routes!(health::analytics))
         .routes(routes!(health::providers))
         .routes(routes!(health::plugins))
         .routes(routes!(metrics::metrics))

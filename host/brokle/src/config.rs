@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use brokle_core::catalogue::ModelOverride;
 use brokle_gateway::routing::definition::Definition;
 use brokle_gateway::routing::routes::{ChosenPolicy, DEFAULT_POLICY, Routing};
+use brokle_storage::observations::clickhouse::ClickHouse;
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use schemars::JsonSchema;
@@ -131,6 +132,7 @@ impl Config {
     /// Finds values that no type can refuse.
     fn check(&self) -> Result<(), String> {
         self.server.check()?;
+        self.clickhouse()?;
         self.telemetry.check()?;
         self.gateway.check()?;
         self.runtime.check()?;
@@ -155,6 +157,12 @@ impl Config {
     /// What an operator should know although nothing is wrong, one sentence each.
     pub(crate) fn warnings(&self) -> Vec<String> {
         warnings::of(self)
+    }
+
+    /// The ClickHouse database that keeps observations, if there is one.
+    pub(crate) fn clickhouse(&self) -> Result<Option<ClickHouse>, String> {
+        let named = self.storage.clickhouse_url.as_deref().map(ClickHouse::new).transpose();
+        named.map_err(|error| format!("storage.clickhouse_url: {error}"))
     }
 
     /// The database's URL: the configured one, or a file in the data directory.

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod clickhouse;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod licensed;
