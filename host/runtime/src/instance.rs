@@ -59,13 +59,13 @@ pub(crate) struct State {
     lane: Arc<Lane>,
 }
 
-/// Whether a plugin's calls are worth trying at once. One that is interrupted by a tick has the next [`Pace::PAUSE`] calls
+/// Whether a plugin's calls are worth trying at once. One that is interrupted by a tick has the next [`Pace::PAUSE`] tries
 /// made in the other way; an honest one meets a tick about every thousandth time.
 #[derive(Debug, Default)]
 pub(crate) struct Pace(AtomicU32);
 
 impl Pace {
-    /// Calls after an interrupted one that aren't tried at once.
+    /// So many tries after an interrupted one aren't made.
     const PAUSE: u32 = 15;
 
     /// Whether the next call is tried at once.
@@ -399,5 +399,19 @@ impl exchange::HostBody for State {
 
     fn drop(&mut self, _: Resource<Body>) -> wasmtime::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_plugin_isnt_tried_for_a_while() {
+        let pace = Pace::default();
+        assert!(pace.is_quick() && pace.is_quick());
+        pace.slow();
+        assert_eq!((0..100).take_while(|_| !pace.is_quick()).count(), Pace::PAUSE as usize);
+        assert!(pace.is_quick());
     }
 }
