@@ -26,6 +26,10 @@ if ! has redis-server; then
   [ "${SKIP_SERVICES:-}" = 1 ] || [ "${SKIP_REDIS:-}" = 1 ] || need 'a Redis server (tests start their own)' \
     'sudo apt-get install redis-server   (or SKIP_REDIS=1 to leave those tests out)'
 fi
+if ! has npm; then
+  [ "${SKIP_SERVICES:-}" = 1 ] || need 'npm (fetches the engine of the development ClickHouse)' \
+    'sudo apt-get install nodejs npm   (or SKIP_SERVICES=1 to leave those tests out)'
+fi
 if ! has docker-registry; then
   [ "${SKIP_SERVICES:-}" = 1 ] || [ "${SKIP_REGISTRY:-}" = 1 ] || need 'an OCI registry (tests start their own)' \
     'sudo apt-get install docker-registry   (or SKIP_REGISTRY=1 to leave those tests out)'

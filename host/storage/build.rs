@@ -1,5 +1,5 @@
-//! Lists `migrations/{sqlite,postgres}/` into a Rust source, so that the binary carries every migration and a new pair
-//! of files needs no other change. Fails the build when a pair is incomplete or a number is used twice.
+//! Lists `migrations/{sqlite,postgres,clickhouse}/` into a Rust source, so that the binary carries every migration and a
+//! new pair of files needs no other change. Fails the build when a pair is incomplete or a number is used twice.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -9,10 +9,10 @@ use std::{env, fs};
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../migrations").canonicalize()?;
     let mut source = String::new();
-    for database in ["sqlite", "postgres"] {
+    for database in ["sqlite", "postgres", "clickhouse"] {
         let directory = root.join(database);
         println!("cargo:rerun-if-changed={}", directory.display());
-        writeln!(source, "pub(super) const {}: &[Migration] = &[", database.to_uppercase())?;
+        writeln!(source, "pub(crate) const {}: &[Migration] = &[", database.to_uppercase())?;
         for migration in list(&directory)? {
             writeln!(source, "    {migration},")?;
         }

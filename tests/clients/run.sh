@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Runs the official, unmodified clients of OpenAI and Anthropic (Python and JavaScript) and of Google (Python) against a gateway of its own.
+# Runs real, unmodified clients against a gateway of its own: those of OpenAI, Anthropic and Google, the frameworks over
+# them, and the agents of the command line.
 #
 # The gateway's providers are two mocks on loopback: test-upstream, which misbehaves on command (tests/upstream/README.md),
 # and aimock, which other people wrote. Everything listens on a port of the kernel's choice, lives in a temporary
 # directory, and is ended by its process id.
 #
-# Needs python3 (3.9 or later) with venv, Node 20.15 or later with npm, and the binaries and components of `make test`.
-# BROKLE_BIN and TEST_UPSTREAM_BIN name other binaries; PYTEST_ARGS="-k abort" runs fewer tests.
+# Needs python3 (3.11 or later) with venv, Node 20.15 or later with npm, and the binaries and components of `make test`.
+# BROKLE_BIN and TEST_UPSTREAM_BIN name other binaries; PYTEST_ARGS="-k abort" runs fewer tests; SKIP_AGENTS=1 leaves the
+# agents out, whose packages are large. `run.sh COMMAND…` runs that instead of the tests.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -20,6 +22,7 @@ export CARGO_TARGET_DIR
 brokle=${BROKLE_BIN:-$CARGO_TARGET_DIR/debug/brokle}
 upstream=${TEST_UPSTREAM_BIN:-$CARGO_TARGET_DIR/debug/test-upstream}
 venv=$CARGO_TARGET_DIR/clients/venv
+frameworks=$CARGO_TARGET_DIR/clients/frameworks
 aimock=$here/node/node_modules/@copilotkit/aimock/dist/cli.js
 
 work=$(mktemp -d)
@@ -65,28 +68,42 @@ address() {
     echo "$found"
 }
 
+# python_set NAME REQUIREMENTS: the virtual environment NAME with exactly these packages, made only when they changed.
+python_set() {
+    local name=$1 requirements=$2 wanted
+    local folder=$CARGO_TARGET_DIR/clients/$name
+    wanted=$(python3 -V; cat "$requirements")
+    [[ -x $folder/bin/python && $(cat "$folder/.installed" 2>/dev/null) == "$wanted" ]] && return
+    rm -rf "$folder"
+    mkdir -p "$(dirname "$folder")"
+    if command -v uv >/dev/null; then
+        uv venv --quiet --python "$(command -v python3)" "$folder"
+        uv pip install --quiet --python "$folder/bin/python" --require-hashes -r "$requirements"
+    else
+        python3 -m venv "$folder" || fail "python3 -m venv failed: on Debian, install python3-venv"
+        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$requirements"
+    fi
+    echo "$wanted" >"$folder/.installed"
+}
+
+# node_set FOLDER [OPTION…]: the packages of its package-lock.json.
+node_set() {
+    local folder=$1
+    local stamp=$folder/node_modules/.installed
+    shift
+    cmp -s "$folder/package-lock.json" "$stamp" && return
+    npm ci --prefix "$folder" --no-audit --no-fund --loglevel=error "$@"
+    cp "$folder/package-lock.json" "$stamp"
+}
+
 install() {
-    command -v python3 >/dev/null || fail "python3 is missing"
     command -v npm >/dev/null || fail "npm is missing"
-    local wanted stamp=$venv/.installed
-    wanted=$(python3 -V; cat "$here/python/requirements.txt")
-    if [[ ! -x $venv/bin/python || $(cat "$stamp" 2>/dev/null) != "$wanted" ]]; then
-        rm -rf "$venv"
-        mkdir -p "$(dirname "$venv")"
-        if command -v uv >/dev/null; then
-            uv venv --quiet --python "$(command -v python3)" "$venv"
-            uv pip install --quiet --python "$venv/bin/python" -r "$here/python/requirements.txt"
-        else
-            python3 -m venv "$venv" || fail "python3 -m venv failed: on Debian, install python3-venv"
-            "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/python/requirements.txt"
-        fi
-        echo "$wanted" >"$stamp"
-    fi
-    stamp=$here/node/node_modules/.installed
-    if ! cmp -s "$here/node/package-lock.json" "$stamp"; then
-        npm ci --prefix "$here/node" --no-audit --no-fund --loglevel=error
-        cp "$here/node/package-lock.json" "$stamp"
-    fi
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 3.11 or later is missing"
+    python_set venv "$here/python/requirements.txt"
+    python_set frameworks "$here/python/frameworks/requirements.txt"
+    node_set "$here/node"
+    # Their scripts would only check what this run checks anyway.
+    [[ -n ${SKIP_AGENTS:-} ]] || node_set "$here/agents" --ignore-scripts
 }
 
 configure() {
@@ -209,7 +226,7 @@ wait_until_ready
 project=$("$venv/bin/python" "$here/second_project.py" "$work/data/brokle.db")
 export BROKLE_URL BROKLE_API_KEY BROKLE_OTLP_GRPC
 export UPSTREAM_URL=http://$UPSTREAM
-BROKLE_OTHER_PROJECT_KEY=$(make_key --name other --project "$project" --scopes gateway,traces:read,connections:read,connections:write)
+BROKLE_OTHER_PROJECT_KEY=$(make_key --name other --project "$project" --scopes gateway,traces:read,connections:read,connections:write,routes:read,routes:write)
 BROKLE_READ_ONLY_KEY=$(make_key --name reader --scopes traces:read)
 BROKLE_LIMITED_KEY_PYTHON=$(make_key --name limited-python --rpm 1)
 BROKLE_LIMITED_KEY_NODE=$(make_key --name limited-node --rpm 1)
@@ -219,12 +236,36 @@ export PYTHONDONTWRITEBYTECODE=1
 unset OPENAI_API_KEY OPENAI_BASE_URL OPENAI_ORG_ID OPENAI_PROJECT_ID
 unset ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN ANTHROPIC_BASE_URL GOOGLE_API_KEY GEMINI_API_KEY
 
+if (($#)); then
+    "$@"
+    exit
+fi
+
+# python_suite NAME VENV FOLDER [OPTION…]
+python_suite() {
+    local name=$1 python=$2/bin/python folder=$3
+    shift 3
+    echo "clients: $name"
+    # Without tests after a choice by PYTEST_ARGS, pytest ends with 5.
+    "$python" -m pytest -c "$here/python/pytest.ini" --rootdir "$here/python" "$folder" "$@" ${PYTEST_ARGS:-} ||
+        [[ $? = 5 && -n ${PYTEST_ARGS:-} ]] || failed+=("$name")
+}
+
+# node_suite NAME FOLDER
+node_suite() {
+    echo "clients: $1"
+    (cd "$2" && node --test --test-reporter=spec) || failed+=("$1")
+}
+
 failed=()
-echo "clients: the Python client, $("$venv/bin/python" -c 'import openai; print(openai.__version__)')"
-"$venv/bin/python" -m pytest -c "$here/python/pytest.ini" --rootdir "$here/python" "$here/python" ${PYTEST_ARGS:-} ||
-    failed+=(python)
-echo "clients: the JavaScript client, $(sed -n 's/^ *"openai": "\(.*\)".*/\1/p' "$here/node/package.json")"
-(cd "$here/node" && node --test --test-reporter=spec) || failed+=(node)
+python_suite python "$venv" "$here/python" --ignore "$here/python/frameworks"
+python_suite frameworks "$frameworks" "$here/python/frameworks"
+node_suite node "$here/node"
+if [[ -n ${SKIP_AGENTS:-} ]]; then
+    echo "clients: the agents are left out"
+else
+    node_suite agents "$here/agents"
+fi
 kill -0 "${started[-1]}" 2>/dev/null || failed+=(gateway-ended)
 
 if ((${#failed[@]})); then

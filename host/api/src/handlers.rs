@@ -20,6 +20,7 @@ pub mod otlp;
 pub mod plugins;
 pub mod queries;
 pub mod responses;
+pub mod routes;
 pub mod routing;
 pub mod scores;
 pub mod traces;

@@ -7,6 +7,7 @@
 //! **Stop**: the accept loop drains as [`brokle_api::server`] says; then the background tasks end; then the keys' last use
 //! is written; then the database is closed. A second signal skips all of that and exits with code 130.
 
+mod analytics;
 mod background;
 mod gateway;
 mod plugins;
@@ -110,6 +111,7 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         Arc::clone(&started.keys),
         started.gateway.as_ref(),
         started.plugins.clone(),
+        started.pending,
         &started.app.lifecycle,
     );
     let router = if args.role == Role::Worker {
@@ -174,6 +176,7 @@ struct Started {
     keys: Arc<KeyService>,
     gateway: Option<Arc<Gateway>>,
     plugins: Option<Arc<Catalogue>>,
+    pending: Option<analytics::Pending>,
     recorder: Option<Arc<Recorder>>,
     listener: TcpListener,
     /// For OTLP over gRPC.
@@ -218,10 +221,13 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         .lifecycle(Lifecycle::default())
         .data_directory(config.storage.data_dir.clone())
         .body(config.server.body_limits());
-    let (mut gateway, mut recorder, mut catalogue_of_plugins) = (None, None, None);
+    let (mut gateway, mut recorder, mut catalogue_of_plugins, mut pending) = (None, None, None, None);
     if args.role != Role::Worker {
-        let with =
-            gateway::Ingredients { clock, random, database, master_key: Arc::new(master_key), catalogue };
+        let master_key = Arc::new(master_key);
+        let opened = analytics::open(config, clock.clone()).await?;
+        pending = opened.pending;
+        let store = opened.store;
+        let with = gateway::Ingredients { clock, random, database, master_key, catalogue, store };
         let made = gateway::assemble(config, with).await?;
         app = app
             .gateway(Arc::clone(&made.gateway))
@@ -242,8 +248,9 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     }
     let version = env!("CARGO_PKG_VERSION");
     let grpc_address = grpc_address.map(tracing::field::display);
-    tracing::info!(%address, grpc_address, version, database = app.database.kind(), role = ?args.role, "serving");
-    Ok(Started { app, keys, gateway, plugins: catalogue_of_plugins, recorder, listener, grpc })
+    let (database, analytics) = (app.database.kind(), app.observations.as_ref().map(|store| store.kind()));
+    tracing::info!(%address, grpc_address, version, database, analytics, role = ?args.role, "serving");
+    Ok(Started { app, keys, gateway, plugins: catalogue_of_plugins, pending, recorder, listener, grpc })
 }
 
 /// Gives the default project the configured capture setting, if that isn't what it has.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use brokle_core::clock::Clock;
 use brokle_runtime::Inspection;
-use brokle_runtime::license::Licenses;
-use brokle_runtime::trust::{self, Level, Rules, TrustStore};
+use brokle_runtime::license::{self, Action, Licenses};
+use brokle_runtime::trust::{self, Level, Rules, TrustStore, Verdict};
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -96,8 +96,17 @@ pub trait Gate: Send + Sync + Debug {
     /// The refusal, with its code.
     fn admit(&self, candidate: &Candidate<'_>) -> Result<Admission, Refusal>;
 
+    /// Whether the configuration and the grants of an installed component may be changed now. One that a license pays for
+    /// keeps what it has when that has ended.
+    ///
+    /// # Errors
+    /// The refusal, with its code.
+    fn configure(&self, _candidate: &Candidate<'_>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     /// Looks at what it goes by (keys, revocations, license) as it is now; true if whom it believes has changed, so that
-    /// what serves has to be asked about again. Called each second.
+    /// what serves has to be asked about again, and what was refused may be offered again. Called each second.
     fn look(&self) -> bool {
         false
     }
@@ -126,33 +135,24 @@ struct Looked {
     root: Option<u64>,
     revocations: Option<u64>,
     publishers: usize,
+    license: License,
 }
+
+/// Which license holds, and how: its id and its state.
+type License = (Option<String>, license::State);
 
 impl Trusted {
     /// A gate that believes the store and asks the license; `dev` lets unsigned components in.
     #[must_use]
     pub fn new(store: Arc<TrustStore>, licenses: Arc<Licenses>, clock: Arc<dyn Clock>, dev: bool) -> Self {
         let now = clock.now();
-        let looked = Looked { reloaded: now, evaluated: now, ..Looked::at(&store) };
+        let looked = Looked { reloaded: now, evaluated: now, ..Looked::at(&store, &licenses) };
         Self { store, licenses, clock, dev, looked: Mutex::new(looked) }
     }
-}
 
-impl Looked {
-    fn at(store: &TrustStore) -> Self {
-        Self {
-            reloaded: DateTime::default(),
-            evaluated: DateTime::default(),
-            root: store.root().map(|root| root.version),
-            revocations: store.revocations().map(|list| list.version),
-            publishers: store.publishers().len(),
-        }
-    }
-}
-
-impl Gate for Trusted {
-    fn admit(&self, candidate: &Candidate<'_>) -> Result<Admission, Refusal> {
-        let refused = |refusal: trust::Refusal| Refusal::new(refusal.code.as_str(), refusal.detail);
+    /// The signature's verdict, and the entitlements that are asked for: a statement has all that the manifest asks for,
+    /// and may demand more.
+    fn verify(&self, candidate: &Candidate<'_>) -> Result<(Verdict, Vec<String>), Refusal> {
         let inspection = candidate.inspection;
         let rules = Rules {
             dev: self.dev,
@@ -163,13 +163,38 @@ impl Gate for Trusted {
         let (component, envelope) = (candidate.component, candidate.envelope);
         let verdict = self.store.verify(component, envelope, inspection, &rules, self.clock.now());
         let verdict = verdict.map_err(refused)?;
+        let statement = verdict.statement.as_ref();
+        let asked = statement.map_or(&inspection.manifest.entitlements, |statement| &statement.entitlements);
+        let asked = asked.clone();
+        Ok((verdict, asked))
+    }
+}
+
+fn refused(refusal: trust::Refusal) -> Refusal {
+    Refusal::new(refusal.code.as_str(), refusal.detail)
+}
+
+impl Looked {
+    fn at(store: &TrustStore, licenses: &Licenses) -> Self {
+        let license = licenses.current();
+        Self {
+            reloaded: DateTime::default(),
+            evaluated: DateTime::default(),
+            root: store.root().map(|root| root.version),
+            revocations: store.revocations().map(|list| list.version),
+            publishers: store.publishers().len(),
+            license: (license.claims.as_ref().map(|claims| claims.jti.clone()), license.state),
+        }
+    }
+}
+
+impl Gate for Trusted {
+    fn admit(&self, candidate: &Candidate<'_>) -> Result<Admission, Refusal> {
+        let (verdict, asked) = self.verify(candidate)?;
         let built_at =
             verdict.statement.as_ref().map_or_else(trust::built_at, |statement| statement.built_at);
         let license = self.licenses.current();
-        // A statement has all that the manifest asks for, and may demand more.
-        let statement = verdict.statement.as_ref();
-        let asked = statement.map_or(&inspection.manifest.entitlements, |statement| &statement.entitlements);
-        for entitlement in asked {
+        for entitlement in &asked {
             license.require(entitlement, built_at).map_err(refused)?;
         }
         let level = match verdict.level {
@@ -181,24 +206,31 @@ impl Gate for Trusted {
         Ok(Admission { level, release_seq: verdict.statement.map(|statement| statement.release_seq) })
     }
 
+    fn configure(&self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
+        let (_, asked) = self.verify(candidate)?;
+        let license = self.licenses.current();
+        let paid = |entitlement: &String| license.allows(Action::ConfigurePaid { entitlement });
+        asked.iter().try_for_each(paid).map_err(refused)
+    }
+
     fn look(&self) -> bool {
         let now = self.clock.now();
         let mut looked = self.looked.lock();
-        if now - looked.evaluated > EVALUATE {
-            looked.evaluated = now;
-            self.licenses.evaluate(now);
-        }
         if now - looked.reloaded <= RELOAD {
             return false;
+        }
+        if now - looked.evaluated > EVALUATE || self.licenses.is_stale() {
+            looked.evaluated = now;
+            self.licenses.evaluate(now);
         }
         looked.reloaded = now;
         if let Err(error) = self.store.reload() {
             tracing::warn!(%error, "the trust store can't be read: what was believed stays");
             return false;
         }
-        let seen = Looked::at(&self.store);
-        let changed = (seen.root, seen.revocations, seen.publishers)
-            != (looked.root, looked.revocations, looked.publishers);
+        let seen = Looked::at(&self.store, &self.licenses);
+        let changed = (seen.root, seen.revocations, seen.publishers, &seen.license)
+            != (looked.root, looked.revocations, looked.publishers, &looked.license);
         *looked = Looked { reloaded: looked.reloaded, evaluated: looked.evaluated, ..seen };
         changed
     }
@@ -234,6 +266,7 @@ mod tests {
     use brokle_core::clock::ManualClock;
     use brokle_core::random::SeededRandom;
     use brokle_runtime::inspect;
+    use brokle_runtime::license::{Claims, Tier};
     use brokle_runtime::trust::{Anchor, Role, Root, RootKey, SecretKey, Statement};
 
     use super::*;
@@ -255,9 +288,10 @@ mod tests {
 
     #[test]
     fn what_the_statement_demands_is_asked_of_the_license() {
-        let clock = Arc::new(ManualClock::new("2026-06-01T00:00:00Z".parse().unwrap()));
+        // No license is held against a time before the host was built.
+        let clock = Arc::new(ManualClock::new(trust::built_at()));
         let now = clock.now();
-        let keys = [1, 2].map(|seed| SecretKey::generate(&SeededRandom::new(seed)));
+        let keys = [1, 2, 3].map(|seed| SecretKey::generate(&SeededRandom::new(seed)));
         let key = |key: &SecretKey, role| {
             let (public, not_after) = (key.public(), now + TimeDelta::days(9));
             (public.id(), RootKey { public, role, not_before: now, not_after, prefixes: vec![] })
@@ -266,7 +300,8 @@ mod tests {
             version: 1,
             issued_at: now,
             expires: now + TimeDelta::days(9),
-            keys: [key(&keys[0], Role::Root), key(&keys[1], Role::Publisher)].into(),
+            keys: [key(&keys[0], Role::Root), key(&keys[1], Role::Publisher), key(&keys[2], Role::License)]
+                .into(),
             thresholds: Role::ALL.map(|role| (role, 1)).into(),
         };
         let anchor = Anchor::Provisioned { root: root.sign(&[&keys[0]]).unwrap(), revocations: None };
@@ -274,14 +309,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let licenses =
             Licenses::open(folder.path(), None, store.clone(), &SeededRandom::new(3), now).unwrap();
-        let gate = Trusted::new(store, Arc::new(licenses), clock, false);
+        let gate = Trusted::new(store, Arc::new(licenses), clock.clone(), false);
 
         let bytes = component();
         let inspection = inspect(&bytes).unwrap();
         let mut statement = Statement::of(&inspection, 1, ">=0.1".parse().unwrap(), now);
-        let admit = |statement: &Statement| {
+        let asked = |statement: &Statement, ask: &dyn Fn(&Candidate<'_>) -> Result<(), Refusal>| {
             let envelope = statement.sign(&[&keys[1]]).to_json();
-            gate.admit(&Candidate {
+            ask(&Candidate {
                 component: &bytes,
                 envelope: Some(&envelope),
                 inspection: &inspection,
@@ -290,10 +325,30 @@ mod tests {
                 highest_seq: None,
                 allow_downgrade: false,
             })
+            .map_err(|refusal| refusal.code)
         };
-        assert_eq!(admit(&statement).unwrap().level, "vendor");
+        let admit = |statement: &Statement| asked(statement, &|candidate| gate.admit(candidate).map(drop));
+        let configure = |statement: &Statement| asked(statement, &|candidate| gate.configure(candidate));
+        assert_eq!(admit(&statement), Ok(()));
         // The manifest asks for nothing; its publisher does.
         statement.entitlements.push("pii.redaction".to_owned());
-        assert_eq!(admit(&statement).unwrap_err().code, "LICENSE_MISSING");
+        assert_eq!(admit(&statement), Err("LICENSE_MISSING"));
+        assert!(!gate.look());
+
+        // Another process installs a license: that is seen, and told.
+        let mut claims = Claims::new("Example", "lic-1", Tier::Enterprise, now, now + TimeDelta::days(1));
+        (claims.grace_days, claims.warn_days) = (0, 0);
+        std::fs::write(folder.path().join("license.jwt"), claims.sign(&keys[2]).unwrap()).unwrap();
+        assert!(!gate.look(), "not at each second");
+        clock.advance(RELOAD + TimeDelta::seconds(1));
+        assert!(gate.look());
+        assert_eq!((admit(&statement), configure(&statement)), (Ok(()), Ok(())));
+
+        // It ends: what was built before goes on to load, and isn't configured any more.
+        clock.advance(TimeDelta::days(1));
+        assert!(gate.look());
+        assert_eq!((admit(&statement), configure(&statement)), (Ok(()), Err("LICENSE_EXPIRED")));
+        statement.entitlements.clear();
+        assert_eq!(configure(&statement), Ok(()), "nobody pays for it");
     }
 }

@@ -95,6 +95,15 @@ impl Framer {
         Ok(frames)
     }
 
+    /// How many of an array's bytes so far follow its last whole element; none once it is closed. What comes before them
+    /// can be handed on, and another element or the end can still follow. 0 for other framings.
+    pub fn unfinished(&self) -> usize {
+        match &self.0 {
+            Kind::JsonArray(array) => array.unfinished(),
+            _ => 0,
+        }
+    }
+
     /// The frame that the end of the answer completes.
     ///
     /// # Errors

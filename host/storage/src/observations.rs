@@ -1,6 +1,6 @@
 //! Where observations are kept and looked up: the analytics database.
 //!
-//! [`AnalyticsStore`] is the port. [`sqlite`] is the embedded one: a file per month, no server.
+//! [`AnalyticsStore`] is the port. [`sqlite`] is the embedded one: a file per month, no server. [`clickhouse`] is a server's.
 //!
 //! **Tenancy.** Every query takes the project and names it in its SQL. A trace of another project and one that never
 //! was answer the same.
@@ -9,6 +9,7 @@
 //! trace and span id is unique within a project, the first one stays, and sums count only rows that were really
 //! inserted.
 
+pub mod clickhouse;
 mod cursor;
 mod filter;
 mod month;
@@ -27,6 +28,7 @@ use brokle_core::observation::{Observation, TraceId};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+pub use self::clickhouse::ClickHouseObservations;
 pub use self::cursor::{Cursor, ParseCursorError};
 pub use self::filter::TraceFilter;
 pub use self::month::Month;
@@ -119,4 +121,10 @@ pub trait AnalyticsStore: Send + Sync + Debug {
 
     /// Deletes every project's observations of the months before `before`, and tells which months had any.
     fn retain(&self, before: Month) -> Answer<'_, Vec<Month>>;
+
+    /// Whether it answers.
+    fn ping(&self) -> Answer<'_, ()>;
+
+    /// `sqlite` or `clickhouse`.
+    fn kind(&self) -> &'static str;
 }

@@ -25,6 +25,7 @@ use brokle_plugin::provider::{
     Provider, ResponseHead, UpstreamRequest,
 };
 use brokle_plugin::{Description, Problem};
+use shared_canonical::media;
 
 mod error;
 
@@ -95,6 +96,11 @@ impl Provider for AzureOpenAi {
             ),
             ("completions", &["stream", "logprobs"]),
             ("embeddings", &["base64", "dimensions"]),
+            ("images.generations", &[]),
+            ("images.edits", &[]),
+            ("audio.speech", &[]),
+            ("audio.transcriptions", &[]),
+            ("audio.translations", &[]),
             ("models", &[]),
         ])
     }
@@ -107,7 +113,7 @@ impl Provider for AzureOpenAi {
         }
     }
 
-    fn prepare(call: &Call, _body: &Body) -> Result<Preparation, Problem> {
+    fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {
         let options = options(&call.options)?;
         let base =
             call.attributes.iter().find(|(name, _)| name == "base_path").map(|(_, path)| path.as_str());
@@ -117,6 +123,11 @@ impl Provider for AzureOpenAi {
         let auth = auth(&options)?;
         if call.operation == "models" {
             return Ok(UpstreamRequest::get(path).auth(auth).native().into());
+        }
+        if media::path(&call.operation).is_some() {
+            let format = body.form_field("response_format");
+            let request = UpstreamRequest::post(path).auth(auth);
+            return Ok(media::request(call, request, deployment, format.as_deref()).into());
         }
         let mut edits = vec![Edit::set("/model", deployment)];
         if call.streaming && options.stream_usage && call.operation != "embeddings" {
@@ -137,7 +148,9 @@ fn path(operation: &str, deployment: &str, base: Option<&str>, options: &Options
         "completions" => "completions",
         "embeddings" => "embeddings",
         "models" => "models",
-        _ => return None,
+        // What Azure's own services are for.
+        "moderations" | "rerank" => return None,
+        other => media::path(other)?.trim_start_matches('/'),
     };
     let base = base.unwrap_or_default().trim_end_matches('/');
     let at_v1 = base.ends_with("/openai/v1");

@@ -77,7 +77,7 @@ pub(crate) fn answer(call: &Call, request: &ChatRequest) -> Result<Vec<Output>, 
 }
 
 fn reply(call: &Call, request: &ChatRequest, prompt: String) -> Result<Reply, Problem> {
-    let from_user = request.messages.last().is_some_and(|message| message.role == "user");
+    let from_user = text::latest(request).next().is_some_and(|message| message.role == "user");
     let wanted = if from_user { tools::wanted(request, &prompt)? } else { Vec::new() };
     if !wanted.is_empty() {
         let tokens = wanted.iter().map(|it| tokens::count(&it.name) + tokens::count(&it.arguments)).sum();

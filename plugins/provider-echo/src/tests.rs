@@ -123,3 +123,22 @@ fn embeddings_in_base64_are_the_same_numbers() {
     let floats: Vec<f32> = serde_json::from_value(embedding("float")).unwrap();
     assert_eq!((decoded.len(), &decoded), (8, &floats));
 }
+
+#[test]
+fn what_the_system_says_last_is_neither_prompt_nor_result() {
+    let tools = json!([{"type": "function", "function": {"name": "add"}}]);
+    let mut messages =
+        vec![json!({"role": "user", "content": "call add {}"}), json!({"role": "system", "content": "x"})];
+    let ask = |messages: &[Value]| {
+        let body = json!({"model": "m", "messages": messages, "tools": tools});
+        ask("chat.completions", false, &body)[0]["choices"][0]["message"].clone()
+    };
+    let called = ask(&messages);
+    assert_eq!(called["tool_calls"][0]["function"]["name"], "add");
+    messages.extend([
+        called,
+        json!({"role": "tool", "tool_call_id": "call_1", "content": "3"}),
+        json!({"role": "system", "content": "y"}),
+    ]);
+    assert_eq!(ask(&messages)["content"], "3");
+}

@@ -15,11 +15,13 @@ use serde_json::{Map, Value, json};
 pub(crate) struct AnswerDecoder {
     streaming: bool,
     complete: bool,
+    /// `[DONE]` has come.
+    done: bool,
 }
 
 impl Decoder for AnswerDecoder {
     fn new(call: Call, _head: ResponseHead, _state: Vec<u8>) -> Self {
-        Self { streaming: call.streaming, complete: false }
+        Self { streaming: call.streaming, complete: false, done: false }
     }
 
     fn push(&mut self, frames: Vec<Frame>) -> Result<Vec<Output>, Problem> {
@@ -27,7 +29,9 @@ impl Decoder for AnswerDecoder {
         for frame in frames {
             match frame.data.as_slice() {
                 b"" => {}
-                b"[DONE]" => self.complete = true,
+                // Whatever follows it isn't the answer's.
+                _ if self.done => {}
+                b"[DONE]" => (self.complete, self.done) = (true, true),
                 data => self.document(data, &mut outputs)?,
             }
         }

@@ -25,6 +25,8 @@ use parts::Thinking;
 pub(crate) struct Rewriting {
     streaming: bool,
     complete: bool,
+    /// `[DONE]` has come.
+    done: bool,
     /// By the choices' indices.
     thinking: BTreeMap<u64, Thinking>,
 }
@@ -83,7 +85,7 @@ struct Details {
 
 impl Decoder for Rewriting {
     fn new(call: Call, _head: ResponseHead, _state: Vec<u8>) -> Self {
-        Self { streaming: call.streaming, complete: false, thinking: BTreeMap::new() }
+        Self { streaming: call.streaming, complete: false, done: false, thinking: BTreeMap::new() }
     }
 
     fn push(&mut self, frames: Vec<Frame>) -> Result<Vec<Output>, Problem> {
@@ -91,7 +93,9 @@ impl Decoder for Rewriting {
         for frame in frames {
             match frame.data.as_slice() {
                 b"" => {}
-                b"[DONE]" => self.complete = true,
+                // Whatever follows it isn't the answer's.
+                _ if self.done => {}
+                b"[DONE]" => (self.complete, self.done) = (true, true),
                 _ => self.document(frame.data, &mut outputs)?,
             }
         }

@@ -45,6 +45,13 @@ impl Provider for OpenAiCompatible {
             ),
             ("completions", &["stream", "logprobs"]),
             ("embeddings", &["base64", "dimensions"]),
+            ("images.generations", &[]),
+            ("images.edits", &[]),
+            ("audio.speech", &[]),
+            ("audio.transcriptions", &[]),
+            ("audio.translations", &[]),
+            ("moderations", &[]),
+            ("rerank", &[]),
             ("models", &[]),
         ])
     }
@@ -59,7 +66,7 @@ impl Provider for OpenAiCompatible {
 
     fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {
         let get = |pointer: &str| body.get(pointer);
-        request::upstream(call, &get).map(Into::into)
+        request::upstream(call, &get, body.form_field("response_format").as_deref()).map(Into::into)
     }
 
     fn map_error(_call: &Call, head: &ResponseHead, body: Vec<u8>) -> ErrorOutcome {

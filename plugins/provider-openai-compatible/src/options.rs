@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use brokle_plugin::Problem;
 use brokle_plugin::provider::{Auth, HeaderAuth};
+use shared_canonical::media;
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(default)]
@@ -110,7 +111,11 @@ impl Options {
             "completions" => "/completions",
             "embeddings" => "/embeddings",
             "models" => "/models",
-            _ => return Ok(None),
+            // Few have them, so they are there where the options name them.
+            _ => match media::path(operation).filter(|_| self.operations.is_some()) {
+                Some(path) => path,
+                None => return Ok(None),
+            },
         };
         if self.operations.as_ref().is_some_and(|all| !all.iter().any(|one| one == operation)) {
             return Ok(None);

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use brokle_plugin::Problem;
 use brokle_plugin::provider::{Call, Edit, SetEdit, UpstreamRequest};
 use serde_json::value::RawValue;
+use shared_canonical::media;
 
 use crate::options::{DeveloperRole, Limit, Options, ThinkingPlace, Unsupported};
 
@@ -18,13 +19,18 @@ use crate::options::{DeveloperRole, Limit, Options, ThinkingPlace, Unsupported};
 pub(crate) type Get<'a> = dyn Fn(&str) -> Option<Vec<u8>> + 'a;
 
 /// What to send.
-pub(crate) fn upstream(call: &Call, get: &Get<'_>) -> Result<UpstreamRequest, Problem> {
+///
+/// `format` is a form's `response_format`.
+pub(crate) fn upstream(call: &Call, get: &Get<'_>, format: Option<&str>) -> Result<UpstreamRequest, Problem> {
     let options = Options::parse(&call.options)?;
     let path = options.path(&call.operation)?.ok_or_else(|| Problem::unsupported_operation(call))?;
     let has_key = !call.attributes.iter().any(|(name, value)| name == "credential" && value == "none");
     let auth = options.auth(has_key);
     if call.operation == "models" {
         return Ok(UpstreamRequest::get(path).auth(auth).native());
+    }
+    if media::path(&call.operation).is_some() {
+        return Ok(media::request(call, UpstreamRequest::post(path).auth(auth), &call.model, format));
     }
     let chat = call.operation == "chat.completions";
     let mut edits = vec![Edit::set("/model", &call.model)];

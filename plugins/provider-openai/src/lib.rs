@@ -12,11 +12,9 @@ extern crate alloc;
 use alloc::string::String;
 use alloc::{format, vec};
 
-use brokle_plugin::provider::{
-    Body, BodyPlan, Call, Edit, FormEdit, NoDecoder, Preparation, Provider, ResponsePlan, SetField,
-    UpstreamRequest,
-};
+use brokle_plugin::provider::{Body, Call, Edit, NoDecoder, Preparation, Provider, UpstreamRequest};
 use brokle_plugin::{Description, Problem};
+use shared_canonical::media;
 
 struct OpenAi;
 
@@ -84,23 +82,14 @@ impl Provider for OpenAi {
         if call.format == RESPONSES {
             return Ok(options.identify(responses(call)?.native()).into());
         }
-        let path = path(&call.operation).ok_or_else(|| Problem::unsupported_operation(call))?;
-        let request = UpstreamRequest::post(path);
-        if call.content_type == "multipart/form-data" {
-            let model = FormEdit::Set(SetField { name: "model".into(), value: call.model.clone() });
-            let request = UpstreamRequest { body: BodyPlan::Form(vec![model]), ..request };
-            // Subtitles and plain text have nothing in them to count.
+        if let Some(path) = media::path(&call.operation).filter(|_| call.operation != "rerank") {
             let format = body.form_field("response_format");
-            let document =
-                call.operation == "images.edits" || format.is_none_or(|format| format.ends_with("json"));
-            let response = if document { ResponsePlan::Native } else { ResponsePlan::Opaque };
-            return Ok(options.identify(UpstreamRequest { response, ..request }).into());
-        }
-        let mut edits = vec![Edit::set("/model", &call.model)];
-        if call.operation == "audio.speech" {
-            let request = UpstreamRequest { response: ResponsePlan::Opaque, ..request.edits(edits) };
+            let request = media::request(call, UpstreamRequest::post(path), &call.model, format.as_deref());
             return Ok(options.identify(request).into());
         }
+        let path = path(&call.operation).ok_or_else(|| Problem::unsupported_operation(call))?;
+        let request = UpstreamRequest::post(path);
+        let mut edits = vec![Edit::set("/model", &call.model)];
         if call.streaming && options.stream_usage {
             edits.push(Edit::set("/stream_options/include_usage", &true));
         }
@@ -161,12 +150,6 @@ fn path(operation: &str) -> Option<&'static str> {
         "chat.completions" => Some("/chat/completions"),
         "completions" => Some("/completions"),
         "embeddings" => Some("/embeddings"),
-        "images.generations" => Some("/images/generations"),
-        "images.edits" => Some("/images/edits"),
-        "audio.speech" => Some("/audio/speech"),
-        "audio.transcriptions" => Some("/audio/transcriptions"),
-        "audio.translations" => Some("/audio/translations"),
-        "moderations" => Some("/moderations"),
         _ => None,
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use brokle_runtime::Header;
 use brokle_runtime::exchange::{Call, ResponseHead};
+use brokle_runtime::{Body, Header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -22,6 +22,10 @@ pub struct Case {
     /// Whether the caller wants a stream.
     #[serde(default)]
     pub streaming: bool,
+    /// The fields of a form, in order, instead of `request.json`; a value `@NAME` is a file of that name, whose content
+    /// is the same in each test.
+    #[serde(default)]
+    pub form: Option<serde_json::Map<String, Value>>,
     /// The connection's options.
     #[serde(default = "empty")]
     pub options: Value,
@@ -54,13 +58,37 @@ impl Case {
             model: self.model.clone(),
             streaming: self.streaming,
             format: "canonical".into(),
-            content_type: "application/json".into(),
+            content_type: if self.form.is_some() { "multipart/form-data" } else { "application/json" }.into(),
             request_id: "01JTESTKIT0000000000000000".into(),
             created: 1_700_000_000,
             options: self.options.to_string().into_bytes(),
             attributes: self.attributes.clone().into_iter().collect(),
         }
     }
+}
+
+/// Between the parts of a form, and of its content type.
+const BOUNDARY: &str = "a-boundary-of-the-test-kit";
+
+/// What the caller sends: the form that the case tells, or `request.json`.
+pub(crate) fn request(case: &Case, folder: &Path) -> Result<Body, Error> {
+    let Some(fields) = &case.form else {
+        return Ok(Body::json(bytes(&folder.join("request.json"))?.into()));
+    };
+    let mut text = String::new();
+    for (name, value) in fields {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"");
+        text.push_str(&match value.strip_prefix('@') {
+            Some(file) => format!(
+                "{head}; filename=\"{file}\"\r\nContent-Type: application/octet-stream\r\n\r\na file\r\n"
+            ),
+            None => format!("{head}\r\n\r\n{value}\r\n"),
+        });
+    }
+    text.push_str(&format!("--{BOUNDARY}--\r\n"));
+    let form = Body::form(&format!("multipart/form-data; boundary={BOUNDARY}"), text.into());
+    form.map_err(|error| Error::File { path: folder.join("case.json"), detail: error.to_string() })
 }
 
 /// The vendor's answer in a folder, when it has one.

@@ -10,7 +10,7 @@
 //! | file | what |
 //! |---|---|
 //! | `case.json` | [`Case`]: operation, model, streaming, options |
-//! | `request.json` | the caller's canonical body |
+//! | `request.json` | the caller's canonical body; for a form, `form` in `case.json` has its fields instead |
 //! | `expected-upstream.json` | the request that the vendor gets, the body plan applied |
 //! | `response.json`, `response.sse`, `response.ndjson`, `response.eventstream` | the vendor's answer |
 //! | `response-head.json` | its `status` and `headers`; without it 200 and none |

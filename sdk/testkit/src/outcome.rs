@@ -1,7 +1,7 @@
 //! Outcomes as the JSON that fixtures hold.
 
 use brokle_core::json::{Change, Splices};
-use brokle_runtime::exchange::{Auth, BodyPlan, Edit, Output, ResponsePlan, UpstreamRequest};
+use brokle_runtime::exchange::{Auth, BodyPlan, Edit, FormEdit, Output, ResponsePlan, UpstreamRequest};
 use brokle_runtime::{Problem, ProblemKind};
 use serde_json::{Map, Value, json};
 
@@ -124,6 +124,14 @@ fn body(plan: &BodyPlan, caller: &[u8]) -> Result<Value, String> {
             Ok(value(&spliced.to_vec()))
         }
         BodyPlan::Replaced(payload) => Ok(value(&payload.data)),
-        BodyPlan::Form(_) => Err("form bodies have no fixtures: a recording would hold the file".to_owned()),
+        // The changes: a recording of the whole would hold the file.
+        BodyPlan::Form(edits) => Ok(edits
+            .iter()
+            .map(|edit| match edit {
+                FormEdit::Set(set) => json!({"set": set.name, "value": set.value}),
+                FormEdit::Rename(rename) => json!({"rename": rename.name, "to": rename.to}),
+                FormEdit::Remove(name) => json!({"remove": name}),
+            })
+            .collect()),
     }
 }

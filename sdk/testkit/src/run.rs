@@ -8,7 +8,6 @@ use brokle_runtime::{
     Body, CallContext, DialectPlugin, Framer, GuardrailPlugin, Kind, LoadError, Observer, PluginError,
     PolicyPlugin, ProviderInstance, ProviderPlugin, Runtime, RuntimeConfig, inspect,
 };
-use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::case::{self, Case};
@@ -95,7 +94,7 @@ async fn play(
     heard: &Arc<dyn Observer>,
 ) -> Result<(usize, Vec<String>), Error> {
     let case: Case = case::required(&folder.join("case.json"))?;
-    let request = case::bytes(&folder.join("request.json"))?;
+    let request = case::request(&case, folder)?;
     let (response, further) = (case::response(folder)?, case::further(folder)?);
     let player = Player { plugin, heard, call: case.call(), request, response, further };
 
@@ -200,7 +199,7 @@ struct Player<'a> {
     plugin: &'a ProviderPlugin,
     heard: &'a Arc<dyn Observer>,
     call: Call,
-    request: Vec<u8>,
+    request: Body,
     response: Option<(ResponseHead, Vec<u8>)>,
     /// The answers to further requests.
     further: Vec<(ResponseHead, Vec<u8>)>,
@@ -213,8 +212,7 @@ impl Player<'_> {
         let mut outcome = Outcome::default();
         let context = CallContext { observer: Some(self.heard.clone()), ..CallContext::default() };
         let mut instance = self.plugin.open(context).await.map_err(failed)?;
-        let body = Body::json(Bytes::from(self.request.clone()));
-        let request = match instance.prepare(&self.call, body).await.map_err(failed)? {
+        let request = match instance.prepare(&self.call, self.request.clone()).await.map_err(failed)? {
             Err(problem) => {
                 outcome.problem = Some(outcome::problem(&problem));
                 return Ok(outcome);
@@ -225,7 +223,7 @@ impl Player<'_> {
             }
             Ok(Preparation::Request(request)) => request,
         };
-        outcome.upstream = Some(outcome::upstream(&request, &self.request)?);
+        outcome.upstream = Some(outcome::upstream(&request, self.request.bytes())?);
         let Some((head, body)) = &self.response else { return Ok(outcome) };
         if !(200..300).contains(&head.status) {
             match instance.map_error(&self.call, head, body.clone()).await.map_err(failed)? {
@@ -241,7 +239,7 @@ impl Player<'_> {
             while let Some(step) = next.take() {
                 outcome.next.push(json!({
                     "after_ms": step.delay_ms,
-                    "request": outcome::upstream(&step.request, &self.request)?,
+                    "request": outcome::upstream(&step.request, self.request.bytes())?,
                 }));
                 let Some((head, body)) = further.next() else { break };
                 if !(200..300).contains(&head.status) {

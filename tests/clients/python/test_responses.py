@@ -74,6 +74,16 @@ def test_errors_have_openais_form(client, key, model, error):
     assert caught.value.code
 
 
+def test_a_stream_that_dies_has_failed(client):
+    asked = {"model": "misbehaving-claude/claude-haiku-4-5!close-at=1500;events=49", "input": "x"}
+    events = list(client.responses.create(**asked, stream=True))
+    error, failed = events[-2:]
+    assert (error.type, error.code, error.message) == ("error", "upstream_disconnected", "The provider's connection broke.")
+    assert (failed.type, failed.response.status) == ("response.failed", "failed")
+    assert failed.response.error.code == error.code
+    assert failed.response.output_text
+
+
 def test_a_call_is_on_the_trace(client):
     raw = client.responses.with_raw_response.create(model="echo/echo-1", input="one two")
     root = trace(raw.headers["x-brokle-trace-id"])

@@ -3,10 +3,12 @@
 //! A test that needs a server fails without it, and the error names the package to install. `SKIP_SERVICES=1` skips
 //! such tests instead; that is for a person in a hurry, never for a build that decides something.
 
+mod clickhouse;
 mod postgres;
 mod redis;
 mod registry;
 
+pub use clickhouse::{ClickHouse, ClickHouseParts};
 pub use postgres::{Postgres, TestDatabase};
 pub use redis::Redis;
 pub use registry::Registry;
@@ -26,6 +28,15 @@ pub enum ServiceError {
         searched: &'static str,
         /// What to install.
         package: &'static str,
+    },
+    /// It is a part of this workspace, or fetched by its scripts.
+    #[error(
+        "{file} was not found in the build's folder: run scripts/clickhouse_dev.sh and `cargo build -p \
+         brokle-clickhouse-dev`, or set SKIP_SERVICES=1 to skip the tests that need it"
+    )]
+    NotBuilt {
+        /// What was looked for.
+        file: &'static str,
     },
     /// It was found, but it didn't start or do as told.
     #[error("{what}: {reason}")]

@@ -4,6 +4,7 @@
 //! - **ready**: send requests here. False from the beginning of a shutdown. A database that is away doesn't make it false:
 //!   the gateway serves without it, and taking every server out of rotation would turn a part's outage into the whole's.
 //! - **db**: an answer of the database within [`PING_TIMEOUT`].
+//! - **analytics**: an answer of the store of observations, in the same time.
 //! - **plugins**: every component, those that were refused included; 200 whatever their state.
 //! - **providers**: the instance's own connections, with each known model's circuit; what tenants added is shown to nobody
 //!   here, nor is a model's name that only a caller wrote. 200 whatever their state.
@@ -52,15 +53,26 @@ pub struct DatabaseHealth {
     pub kind: String,
 }
 
+/// The store of observations.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AnalyticsHealth {
+    /// How it is.
+    pub status: CheckStatus,
+    /// `sqlite` or `clickhouse`; null in a worker, which has none.
+    pub kind: Option<String>,
+}
+
 /// Everything in one answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Health {
-    /// `ok`; `degraded` when the database is away or a component was refused or quarantined; `draining`.
+    /// `ok`; `degraded` when the database or the store of observations is away, or a component was refused or quarantined; `draining`.
     pub status: CheckStatus,
     /// The server's version.
     pub version: String,
     /// The database.
     pub database: DatabaseHealth,
+    /// The store of observations.
+    pub analytics: AnalyticsHealth,
     /// The queue between calls and the store.
     pub telemetry: QueueHealth,
     /// How many components serve.
@@ -96,12 +108,12 @@ pub struct ProvidersHealth {
 #[utoipa::path(get, path = "/health", tag = "operations",
     responses((status = 200, description = "How the server and its parts are", body = Health)))]
 pub(crate) async fn summary(State(app): State<Arc<App>>) -> Json<Health> {
-    let database = check_database(&app).await;
+    let (database, analytics) = tokio::join!(check_database(&app), check_analytics(&app));
     let plugins = app.plugins.list();
     let plugins_failed = plugins.iter().filter(|plugin| has_failed(plugin)).count();
     let status = if !app.lifecycle.is_ready() {
         CheckStatus::Draining
-    } else if database.status == CheckStatus::Ok && plugins_failed == 0 {
+    } else if [database.status, analytics.status] == [CheckStatus::Ok; 2] && plugins_failed == 0 {
         CheckStatus::Ok
     } else {
         CheckStatus::Degraded
@@ -111,6 +123,7 @@ pub(crate) async fn summary(State(app): State<Arc<App>>) -> Json<Health> {
         status,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         database,
+        analytics,
         telemetry: app.telemetry.queue(),
         plugins_active,
         plugins_failed,
@@ -150,6 +163,19 @@ pub(crate) async fn database(State(app): State<Arc<App>>) -> (StatusCode, Json<D
     (if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(health))
 }
 
+/// The store of observations answers.
+#[utoipa::path(get, path = "/health/analytics", tag = "operations",
+    responses(
+        (status = 200, description = "The store of observations answers", body = AnalyticsHealth),
+        (status = 503, description = "It doesn't, or not in time; calls are served, and the queue holds them",
+            body = AnalyticsHealth),
+    ))]
+pub(crate) async fn analytics(State(app): State<Arc<App>>) -> (StatusCode, Json<AnalyticsHealth>) {
+    let health = check_analytics(&app).await;
+    let is_ok = health.status == CheckStatus::Ok;
+    (if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(health))
+}
+
 /// The instance's own connections, with what was learned of them.
 #[utoipa::path(get, path = "/health/providers", tag = "operations",
     responses((status = 200, description = "Each connection's state on this server", body = ProvidersHealth)))]
@@ -177,16 +203,31 @@ fn has_failed(plugin: &PluginHealth) -> bool {
 }
 
 async fn check_database(app: &App) -> DatabaseHealth {
-    let status = match timeout(PING_TIMEOUT, app.database.ping()).await {
+    let status = check("the database", app.database.ping()).await;
+    DatabaseHealth { status, kind: app.database.kind().to_owned() }
+}
+
+async fn check_analytics(app: &App) -> AnalyticsHealth {
+    let Some(store) = &app.observations else {
+        return AnalyticsHealth { status: CheckStatus::Ok, kind: None };
+    };
+    let status = check("the store of observations", store.ping()).await;
+    AnalyticsHealth { status, kind: Some(store.kind().to_owned()) }
+}
+
+async fn check<E: std::error::Error + 'static>(
+    what: &str,
+    ping: impl Future<Output = Result<(), E>>,
+) -> CheckStatus {
+    match timeout(PING_TIMEOUT, ping).await {
         Ok(Ok(())) => CheckStatus::Ok,
         Ok(Err(error)) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the database doesn't answer");
+            tracing::warn!(error = &error as &dyn std::error::Error, "{what} doesn't answer");
             CheckStatus::Unavailable
         }
         Err(_) => {
-            tracing::warn!(seconds = PING_TIMEOUT.as_secs(), "the database doesn't answer in time");
+            tracing::warn!(seconds = PING_TIMEOUT.as_secs(), "{what} doesn't answer in time");
             CheckStatus::Unavailable
         }
-    };
-    DatabaseHealth { status, kind: app.database.kind().to_owned() }
+    }
 }

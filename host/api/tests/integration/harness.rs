@@ -24,10 +24,11 @@ use brokle_identity::{Scope, Secret};
 use brokle_plugins::catalogue::Parts;
 use brokle_plugins::{PinnedOnly, Settings, Unwatched};
 use brokle_runtime::{Runtime, RuntimeConfig};
-use brokle_storage::observations::SqliteObservations;
+use brokle_storage::observations::{ClickHouseObservations, QueryStore, SqliteObservations, clickhouse};
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
 use brokle_telemetry::{Options, Recorder};
+use brokle_test_services::ClickHouse;
 use bytes::Bytes;
 use http_body_util::StreamBody;
 use tempfile::TempDir;
@@ -66,14 +67,24 @@ impl Server {
 
     /// One that takes telemetry, in bodies up to this size.
     pub(crate) async fn with_telemetry(max_bytes: usize) -> Self {
-        Self::start_with(Limits::default(), BodyLimits::default(), None, Some(max_bytes)).await
+        Self::start_with(Limits::default(), BodyLimits::default(), None, Some((max_bytes, None))).await
+    }
+
+    /// The same with its observations in a ClickHouse database of its own; none when services are left out.
+    pub(crate) async fn with_clickhouse() -> Option<Self> {
+        let clickhouse = ClickHouse::shared().unwrap_or_else(|error| panic!("{error}"))?;
+        let database = clickhouse::ClickHouse::new(&clickhouse.database_url()).unwrap();
+        clickhouse::Migrator::new(&database).up(None, false, |_| {}).await.unwrap();
+        let store = Arc::new(ClickHouseObservations::new(database, Arc::new(SystemClock)).unwrap());
+        let telemetry = Some((1 << 20, Some(store as Arc<dyn QueryStore>)));
+        Some(Self::start_with(Limits::default(), BodyLimits::default(), None, telemetry).await)
     }
 
     async fn start_with(
         limits: Limits,
         body: BodyLimits,
         gate: Option<PinnedOnly>,
-        telemetry: Option<usize>,
+        telemetry: Option<(usize, Option<Arc<dyn QueryStore>>)>,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", directory.path().join("brokle.db").display());
@@ -86,9 +97,9 @@ impl Server {
         if let Some(gate) = gate {
             builder = builder.plugin_catalogue(plugins(database, directory.path(), gate).await);
         }
-        if let Some(max_bytes) = telemetry {
+        if let Some((max_bytes, store)) = telemetry {
             let path = directory.path().join("telemetry");
-            let store = Arc::new(SqliteObservations::open(&path).unwrap());
+            let store = store.unwrap_or_else(|| Arc::new(SqliteObservations::open(&path).unwrap()));
             let recorder =
                 Recorder::start(&Options::new(&path), store.clone(), Arc::new(SystemClock)).unwrap();
             builder =

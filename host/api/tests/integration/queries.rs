@@ -18,7 +18,31 @@ const TRACE: &str = "5b8efff798038103d269b633813fc60c";
 const PAGE: &str = include_str!("../../../../docs/queries.md");
 
 async fn start() -> (Server, Tenant, String) {
-    let server = Server::with_telemetry(1 << 20).await;
+    started(Server::with_telemetry(1 << 20).await).await
+}
+
+/// Runs `async fn name(server, tenant, project's path)` with the observations in SQLite and in ClickHouse.
+macro_rules! on_every_store {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[tokio::test]
+            async fn sqlite() {
+                super::$name(super::start().await).await;
+            }
+
+            #[tokio::test]
+            async fn clickhouse() {
+                if let Some(server) = crate::harness::Server::with_clickhouse().await {
+                    super::$name(super::started(server).await).await;
+                }
+            }
+        }
+    )+};
+}
+
+on_every_store!(every_request_of_the_page_is_answered, pages_and_exports_have_every_row_once);
+
+async fn started(server: Server) -> (Server, Tenant, String) {
     let tenant = server.app.database.default_tenant().await.unwrap().unwrap();
     let project = format!("/api/v1/projects/{}", tenant.project);
     (server, tenant, project)
@@ -54,9 +78,7 @@ fn code(answer: &Answer) -> (u16, String) {
     (answer.status, code.to_owned())
 }
 
-#[tokio::test]
-async fn every_request_of_the_page_is_answered() {
-    let (server, tenant, _) = start().await;
+async fn every_request_of_the_page_is_answered((server, tenant, _): (Server, Tenant, String)) {
     let mut call = insert(&server, tenant, 1).remove(0);
     call.trace_id = TRACE.parse().unwrap();
     let mut inserted = Inserted::default();
@@ -239,9 +261,7 @@ async fn what_makes_no_sense_says_so() {
     assert!(at["detail"].as_str().unwrap().contains("at byte 10"), "{at}");
 }
 
-#[tokio::test]
-async fn pages_and_exports_have_every_row_once() {
-    let (server, tenant, project) = start().await;
+async fn pages_and_exports_have_every_row_once((server, tenant, project): (Server, Tenant, String)) {
     let rows = insert(&server, tenant, 1_234);
     let (mut seen, mut cursor) = (Vec::new(), String::new());
     loop {

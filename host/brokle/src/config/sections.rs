@@ -118,7 +118,8 @@ pub(crate) struct Storage {
     pub(crate) database_url: Option<String>,
     /// Connections to the database.
     pub(crate) max_connections: u32,
-    /// A ClickHouse server for observations; not used by this version. Also `CLICKHOUSE_URL`.
+    /// `http[s]://[USER:PASSWORD@]HOST:PORT[/DATABASE]`: a ClickHouse server for observations, which otherwise are files of
+    /// the data directory. Also `CLICKHOUSE_URL`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) clickhouse_url: Option<String>,
     /// A Redis server `redis://HOST:PORT`, for limits that several servers share. Also `REDIS_URL`.

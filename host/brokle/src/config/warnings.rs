@@ -9,11 +9,7 @@ pub(super) fn of(config: &Config) -> Vec<String> {
             warnings.push(text.to_owned());
         }
     };
-    let (storage, gateway, server) = (&config.storage, &config.gateway, &config.server);
-    warn_if(
-        storage.clickhouse_url.is_some(),
-        "CLICKHOUSE_URL is set, but this version keeps observations in the data directory",
-    );
+    let (gateway, server) = (&config.gateway, &config.server);
     warn_if(
         gateway.first_byte_ms > gateway.total_ms || gateway.idle_ms > gateway.total_ms,
         "gateway.total_ms is shorter than first_byte_ms or idle_ms, which therefore never count",

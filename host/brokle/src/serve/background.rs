@@ -8,6 +8,7 @@
 //! | write what was spent of budgets, read what other servers spent | 1 s | a budget is everybody's, and outlives a restart |
 //! | look after the plugins: other servers' changes, the watched folder, back-offs | 1 s | what is dropped in is there soon |
 //! | take out plugins that fail | at once | the next call shouldn't fail too |
+//! | bring ClickHouse's schema up, if it was away at the start | 1 s | the queue is emptied as soon as it is there |
 //! | end the streams that a shutdown cuts | once | their callers hear why before the connection is closed |
 //!
 //! A task that fails says so (the key service logs an outage's beginning and end) and tries again at its next turn.
@@ -22,6 +23,8 @@ use brokle_plugins::Catalogue;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use super::analytics::Pending;
 
 const POLL: Duration = Duration::from_secs(1);
 const FLUSH: Duration = Duration::from_secs(10);
@@ -38,9 +41,13 @@ impl Tasks {
         keys: Arc<KeyService>,
         gateway: Option<&Arc<Gateway>>,
         plugins: Option<Arc<Catalogue>>,
+        pending: Option<Pending>,
         lifecycle: &Lifecycle,
     ) -> Self {
         let tasks = Self { tracker: TaskTracker::new(), end: CancellationToken::new() };
+        if let Some(pending) = pending {
+            tasks.tracker.spawn(tasks.end.clone().run_until_cancelled_owned(pending.finish()));
+        }
         if let Some(gateway) = gateway.cloned() {
             let (cutting, end) = (lifecycle.cutting().clone(), tasks.end.clone());
             tasks.tracker.spawn(end.run_until_cancelled_owned(async move {

@@ -21,13 +21,13 @@ use brokle_identity::seal::MasterKey;
 use brokle_plugins::snapshot::Active;
 use brokle_plugins::{Catalogue, View};
 use brokle_runtime::{Limits, Preset, ProviderManifest, ProviderPlugin, Runtime, RuntimeConfig};
-use brokle_storage::observations::{QueryStore, SqliteObservations};
+use brokle_storage::observations::QueryStore;
 use brokle_storage::sql::Database;
 use brokle_telemetry::metrics::Metrics;
 use brokle_telemetry::{Options, Recorder};
 
 use super::Failure;
-use super::{plugins, routing};
+use super::{analytics, plugins, routing};
 use crate::config::Config;
 
 /// What a gateway is made with.
@@ -37,6 +37,7 @@ pub(super) struct Ingredients {
     pub(super) database: Database,
     pub(super) master_key: Arc<MasterKey>,
     pub(super) catalogue: Arc<Models>,
+    pub(super) store: Arc<dyn QueryStore>,
 }
 
 /// A gateway and what the server shows of it.
@@ -61,9 +62,8 @@ impl Telemetry for Queue {
 }
 
 pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assembled, Failure> {
-    let directory = config.storage.data_dir.join("telemetry");
-    super::make_private_directory(&directory)?;
-    let store: Arc<dyn QueryStore> = Arc::new(SqliteObservations::open(&directory)?);
+    let directory = analytics::directory(config)?;
+    let store = Arc::clone(&with.store);
     let options = Options { max_queued_bytes: config.telemetry.max_queue_bytes, ..Options::new(&directory) };
     let recorder = Recorder::start(&options, store.clone(), Arc::clone(&with.clock))?;
     let recorder = Arc::new(recorder);
@@ -109,6 +109,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     let shared_limits = shared_limits(config, &with, &metrics)?;
     let budgets = budgets(config, &with, &metrics).await?;
     let (clock, random) = (Arc::clone(&with.clock), Arc::clone(&with.random));
+    let stored_routes = Some(with.database.clone());
     let stored = Arc::new(ConnectionService::new(with.database, with.master_key, clock, random));
     let connections = Directory::new(fixed, Some(Arc::clone(&stored)), egress.clone());
     let gateway = Gateway::new(Parts {
@@ -122,6 +123,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         connections,
         plugins: snapshots,
         routing,
+        stored_routes,
         guardrails,
         egress,
         timeouts: config.gateway.timeouts(),

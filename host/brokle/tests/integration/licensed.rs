@@ -158,5 +158,14 @@ fn a_licensed_component_from_its_signature_to_the_end_of_its_license() {
         masks(&place, &server);
     }
     drop(server);
-    masks(&place, &place.serve());
+    let server = place.serve();
+    masks(&place, &server);
+    // What is paid for can be read, and not changed.
+    let grant =
+        place.run(&["plugin", "grant", "brokle.pii-redaction", "grants.json", "--url", &server.url()]);
+    assert!(!grant.status.success() && stderr(&grant).contains("LICENSE_EXPIRED"), "{}", stderr(&grant));
+    let configured =
+        place.run(&["plugin", "config", "brokle.pii-redaction", "--set", "{}", "--url", &server.url()]);
+    assert!(stderr(&configured).contains("LICENSE_EXPIRED"), "{}", stderr(&configured));
+    masks(&place, &server);
 }

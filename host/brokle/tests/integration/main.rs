@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod clickhouse;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod licensed;
@@ -12,6 +14,8 @@ mod limits;
 mod otlp;
 #[cfg(test)]
 mod resilience;
+#[cfg(test)]
+mod routes;
 #[cfg(test)]
 mod scene;
 #[cfg(test)]

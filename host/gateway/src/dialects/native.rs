@@ -2,8 +2,8 @@
 //! side what the account needs.
 //!
 //! Events are forwarded whole, so that an error event can follow at any point; an event may have 16 MiB (a Responses
-//! stream ends with one that holds the whole response). An array of documents is forwarded as it comes. What is
-//! forwarded isn't changed: all of it together is what the vendor sent.
+//! stream ends with one that holds the whole response). So are the elements of an array. What is forwarded isn't changed:
+//! all of it together is what the vendor sent.
 //!
 //! A stream that ends before the component has read its last event is cut short, and says so in the dialect's form. When
 //! the component fails, the stream ends with the host's own form of an error: an answer that can't be read can't be
@@ -90,7 +90,7 @@ struct State {
     framer: Option<Framer>,
     cut: Cut,
     meter: Meter,
-    /// An event whose end hasn't come.
+    /// An event or element whose end hasn't come.
     pending: BytesMut,
     ready: VecDeque<Bytes>,
     begun: bool,
@@ -158,14 +158,20 @@ impl State {
         let unreadable = |error: brokle_runtime::FrameError| {
             Refusal::upstream(502, "upstream_error", format!("The provider's stream can't be read: {error}."))
         };
-        let (forwarded, frames) = match &mut self.framer {
+        self.pending.extend_from_slice(&piece);
+        let (whole, frames) = match &mut self.framer {
             Some(framer) => {
                 let frames = framer.push(&piece).map_err(unreadable)?;
                 let frames = frames.into_iter().map(|frame| Frame { event: frame.event, data: frame.data });
-                (piece, frames.collect())
+                (self.pending.len().saturating_sub(framer.unfinished()), frames.collect())
             }
-            None => self.events(&piece)?,
+            None => self.events(),
         };
+        let forwarded = self.pending.split_to(whole).freeze();
+        if self.pending.len() > MAX_EVENT {
+            let message = "An event of the provider's is larger than 16 MiB.";
+            return Err(Refusal::upstream(502, "upstream_error", message));
+        }
         if forwarded.is_empty() {
             return Ok(());
         }
@@ -192,20 +198,14 @@ impl State {
         Ok(())
     }
 
-    /// Whole events, as one slice and as frames.
-    fn events(&mut self, piece: &[u8]) -> Result<(Bytes, Vec<Frame>), Refusal> {
-        self.pending.extend_from_slice(piece);
+    /// Whole events: how many bytes they have, and their frames.
+    fn events(&self) -> (usize, Vec<Frame>) {
         let (mut at, mut frames) = (0, Vec::new());
         while let Some(event) = self.pending.get(at..).and_then(|rest| rest.get(..event_end(rest)?)) {
             at += event.len();
             frames.extend(frame(event));
         }
-        let whole = self.pending.split_to(at).freeze();
-        if self.pending.len() > MAX_EVENT {
-            let message = "An event of the provider's is larger than 16 MiB.";
-            return Err(Refusal::upstream(502, "upstream_error", message));
-        }
-        Ok((whole, frames))
+        (at, frames)
     }
 
     fn end(&mut self) -> Result<(), Refusal> {

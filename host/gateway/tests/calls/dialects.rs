@@ -1,6 +1,7 @@
 //! Dialects: what reaches a provider that takes them as they are, what is translated for the others, and how calls fail.
 
 mod anthropic;
+mod faults;
 mod gemini;
 mod responses;
 mod same;
@@ -35,15 +36,17 @@ impl World {
     }
 }
 
-/// A stream's events: name and data.
+/// A stream's events: name and data. However its lines end: a relayed one is as its vendor writes.
 pub fn named(text: &str) -> Vec<(String, Value)> {
-    let events = text.split("\n\n").filter(|event| !event.trim().is_empty());
+    let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
+    let events = text.split("\n\n").filter(|event| event.contains("data:"));
     events
         .map(|event| {
-            let line = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("");
-            let data = line("data: ");
+            let line =
+                |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").trim();
+            let data = line("data:");
             let json = serde_json::from_str(data).unwrap_or_else(|_| panic!("half an event: {event}"));
-            (line("event: ").to_owned(), json)
+            (line("event:").to_owned(), json)
         })
         .collect()
 }

@@ -197,8 +197,31 @@ impl Catalogue {
         if let Some(pin) = offer.terms.pin.as_deref().filter(|pin| *pin != sha256) {
             return Err(mismatch(pin).into());
         }
-        let highest = self.parts.database.plugins().highest_release(id).await?;
-        let candidate = Candidate {
+        let candidate = self.candidate(inner, sha256, inspection, offer).await?;
+        Ok(self.parts.gate.admit(&candidate)?)
+    }
+
+    /// Refuses a change of how a component works that a license pays for, when that has ended.
+    pub(super) async fn may_configure(&self, inner: &Inner, sha256: &str) -> Result<(), CatalogueError> {
+        let (Some(version), Some(loaded)) = (inner.versions.get(sha256), inner.loaded.get(sha256)) else {
+            return Ok(());
+        };
+        let offer = self.stored(inner, version)?;
+        let terms = Terms { allow_downgrade: true, ..Terms::default() };
+        let offer = Offer { terms, ..offer };
+        let candidate = self.candidate(inner, sha256, loaded.component.inspection(), &offer).await?;
+        Ok(self.parts.gate.configure(&candidate)?)
+    }
+
+    async fn candidate<'a>(
+        &self,
+        inner: &Inner,
+        sha256: &str,
+        inspection: &'a Inspection,
+        offer: &'a Offer,
+    ) -> Result<Candidate<'a>, CatalogueError> {
+        let highest = self.parts.database.plugins().highest_release(&inspection.manifest.id).await?;
+        Ok(Candidate {
             component: &offer.component,
             envelope: offer.envelope.as_deref(),
             inspection,
@@ -206,8 +229,7 @@ impl Catalogue {
             pinned: offer.terms.pin.is_some() || inner.lock.pins(sha256),
             highest_seq: highest.and_then(|seq| u64::try_from(seq).ok()),
             allow_downgrade: offer.terms.allow_downgrade,
-        };
-        Ok(self.parts.gate.admit(&candidate)?)
+        })
     }
 
     /// Writes what was accepted, and starts it if nothing stands in the way.

@@ -90,9 +90,13 @@ impl Catalogue {
     /// What operators grant a component, now or once it is installed. What waited for it starts.
     ///
     /// # Errors
-    /// [`CatalogueError::Invalid`] `PLUGIN_GRANTS` when an installed version doesn't ask for one of them.
+    /// [`CatalogueError::Invalid`] `PLUGIN_GRANTS` when an installed version doesn't ask for one of them;
+    /// [`CatalogueError::Refused`] when the license that pays for it has ended.
     pub async fn set_grants(&self, id: &str, wanted: Value, actor: &Actor) -> Result<(), CatalogueError> {
         let mut inner = self.lock().await;
+        if let Some(newest) = inner.newest(id) {
+            self.may_configure(&inner, &newest.sha256).await?;
+        }
         let checked = match inner.newest(id).and_then(|version| inner.loaded.get(&version.sha256)) {
             Some(loaded) => {
                 let manifest = &loaded.component.inspection().manifest;
@@ -139,7 +143,8 @@ impl Catalogue {
     /// Gives a component a configuration in a scope, or without one lets the wider scope's hold.
     ///
     /// # Errors
-    /// [`CatalogueError::Invalid`] `PLUGIN_CONFIG` with each problem's key.
+    /// [`CatalogueError::Invalid`] `PLUGIN_CONFIG` with each problem's key; [`CatalogueError::Refused`] when the license that
+    /// pays for the component has ended.
     pub async fn set_config(
         &self,
         id: &str,
@@ -149,9 +154,12 @@ impl Catalogue {
     ) -> Result<(), CatalogueError> {
         let mut inner = self.lock().await;
         known(&inner, id)?;
+        let chosen = self.choose(&inner, id, key, None);
+        if let Ok(sha256) = &chosen {
+            self.may_configure(&inner, sha256).await?;
+        }
         if let Some(config) = &config {
-            let sha256 = self.choose(&inner, id, key, None)?;
-            self.check_config(&inner, &sha256, config).await?;
+            self.check_config(&inner, &chosen?, config).await?;
         }
         let setting = ScopeSetting { config, ..inner.setting_or_new(id, key, self.parts.clock.now()) };
         self.say(&mut inner, setting, "configured", None, actor).await?;

@@ -131,12 +131,16 @@ impl Catalogue {
     }
 
     /// Asks the gate about everything that serves, if it has changed its mind about anybody. What it no longer believes is
-    /// `rejected` at once. A license that ended is no reason: what is loaded goes on, and isn't loaded again.
+    /// `rejected` at once. A license that ended is no reason: what is loaded goes on, and isn't loaded again. What the watched
+    /// folder has is offered anew.
     async fn ask_again(&self) -> Result<(), CatalogueError> {
         if !self.parts.gate.look() {
             return Ok(());
         }
         let mut inner = self.lock().await;
+        if let Some(folder) = &mut inner.folder {
+            folder.offer_again();
+        }
         let actor = Actor::system("trust");
         for sha256 in inner.wanted() {
             let Some(version) = inner.versions.get(&sha256).filter(|version| state_of(version).serves())

@@ -78,6 +78,13 @@ impl Folder {
         found
     }
 
+    /// Offers every file again at the next look: what was refused may be let in now.
+    pub fn offer_again(&mut self) {
+        for seen in self.seen.values_mut() {
+            seen.read = false;
+        }
+    }
+
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries
@@ -125,6 +132,8 @@ mod tests {
         assert_eq!((found.len(), found[0].name.as_str()), (1, "a.wasm"));
         assert_eq!(found[0].read.as_ref().unwrap().component, b"one and more");
         assert!(folder.look().is_empty());
+        folder.offer_again();
+        assert_eq!(folder.look().len(), 1);
 
         fs::write(path.join("a.wasm.dsse.json"), b"{}").unwrap();
         folder.look();

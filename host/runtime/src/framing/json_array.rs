@@ -16,6 +16,8 @@ pub(super) struct JsonArray {
     element: Vec<u8>,
     /// Brackets and braces that are open in it.
     depth: usize,
+    /// Bytes since the end of the last whole element, or since the array's.
+    unfinished: usize,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +43,13 @@ enum Place {
 
 impl JsonArray {
     pub(super) fn push(&mut self, mut bytes: &[u8], frames: &mut Vec<Frame>) -> Result<(), FrameError> {
+        self.unfinished += bytes.len();
         while let Some((&byte, rest)) = bytes.split_first() {
             match self.place {
                 Place::Word | Place::Nested | Place::Text { .. } => {
                     bytes = self.inside(bytes)?;
                     if self.place == Place::AfterElement {
+                        self.unfinished = bytes.len();
                         frames.push(Frame { event: String::new(), data: std::mem::take(&mut self.element) });
                     }
                 }
@@ -57,7 +61,14 @@ impl JsonArray {
                 }
             }
         }
+        if self.place == Place::AfterArray {
+            self.unfinished = 0;
+        }
         Ok(())
+    }
+
+    pub(super) fn unfinished(&self) -> usize {
+        self.unfinished
     }
 
     /// # Errors

@@ -139,6 +139,29 @@ proptest! {
         prop_assert_eq!(read, elements);
     }
 
+    /// What isn't unfinished can be closed at any moment, and has every element that came.
+    #[test]
+    fn an_array_can_be_closed_after_any_whole_element(
+        elements in prop::collection::vec(value(), 0..6), size in 1..40usize,
+    ) {
+        let text = serde_json::to_string_pretty(&elements).unwrap();
+        let mut framer = Framer::new("json-array").unwrap();
+        let (mut came, mut read) = (0, 0);
+        for piece in text.as_bytes().chunks(size) {
+            read += framer.push(piece).unwrap().len();
+            came += piece.len();
+            let finished = &text[..came - framer.unfinished()];
+            let closed = match finished {
+                "" => "[]".to_owned(),
+                whole if came == text.len() => whole.to_owned(),
+                begun => format!("{begun}]"),
+            };
+            let closed: Vec<serde_json::Value> = serde_json::from_str(&closed).unwrap();
+            prop_assert_eq!(&closed[..], &elements[..read]);
+        }
+        prop_assert_eq!(framer.unfinished(), 0);
+    }
+
     #[test]
     fn no_bytes_make_a_framer_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), size in 1..40usize) {
         for framing in ["sse", "ndjson", "json-array", "aws-event-stream"] {

@@ -11,6 +11,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use brokle_core::random::Random;
@@ -37,9 +38,12 @@ pub struct Licenses {
     instance: String,
     built_at: DateTime<Utc>,
     current: ArcSwap<Entitlements>,
-    /// One evaluation at a time: an older one must not overwrite a newer one's result.
-    evaluating: Mutex<()>,
+    /// One evaluation at a time: an older one must not overwrite a newer one's result. It holds how the file looked then.
+    evaluating: Mutex<Look>,
 }
+
+/// How a file looked: its size and its time of change; none when it isn't there.
+type Look = Option<(u64, Option<SystemTime>)>;
 
 impl Licenses {
     /// Opens the license in a folder (`DATA_DIR/trust`), and evaluates it. `configured` is the file that the configuration
@@ -73,7 +77,7 @@ impl Licenses {
             instance: instance_id(folder, random)?,
             built_at,
             current: ArcSwap::from_pointee(Entitlements::none(now)),
-            evaluating: Mutex::new(()),
+            evaluating: Mutex::new(None),
         };
         licenses.evaluate(now);
         Ok(licenses)
@@ -100,7 +104,9 @@ impl Licenses {
     /// Evaluates the license anew: reads the file, asks the root and the revocations that are held now, raises the
     /// high-water mark. The server calls this hourly and when something changed; a change of state is logged.
     pub fn evaluate(&self, now: DateTime<Utc>) -> Arc<Entitlements> {
-        let _one = self.evaluating.lock();
+        let mut looked = self.evaluating.lock();
+        // Before it is read: one that is replaced meanwhile looks changed.
+        *looked = self.looks();
         let next = Arc::new(self.look(now));
         let before = self.current.swap(next.clone());
         if before.state != next.state {
@@ -119,6 +125,21 @@ impl Licenses {
             tracing::warn!(%error, "the license's clock couldn't be kept");
         }
         next
+    }
+
+    /// Whether the license's file has changed since the last evaluation: another process may have installed one.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        *self.evaluating.lock() != self.looks()
+    }
+
+    fn looks(&self) -> Look {
+        let metadata = std::fs::metadata(self.file()).ok()?;
+        Some((metadata.len(), metadata.modified().ok()))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.configured.clone().unwrap_or_else(|| self.folder.join("license.jwt"))
     }
 
     /// Keeps a license and evaluates it. One that doesn't hold here isn't kept, and the one before stays.

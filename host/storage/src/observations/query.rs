@@ -187,3 +187,12 @@ pub trait QueryStore: AnalyticsStore {
     /// What one question may cost.
     fn limits(&self) -> Limits;
 }
+
+/// The page, and where it ended if there was a row more.
+pub(super) fn page_of<T>(mut found: Vec<(Place, T)>, limit: u32) -> Page<T, Place> {
+    let limit = limit as usize;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next_cursor = found.last().filter(|_| more).map(|(place, _)| place.clone());
+    Page { data: found.into_iter().map(|(_, row)| row).collect(), next_cursor }
+}

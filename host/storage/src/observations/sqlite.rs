@@ -140,6 +140,14 @@ impl AnalyticsStore for SqliteObservations {
             Ok(deleted)
         })
     }
+
+    fn ping(&self) -> Answer<'_, ()> {
+        self.read(|readers| files::months(readers.directory()).map(drop))
+    }
+
+    fn kind(&self) -> &'static str {
+        "sqlite"
+    }
 }
 
 impl QueryStore for SqliteObservations {

@@ -9,6 +9,8 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::AnalyticsError;
+
 /// Tokens by type and their total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct UsageView {
@@ -116,6 +118,18 @@ pub struct Trace {
 
 pub(super) fn rfc3339<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&time.to_rfc3339_opts(SecondsFormat::Micros, true))
+}
+
+/// A body for a reader: the JSON as it came, or a string where it isn't JSON (bytes that aren't UTF-8 become U+FFFD).
+pub(super) fn show(body: Vec<u8>) -> Result<Box<RawValue>, AnalyticsError> {
+    let json = match String::from_utf8(body) {
+        Ok(text) => match serde_json::from_str::<&RawValue>(&text) {
+            Ok(raw) => return Ok(raw.to_owned()),
+            Err(_) => serde_json::value::to_raw_value(&text),
+        },
+        Err(error) => serde_json::value::to_raw_value(&String::from_utf8_lossy(error.as_bytes())),
+    };
+    json.map_err(|error| AnalyticsError::Corrupt(error.into()))
 }
 
 /// Exact for durations under 285 years.

@@ -1,4 +1,5 @@
 //! The schema's history: numbered pairs of files in `migrations/{sqlite,postgres}/`, carried in the binary.
+//! (`migrations/clickhouse/` has a [migrator](crate::observations::clickhouse::Migrator) of its own.)
 //!
 //! - Each step runs in a transaction together with its record in `schema_migrations`, so a step happened or didn't; there
 //!   is no half-applied state to repair.
@@ -7,55 +8,21 @@
 //! - The record keeps the SHA-256 of the `up` file. A file that was changed after it was applied is an error that names
 //!   it; so is a record that this binary doesn't know, since an older binary must not run on a newer schema.
 
+mod history;
 mod report;
-
-use chrono::{DateTime, Utc};
-use sha2::{Digest, Sha256};
 
 use brokle_core::clock::{Clock, SystemClock};
 
 use super::dialect::{Access, Dialect, Scope};
 use super::{Database, transaction};
+pub use history::Migration;
+pub(crate) use history::{Record, compare, step, todo, verify};
 pub use report::{Direction, MigrateError, MigrationInfo, MigrationState, MigrationStatus, Step};
 
 include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
 /// "brokle" in ASCII: the advisory lock's number on PostgreSQL.
 const LOCK: i64 = 0x6272_6f6b_6c65;
-
-/// One pair of files.
-#[derive(Clone, Copy, Debug)]
-pub struct Migration {
-    /// Its number; they run in this order.
-    pub version: u32,
-    /// What it is about: `0001_identity.up.sql` is `identity`.
-    pub name: &'static str,
-    /// The statements that apply it.
-    pub up: &'static str,
-    /// The statements that take it back, data included.
-    pub down: &'static str,
-}
-
-impl Migration {
-    fn checksum(&self) -> String {
-        Sha256::digest(self.up).iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
-/// A row of `schema_migrations`.
-#[derive(Debug, sqlx::FromRow)]
-struct Record {
-    version: i64,
-    name: String,
-    checksum: String,
-    applied_at: DateTime<Utc>,
-}
-
-impl Record {
-    fn version(&self) -> u32 {
-        u32::try_from(self.version).unwrap_or(u32::MAX)
-    }
-}
 
 /// Brings a database's schema up and down.
 #[derive(Debug)]
@@ -115,7 +82,7 @@ impl<'a> Migrator<'a> {
     /// When the database can't be read.
     pub async fn status(&self) -> Result<Vec<MigrationStatus>, MigrateError> {
         let applied = transaction!(self.database, Access::Read, Scope::Untenanted, |tx| applied!(tx));
-        Ok(self.compare(&applied))
+        Ok(compare(self.database.kind(), self.migrations, &applied))
     }
 
     /// The schema in one line.
@@ -197,10 +164,10 @@ impl<'a> Migrator<'a> {
         let most = steps.unwrap_or(u32::MAX);
         if dry_run {
             let applied = transaction!(self.database, Access::Read, Scope::Untenanted, |tx| applied!(tx));
-            self.verify(&applied)?;
+            verify(self.migrations, &applied)?;
             let mut count = 0;
-            for migration in self.todo(direction, &applied).into_iter().take(most as usize) {
-                progress(&step(migration, direction, true));
+            for migration in todo(self.migrations, direction, &applied).into_iter().take(most as usize) {
+                progress(&step(self.database.kind(), migration, direction, true));
                 count += 1;
             }
             return Ok(count);
@@ -208,7 +175,7 @@ impl<'a> Migrator<'a> {
         let mut count = 0;
         while count < most {
             let Some(migration) = self.step(direction).await? else { break };
-            progress(&step(migration, direction, false));
+            progress(&step(self.database.kind(), migration, direction, false));
             count += 1;
         }
         Ok(count)
@@ -219,16 +186,12 @@ impl<'a> Migrator<'a> {
         Ok(transaction!(self.database, Access::Write, Scope::Untenanted, |tx| {
             tx.lock(LOCK).await?;
             let applied = applied!(tx);
-            self.verify(&applied)?;
-            let next = self.todo(direction, &applied).first().copied();
+            verify(self.migrations, &applied)?;
+            let next = todo(self.migrations, direction, &applied).first().copied();
             if let Some(migration) = next {
-                sqlx::raw_sql(step(migration, direction, false).sql).execute(&mut *tx).await.map_err(
-                    |source| MigrateError::Failed {
-                        version: migration.version,
-                        name: migration.name,
-                        source,
-                    },
-                )?;
+                sqlx::raw_sql(migration.sql(direction)).execute(&mut *tx).await.map_err(|source| {
+                    MigrateError::Failed { version: migration.version, name: migration.name, source }
+                })?;
                 match direction {
                     Direction::Up => {
                         tx.create_history().await?;
@@ -245,58 +208,4 @@ impl<'a> Migrator<'a> {
             next
         }))
     }
-
-    /// What lies ahead in this direction, the nearest first.
-    fn todo(&self, direction: Direction, applied: &[Record]) -> Vec<&'a Migration> {
-        let is_applied =
-            |migration: &&Migration| applied.iter().any(|record| record.version() == migration.version);
-        match direction {
-            Direction::Up => self.migrations.iter().filter(|migration| !is_applied(migration)).collect(),
-            Direction::Down => self.migrations.iter().rev().filter(is_applied).collect(),
-        }
-    }
-
-    fn verify(&self, applied: &[Record]) -> Result<(), MigrateError> {
-        for line in self.compare(applied) {
-            let MigrationStatus { version, name, state, .. } = line;
-            match state {
-                MigrationState::Applied | MigrationState::Pending => {}
-                MigrationState::Changed => return Err(MigrateError::Changed { version, name }),
-                MigrationState::Unknown => return Err(MigrateError::Unknown { version, name }),
-            }
-        }
-        Ok(())
-    }
-
-    fn compare(&self, applied: &[Record]) -> Vec<MigrationStatus> {
-        let mut lines: Vec<MigrationStatus> = applied
-            .iter()
-            .map(|record| MigrationStatus {
-                version: record.version(),
-                name: record.name.clone(),
-                state: match self.migrations.iter().find(|migration| migration.version == record.version()) {
-                    None => MigrationState::Unknown,
-                    Some(migration) if migration.checksum() == record.checksum => MigrationState::Applied,
-                    Some(_) => MigrationState::Changed,
-                },
-                applied_at: Some(record.applied_at),
-            })
-            .collect();
-        lines.extend(self.todo(Direction::Up, applied).into_iter().map(|migration| MigrationStatus {
-            version: migration.version,
-            name: migration.name.to_owned(),
-            state: MigrationState::Pending,
-            applied_at: None,
-        }));
-        lines.sort_by_key(|line| line.version);
-        lines
-    }
-}
-
-fn step(migration: &Migration, direction: Direction, dry_run: bool) -> Step {
-    let sql = match direction {
-        Direction::Up => migration.up,
-        Direction::Down => migration.down,
-    };
-    Step { version: migration.version, name: migration.name, direction, sql, dry_run }
 }

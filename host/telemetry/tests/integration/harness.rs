@@ -71,6 +71,14 @@ impl AnalyticsStore for Fussy {
     fn retain(&self, before: Month) -> Answer<'_, Vec<Month>> {
         self.inner.retain(before)
     }
+
+    fn ping(&self) -> Answer<'_, ()> {
+        self.inner.ping()
+    }
+
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
 }
 
 pub(crate) struct Fixture {

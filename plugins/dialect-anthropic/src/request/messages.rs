@@ -1,5 +1,5 @@
 //! The conversation: `system` first; a user's turn as the results of calls, then what the user said; an assistant's turn
-//! as one message.
+//! as one message; a system's turn (Claude Code sends them) where it stands.
 
 use alloc::borrow::Cow;
 use alloc::format;
@@ -64,10 +64,7 @@ struct Source<'a> {
 pub(super) fn translate<'a>(fields: &Fields<'a>) -> Result<Vec<Message<'a>>, Problem> {
     let mut messages = Vec::new();
     if let Some(system) = fields.raw("system") {
-        let parts = parts(system, "system")?;
-        if !parts.is_empty() {
-            messages.push(Message { role: "system", content: Content::of(parts), ..Message::default() });
-        }
+        self::system(system, "system", &mut messages)?;
     }
     let turns = fields.get::<Vec<Turn<'a>>>("messages")?;
     let turns = turns.ok_or_else(|| Problem::invalid("messages", "messages: Field required"))?;
@@ -79,6 +76,7 @@ pub(super) fn translate<'a>(fields: &Fields<'a>) -> Result<Vec<Message<'a>>, Pro
         match turn.role.as_str() {
             "user" => user(turn.content, &param, &mut messages)?,
             "assistant" => messages.push(assistant(turn.content, &param)?),
+            "system" => system(turn.content, &param, &mut messages)?,
             other => {
                 let message = format!("messages.{index}.role: there is no role '{}'", other.escape_debug());
                 return Err(Problem::invalid(format!("messages.{index}.role"), message));
@@ -189,6 +187,14 @@ fn lacks(param: &str, kind: &str) -> Problem {
         kind.escape_debug()
     );
     Problem::unsupported(param, message)
+}
+
+fn system<'a>(content: &'a RawValue, param: &str, messages: &mut Vec<Message<'a>>) -> Result<(), Problem> {
+    let parts = parts(content, param)?;
+    if !parts.is_empty() {
+        messages.push(Message { role: "system", content: Content::of(parts), ..Message::default() });
+    }
+    Ok(())
 }
 
 /// Results come first, each a message; images in them follow with what the user said, since a result is text elsewhere.

@@ -9,8 +9,7 @@ use crate::{schema, tokens};
 /// The text that the answer repeats: the results after tool messages, else the last user
 /// message's text, in which a part that isn't text stands as `[image]`, `[input_audio]`, `[file]`.
 pub(crate) fn prompt(request: &ChatRequest) -> Result<String, Problem> {
-    let results: Vec<_> =
-        request.messages.iter().rev().take_while(|message| message.role == "tool").map(text).collect();
+    let results: Vec<_> = latest(request).take_while(|message| message.role == "tool").map(text).collect();
     if !results.is_empty() {
         return Ok(results.into_iter().rev().collect::<Vec<_>>().join("\n"));
     }
@@ -21,6 +20,12 @@ pub(crate) fn prompt(request: &ChatRequest) -> Result<String, Problem> {
         }
         None => Ok(String::new()),
     }
+}
+
+/// The messages, last first, but for the system's: agents put some at the end.
+pub(crate) fn latest(request: &ChatRequest) -> impl Iterator<Item = &Message> {
+    let system = |message: &&Message| matches!(message.role.as_str(), "system" | "developer");
+    request.messages.iter().rev().filter(move |message| !system(message))
 }
 
 /// The tokens of all messages' texts. A call in the history counts by name and arguments.

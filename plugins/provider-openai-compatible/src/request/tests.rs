@@ -31,7 +31,7 @@ fn call(operation: &str, options: &Value) -> Call {
 /// The request, and the body after its edits.
 fn send(call: &Call, body: &Value) -> Result<(UpstreamRequest, Value), Problem> {
     let get = |pointer: &str| body.pointer(pointer).map(|value| value.to_string().into_bytes());
-    let request = upstream(call, &get)?;
+    let request = upstream(call, &get, None)?;
     let mut sent = body.clone();
     let BodyPlan::Edits(edits) = &request.body else { return Ok((request, Value::Null)) };
     for edit in edits {

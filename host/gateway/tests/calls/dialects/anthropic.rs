@@ -11,7 +11,7 @@ use crate::harness::{To, asking, openai, world};
 use crate::vendor::{Vendor, reply};
 
 /// As Anthropic sends it: odd spacing, fields that nobody here knows, a signature that sees every byte.
-const STREAM: &str = "event: message_start\ndata: {\"type\": \"message_start\", \"message\": {\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude-x\",\"content\":[],\"stop_reason\":null,\"usage\":{\"input_tokens\":7,\"cache_read_input_tokens\":5,\"output_tokens\":1}}}\n\n: keep-alive\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}}\n\nevent: ping\ndata: {\"type\":\"ping\"}\n\nevent: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"signature_delta\",\"signature\":\"Eq\\u002b==\"}}\n\nevent: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":1,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\nevent: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"text_delta\",\"text\":\"hé\"},\"new\":1e0}\n\nevent: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":1}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"tool_use\"},\"usage\":{\"output_tokens\":9}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+pub(super) const STREAM: &str = "event: message_start\ndata: {\"type\": \"message_start\", \"message\": {\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude-x\",\"content\":[],\"stop_reason\":null,\"usage\":{\"input_tokens\":7,\"cache_read_input_tokens\":5,\"output_tokens\":1}}}\n\n: keep-alive\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}}\n\nevent: ping\ndata: {\"type\":\"ping\"}\n\nevent: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"signature_delta\",\"signature\":\"Eq\\u002b==\"}}\n\nevent: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":1,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\nevent: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"text_delta\",\"text\":\"hé\"},\"new\":1e0}\n\nevent: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":1}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"tool_use\"},\"usage\":{\"output_tokens\":9}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
 
 const BODY: &str = r#"{ "max_tokens" : 50, "model":"anthropic/claude-x","thinking":{"type":"enabled","budget_tokens":1024},
     "system":[{"type":"text","text":"S","cache_control":{"type":"ephemeral"}}], "odd":[1e0 ,2],
@@ -76,7 +76,17 @@ async fn a_native_stream_that_breaks_off_says_so() {
         world.messages(&body).await.text().await
     };
     let whole = ask("chunk=9999").await;
-    for fault in ["chunk=1", "chunk=7", "chunk=64", "malformed-sse=crlf", "malformed-sse=split-utf8"] {
+    for fault in [
+        "chunk=1",
+        "chunk=7",
+        "chunk=64",
+        "malformed-sse=crlf",
+        "malformed-sse=cr",
+        "malformed-sse=no-space",
+        "malformed-sse=bom",
+        "malformed-sse=comment-flood",
+        "malformed-sse=split-utf8",
+    ] {
         let kinds = |text: &str| text.matches("\"type\":\"content_block_delta\"").count();
         assert_eq!(kinds(&ask(fault).await), kinds(&whole), "{fault}");
     }

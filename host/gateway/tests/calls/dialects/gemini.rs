@@ -9,8 +9,8 @@ use super::{echo, events, to};
 use crate::harness::{asking, openai, world};
 use crate::vendor::Vendor;
 
-const EVENTS: &str = "data: {\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"h\\u00e9\",\"thoughtSignature\":\"a+b==\"}],\"role\": \"model\"}}],\"modelVersion\": \"gemini-x\"}\r\n\r\ndata: {\"candidates\": [{\"finishReason\": \"MAX_TOKENS\"}],\"usageMetadata\": {\"promptTokenCount\": 8,\"candidatesTokenCount\": 2,\"thoughtsTokenCount\": 3},\"modelVersion\": \"gemini-x\"}\r\n\r\n";
-const ARRAY: &str = "[{\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"h\"}]}}]}\n,\r\n{\"candidates\": [{\"finishReason\": \"STOP\"}],\"usageMetadata\": {\"promptTokenCount\": 8,\"candidatesTokenCount\": 5}}\n]";
+pub(super) const EVENTS: &str = "data: {\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"h\\u00e9\",\"thoughtSignature\":\"a+b==\"}],\"role\": \"model\"}}],\"modelVersion\": \"gemini-x\"}\r\n\r\ndata: {\"candidates\": [{\"finishReason\": \"MAX_TOKENS\"}],\"usageMetadata\": {\"promptTokenCount\": 8,\"candidatesTokenCount\": 2,\"thoughtsTokenCount\": 3},\"modelVersion\": \"gemini-x\"}\r\n\r\n";
+pub(super) const ARRAY: &str = "[{\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"h\"}]}}]}\n,\r\n{\"candidates\": [{\"finishReason\": \"STOP\"}],\"usageMetadata\": {\"promptTokenCount\": 8,\"candidatesTokenCount\": 5}}\n]";
 
 fn generate(model: &str, streaming: bool, sse: bool) -> Asking {
     let query = if sse { vec![("alt".to_owned(), "sse".to_owned())] } else { Vec::new() };

@@ -21,7 +21,7 @@ struct Said {
 const TEXT: &str = "one two";
 const CALLS: &str = "call add {\"a\":1}\ncall sub {\"b\":2}";
 
-fn request(dialect: Dialect, model: &str, streaming: bool, text: &str) -> (Asking, String) {
+pub(super) fn request(dialect: Dialect, model: &str, streaming: bool, text: &str) -> (Asking, String) {
     let schema = json!({"type": "object", "properties": {}});
     match dialect {
         Dialect::AnthropicMessages => {
@@ -126,7 +126,7 @@ async fn said(world: &World, dialect: Dialect, model: &str, streaming: bool, tex
     let (asking, body) = request(dialect, model, streaming, text);
     let answer = world.call_in(&asking, &body, HeaderMap::new()).await;
     assert_eq!(answer.status(), 200, "{dialect:?} {model}");
-    let text = answer.text().await.replace("\r\n", "\n");
+    let text = answer.text().await;
     let json = || serde_json::from_str::<Value>(&text).unwrap();
     match (dialect, streaming) {
         (Dialect::AnthropicMessages, false) => of_message(&json()),
@@ -166,10 +166,19 @@ async fn a_stream_and_a_whole_answer_are_the_same_message() {
                     "!chunk=7",
                     "!chunk=64",
                     "!malformed-sse=crlf",
+                    "!malformed-sse=cr",
+                    "!malformed-sse=no-space",
+                    "!malformed-sse=bom",
+                    "!malformed-sse=comment-flood",
                     "!malformed-sse=split-utf8",
+                    "!malformed-sse=after-done",
                 ],
             };
             for cut in cuts {
+                let native = (dialect, model) == (Dialect::AnthropicMessages, "anthropic/claude-sonnet-4-5");
+                if native && cut.ends_with("after-done") {
+                    continue; // Relayed as it is, whatever follows its end.
+                }
                 let streamed = said(&world, dialect, &format!("{model}{cut}"), true, text).await;
                 assert_eq!(streamed, whole, "{dialect:?} {model}{cut}");
             }

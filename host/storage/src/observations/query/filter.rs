@@ -7,6 +7,17 @@ use std::fmt;
 
 use super::fields::{Key, Kind};
 
+/// Under which names senders put what their users call metadata; see `docs/telemetry.md`.
+pub(in super::super) const METADATA: [&str; 7] = [
+    "",
+    "metadata.",
+    "brokle.metadata.",
+    "langfuse.trace.metadata.",
+    "langfuse.observation.metadata.",
+    "ai.telemetry.metadata.",
+    "traceloop.association.properties.",
+];
+
 /// Terms that must all hold; none: everything passes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {

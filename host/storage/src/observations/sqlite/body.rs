@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use zstd::bulk::Compressor;
 
 use super::super::AnalyticsError;
+use super::super::view::show as show_body;
 use super::corrupt;
 
 const PLAIN: u8 = 0;
@@ -61,15 +62,7 @@ pub(super) fn unpack(packed: &[u8]) -> Result<Vec<u8>, AnalyticsError> {
 /// U+FFFD).
 pub(super) fn show(column: ValueRef<'_>) -> Result<Option<Box<RawValue>>, AnalyticsError> {
     let Some(packed) = column.as_blob_or_null().map_err(corrupt)? else { return Ok(None) };
-    let body = unpack(packed)?;
-    let json = match String::from_utf8(body) {
-        Ok(text) => match serde_json::from_str::<&RawValue>(&text) {
-            Ok(raw) => return Ok(Some(raw.to_owned())),
-            Err(_) => serde_json::value::to_raw_value(&text),
-        },
-        Err(error) => serde_json::value::to_raw_value(&String::from_utf8_lossy(error.as_bytes())),
-    };
-    json.map(Some).map_err(corrupt)
+    show_body(unpack(packed)?).map(Some)
 }
 
 #[cfg(test)]

@@ -23,8 +23,9 @@ pub(super) use self::groups::groups;
 pub(super) use self::metrics::metrics;
 pub(super) use self::observations::observations;
 use super::super::query::filter::{Field, Test};
-use super::super::query::{Filter, Limits, Place, TooMuch};
-use super::super::{AnalyticsError, Month, Page};
+pub(super) use super::super::query::page_of;
+use super::super::query::{Filter, Limits, TooMuch};
+use super::super::{AnalyticsError, Month};
 use super::reader::Readers;
 use super::scores;
 
@@ -118,13 +119,4 @@ pub(super) fn in_time(sql: &mut Sql, column: &str, from: DateTime<Utc>, to: Date
         sql.push(&format!(" AND {column} {comparison} "));
         sql.bind(Value::Integer(time.timestamp_micros()));
     }
-}
-
-/// The page, and where it ended if there was a row more.
-pub(super) fn page_of<T>(mut found: Vec<(Place, T)>, limit: u32) -> Page<T, Place> {
-    let limit = limit as usize;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next_cursor = found.last().filter(|_| more).map(|(place, _)| place.clone());
-    Page { data: found.into_iter().map(|(_, row)| row).collect(), next_cursor }
 }

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::observations::AnalyticsError;
 use crate::sql::StorageError;
 
 /// Where a migration stands.
@@ -14,6 +15,8 @@ pub enum MigrationState {
     Pending,
     /// It ran, but its file has been changed since.
     Changed,
+    /// It began and didn't end, which only ClickHouse knows: the next `up` runs it again.
+    Dirty,
     /// It ran, but this binary doesn't have it: a newer one wrote it.
     Unknown,
 }
@@ -21,6 +24,8 @@ pub enum MigrationState {
 /// A line of [`Migrator::status`](super::Migrator::status).
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct MigrationStatus {
+    /// `sqlite`, `postgres` or `clickhouse`.
+    pub database: &'static str,
     /// Its number.
     pub version: u32,
     /// What it is about.
@@ -34,7 +39,7 @@ pub struct MigrationStatus {
 /// The schema in one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct MigrationInfo {
-    /// `sqlite` or `postgres`.
+    /// `sqlite`, `postgres` or `clickhouse`.
     pub database: &'static str,
     /// The highest version that is applied; 0 for an empty database.
     pub current: u32,
@@ -57,6 +62,8 @@ pub enum Direction {
 /// One file that ran, or in a dry run would run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Step {
+    /// `sqlite`, `postgres` or `clickhouse`.
+    pub database: &'static str,
     /// The migration's number.
     pub version: u32,
     /// What it is about.
@@ -76,6 +83,9 @@ pub enum MigrateError {
     /// The database can't be read or written.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// ClickHouse can't be read or written.
+    #[error(transparent)]
+    Analytics(#[from] AnalyticsError),
     /// An applied file was changed.
     #[error(
         "migration {version:04}_{name} was changed after it had been applied: put its file back and write a new \
@@ -110,6 +120,17 @@ pub enum MigrateError {
         /// What the database said.
         #[source]
         source: sqlx::Error,
+    },
+    /// The file's statements failed in a database without transactions.
+    #[error("migration {version:04}_{name} failed half-way: mend what stopped it, and run it again")]
+    BrokenOff {
+        /// Its number.
+        version: u32,
+        /// What it is about.
+        name: &'static str,
+        /// What the database said.
+        #[source]
+        source: AnalyticsError,
     },
 }
 

@@ -1,4 +1,4 @@
-//! What every [`QueryStore`] promises. Each test gets an empty store from the [`Store`] that it runs over, and compares
+//! What every [`QueryStore`] promises; lists, traces and inserting beside it. Each test gets an empty store from the [`Store`] that it runs over, and compares
 //! numbers with what it worked out from the observations itself.
 //!
 //! Another implementation joins by a line in [`on_every_store`].
@@ -8,14 +8,19 @@ mod lists;
 mod metrics;
 mod scores;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use brokle_core::clock::{Clock as _, SystemClock};
 use brokle_core::observation::{Kind, Observation, SpanId, TraceId};
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::Tenant;
+use brokle_storage::observations::clickhouse::{ClickHouse as Database, ClickHouseObservations, Migrator};
 use brokle_storage::observations::query::{Filter, Limits, Query, Subject};
-use brokle_storage::observations::{Inserted, QueryStore, Score, ScoreValue, Source, SqliteObservations};
+use brokle_storage::observations::{
+    Cursor, Inserted, Page, QueryStore, Score, ScoreValue, Source, SqliteObservations, Summary, TraceFilter,
+};
+use brokle_test_services::{ClickHouse, ClickHouseParts};
 use chrono::{DateTime, Utc};
 use tempfile::TempDir;
 
@@ -23,16 +28,26 @@ use tempfile::TempDir;
 pub(super) struct Store {
     pub(super) store: Arc<dyn QueryStore>,
     pub(super) tenant: Tenant,
-    _directory: TempDir,
+    /// SQLite's files.
+    directory: Option<TempDir>,
 }
 
 /// Runs `async fn name(Store)` over every implementation.
 macro_rules! on_every_store {
     ($($name:ident),+ $(,)?) => {$(
         mod $name {
+            use crate::observations::conformance::Store;
+
             #[tokio::test]
             async fn sqlite() {
-                super::$name(super::super::Store::sqlite(Default::default())).await;
+                super::$name(Store::sqlite(Default::default())).await;
+            }
+
+            #[tokio::test]
+            async fn clickhouse() {
+                if let Some(store) = Store::clickhouse().await {
+                    super::$name(store).await;
+                }
             }
         }
     )+};
@@ -43,13 +58,42 @@ impl Store {
     pub(super) fn sqlite(limits: Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteObservations::open(directory.path()).unwrap().with_limits(limits));
-        Self { store, tenant: super::tenant(), _directory: directory }
+        Self { store, tenant: super::tenant(), directory: Some(directory) }
+    }
+
+    /// None when services are left out.
+    pub(super) async fn clickhouse() -> Option<Self> {
+        let store = Arc::new(clickhouse_store().await?);
+        Some(Self { store, tenant: super::tenant(), directory: None })
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        self.directory.as_ref().expect("a store of files").path()
+    }
+
+    /// Whether questions may be answered from sums that are kept.
+    pub(super) fn keeps_sums(&self) -> bool {
+        self.directory.is_some()
+    }
+
+    pub(super) fn deliver(&self, batch: &[Observation]) -> Inserted {
+        let mut inserted = Inserted::default();
+        self.store.insert(batch, &mut inserted).unwrap();
+        inserted
+    }
+
+    /// A page of the list.
+    pub(super) async fn list(
+        &self,
+        filter: TraceFilter,
+        limit: u32,
+        cursor: Option<Cursor>,
+    ) -> Page<Summary> {
+        self.store.list(self.tenant.project, filter, limit, cursor).await.unwrap()
     }
 
     pub(super) fn insert(&self, batch: &[Observation]) {
-        let mut inserted = Inserted::default();
-        self.store.insert(batch, &mut inserted).unwrap();
-        assert_eq!(inserted.rows, batch.len() as u64);
+        assert_eq!(self.deliver(batch).rows, batch.len() as u64);
     }
 
     /// An observation of the store's tenant, in a trace of its own.
@@ -91,6 +135,30 @@ impl Store {
         let page = self.store.observations(self.tenant.project, query).await.unwrap();
         page.data.into_iter().map(|row| row.summary.name).collect()
     }
+}
+
+/// An empty store in a ClickHouse database of its own; none when services are left out.
+pub(super) async fn clickhouse_store() -> Option<ClickHouseObservations> {
+    let server = ClickHouse::shared().unwrap_or_else(|error| panic!("{error}"))?;
+    Some(migrated(&server.database_url()).await)
+}
+
+/// A client for this database.
+pub(super) fn client(url: &str) -> clickhouse::Client {
+    let ClickHouseParts { origin, user, password, database } = ClickHouseParts::of(url);
+    let client = clickhouse::Client::default().with_url(origin).with_database(database);
+    client.with_user(user).with_password(password)
+}
+
+/// A store in this database, which is made. Rows stay however old they are: tests have days of their own.
+pub(super) async fn migrated(url: &str) -> ClickHouseObservations {
+    let database = Database::new(url).unwrap();
+    Migrator::new(&database).up(None, false, |_| {}).await.unwrap();
+    let client = client(url);
+    for table in ["observations", "traces", "quality_scores"] {
+        client.query(&format!("ALTER TABLE {table} REMOVE TTL")).execute().await.unwrap();
+    }
+    ClickHouseObservations::new(database, Arc::new(SystemClock)).unwrap()
 }
 
 pub(super) fn at(text: &str) -> DateTime<Utc> {

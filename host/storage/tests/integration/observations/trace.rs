@@ -3,10 +3,16 @@
 use brokle_core::ids::ApiKeyId;
 use brokle_core::observation::{Kind, Observation, SpanId, Status, Step};
 use brokle_core::usage::Usage;
-use brokle_storage::observations::{AnalyticsStore as _, Node};
+use brokle_storage::observations::Node;
 use serde_json::{Value, json};
 
-use super::Fixture;
+use super::conformance::{Store, on_every_store};
+
+on_every_store!(
+    a_call_reads_as_the_api_documents_it,
+    a_trace_over_a_months_end_is_one_tree,
+    parents_in_a_circle_and_very_deep_traces_lose_nothing,
+);
 
 fn span(n: u8) -> SpanId {
     SpanId::from_bytes([n; 8]).unwrap()
@@ -31,15 +37,13 @@ fn step(n: u8, kind: Kind, parent_span_id: Option<SpanId>, offset_us: u64) -> St
     }
 }
 
-async fn observations(fixture: &Fixture, call: &Observation) -> Vec<Node> {
+async fn observations(fixture: &Store, call: &Observation) -> Vec<Node> {
     let trace = fixture.store.trace(fixture.tenant.project, call.trace_id).await.unwrap().unwrap();
     assert_eq!((trace.trace_id, trace.truncated), (call.trace_id, false));
     trace.observations
 }
 
-#[tokio::test]
-async fn a_call_reads_as_the_api_documents_it() {
-    let fixture = Fixture::new();
+async fn a_call_reads_as_the_api_documents_it(fixture: Store) {
     let key: ApiKeyId = "01KJME5T5V7QZ8WXJ3N4P6R9ST".parse().unwrap();
     let failed = Step {
         status: Status::Error,
@@ -113,9 +117,7 @@ async fn a_call_reads_as_the_api_documents_it() {
     assert_eq!(plugin["parent_span_id"], "0303030303030303");
 }
 
-#[tokio::test]
-async fn a_trace_over_a_months_end_is_one_tree() {
-    let fixture = Fixture::new();
+async fn a_trace_over_a_months_end_is_one_tree(fixture: Store) {
     let parent = fixture.call("agent", "2026-02-28T23:59:59Z");
     let child = |name, start| Observation {
         trace_id: parent.trace_id,
@@ -134,9 +136,7 @@ fn count(nodes: &[Node]) -> usize {
     nodes.iter().map(|node| 1 + count(&node.children)).sum()
 }
 
-#[tokio::test]
-async fn parents_in_a_circle_and_very_deep_traces_lose_nothing() {
-    let fixture = Fixture::new();
+async fn parents_in_a_circle_and_very_deep_traces_lose_nothing(fixture: Store) {
     let first = fixture.call("first", "2026-03-01T00:00:00Z");
     let link = |n: u16, parent: u16| {
         let id = |n: u16| SpanId::from_bytes((u64::from(n) + 1).to_be_bytes()).unwrap();

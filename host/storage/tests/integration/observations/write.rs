@@ -2,18 +2,27 @@
 
 use brokle_core::observation::{Observation, Status};
 use brokle_core::usage::Usage;
-use brokle_storage::observations::{
-    AnalyticsError, AnalyticsStore as _, Inserted, Month, Rollup, TraceFilter,
-};
+use brokle_storage::observations::{AnalyticsError, Inserted, Month, Rollup, TraceFilter};
 
-use super::Fixture;
+use super::conformance::{Store, on_every_store};
+use super::names;
 
-async fn rollups(fixture: &Fixture) -> Vec<Rollup> {
+on_every_store!(
+    sums_are_by_hour_and_model_and_a_second_delivery_changes_none,
+    a_row_without_a_month_is_refused,
+    retention_deletes_whole_months_and_readers_notice,
+);
+
+async fn rollups(fixture: &Store) -> Vec<Rollup> {
     let (from, to) = ("2026-01-01T00:00:00Z".parse().unwrap(), "2027-01-01T00:00:00Z".parse().unwrap());
     fixture.store.rollups(fixture.tenant.project, from, to).await.unwrap()
 }
 
-fn priced(fixture: &Fixture, start: &str, model: &str) -> Observation {
+async fn all(fixture: &Store) -> Vec<String> {
+    names(&fixture.list(TraceFilter::default(), 100, None).await)
+}
+
+fn priced(fixture: &Store, start: &str, model: &str) -> Observation {
     Observation {
         provider: Some("openai".into()),
         model_served: Some(model.into()),
@@ -25,22 +34,20 @@ fn priced(fixture: &Fixture, start: &str, model: &str) -> Observation {
     }
 }
 
-#[tokio::test]
-async fn sums_are_by_hour_and_model_and_a_second_delivery_changes_none() {
-    let fixture = Fixture::new();
+async fn sums_are_by_hour_and_model_and_a_second_delivery_changes_none(fixture: Store) {
     let mut batch: Vec<_> = (0..10).map(|_| priced(&fixture, "2026-03-31T23:59:59.999999Z", "a")).collect();
     batch.push(Observation { status: Status::Error, ..priced(&fixture, "2026-04-01T00:00:00Z", "a") });
     batch.push(priced(&fixture, "2026-04-01T00:59:59Z", "b"));
-    assert_eq!(fixture.insert(&batch), Inserted { rows: 12, duplicates: 0 });
+    assert_eq!(fixture.deliver(&batch), Inserted { rows: 12, duplicates: 0 });
     let before = rollups(&fixture).await;
 
     // Again as a whole, in parts, together with a new one, and twice within a batch.
-    assert_eq!(fixture.insert(&batch), Inserted { rows: 0, duplicates: 12 });
-    assert_eq!(fixture.insert(&batch[3..5]), Inserted { rows: 0, duplicates: 2 });
+    assert_eq!(fixture.deliver(&batch), Inserted { rows: 0, duplicates: 12 });
+    assert_eq!(fixture.deliver(&batch[3..5]), Inserted { rows: 0, duplicates: 2 });
     assert_eq!(rollups(&fixture).await, before);
     let new = priced(&fixture, "2026-03-31T23:00:00Z", "a");
     let again = [batch[0].clone(), new.clone(), new];
-    assert_eq!(fixture.insert(&again), Inserted { rows: 1, duplicates: 2 });
+    assert_eq!(fixture.deliver(&again), Inserted { rows: 1, duplicates: 2 });
 
     let hours = rollups(&fixture).await;
     let shown: Vec<_> = hours
@@ -64,59 +71,30 @@ async fn sums_are_by_hour_and_model_and_a_second_delivery_changes_none() {
     let sums = &hours[0].sums;
     assert_eq!((sums.output, sums.reasoning, sums.duration_us), (55, 22, 11_000));
     assert_eq!((sums.first_token_count, sums.first_token_us), (11, 1_100));
-    assert_eq!(fixture.names(TraceFilter::default()).await.len(), 13);
+    assert_eq!(all(&fixture).await.len(), 13);
 }
 
-#[tokio::test]
-async fn a_row_without_a_month_is_refused() {
-    let fixture = Fixture::new();
+async fn a_row_without_a_month_is_refused(fixture: Store) {
     let late = Observation { start_us: i64::MAX, ..fixture.call("late", "2026-03-01T00:00:00Z") };
     let mut inserted = Inserted::default();
     let answer = fixture.store.insert(&[late], &mut inserted);
     assert!(matches!(answer, Err(AnalyticsError::Rejected(_))), "{answer:?}");
 }
 
-#[tokio::test]
-async fn a_file_that_cannot_be_opened_is_waited_for() {
-    let fixture = Fixture::new();
-    let path = fixture.directory.path().join("observations-202603.db");
-    std::fs::create_dir(&path).unwrap();
-    let call = fixture.call("call", "2026-03-01T00:00:00Z");
-    let answer = fixture.store.insert(std::slice::from_ref(&call), &mut Inserted::default());
-    assert!(matches!(answer, Err(AnalyticsError::Unavailable(_))), "{answer:?}");
-    std::fs::remove_dir(&path).unwrap();
-    assert_eq!(fixture.insert(&[call]).rows, 1);
-}
-
-#[tokio::test]
-async fn a_file_of_a_later_version_is_left_alone() {
-    let fixture = Fixture::new();
-    let path = fixture.directory.path().join("observations-202603.db");
-    let later = rusqlite::Connection::open(&path).unwrap();
-    later.pragma_update(None, "user_version", 99).unwrap();
-    let call = fixture.call("call", "2026-03-01T00:00:00Z");
-    let answer = fixture.store.insert(&[call], &mut Inserted::default());
-    assert!(matches!(answer, Err(AnalyticsError::Unavailable(_))), "{answer:?}");
-    assert!(!later.table_exists(None, "observations").unwrap());
-}
-
-#[tokio::test]
-async fn retention_deletes_whole_months_and_readers_notice() {
-    let fixture = Fixture::new();
+async fn retention_deletes_whole_months_and_readers_notice(fixture: Store) {
     let months = ["2026-01-31T23:59:59Z", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"];
     let calls = months.map(|start| fixture.call(start, start));
-    fixture.insert(&calls);
-    assert_eq!(fixture.names(TraceFilter::default()).await.len(), 3);
+    fixture.deliver(&calls);
+    assert_eq!(all(&fixture).await.len(), 3);
 
     let march = Month::new(2026, 3).unwrap();
     let deleted = fixture.store.retain(march).await.unwrap();
     assert_eq!(deleted, [Month::new(2026, 1).unwrap(), Month::new(2026, 2).unwrap()]);
-    assert!(fixture.files().iter().all(|name| name.contains("202603")), "{:?}", fixture.files());
-    assert_eq!(fixture.names(TraceFilter::default()).await, [months[2]]);
+    assert_eq!(all(&fixture).await, [months[2]]);
     let gone = fixture.store.trace(fixture.tenant.project, calls[0].trace_id).await.unwrap();
     assert!(gone.is_none());
 
     // A straggler makes the file anew, and is seen.
-    assert_eq!(fixture.insert(&calls[..1]).rows, 1);
-    assert_eq!(fixture.names(TraceFilter::default()).await, [months[2], months[0]]);
+    assert_eq!(fixture.deliver(&calls[..1]).rows, 1);
+    assert_eq!(all(&fixture).await, [months[2], months[0]]);
 }

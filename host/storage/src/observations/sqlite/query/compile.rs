@@ -5,21 +5,10 @@
 
 use rusqlite::types::Value as Parameter;
 
-use super::super::super::query::filter::{Field, Filter, Test, Value};
+use super::super::super::query::filter::{Field, Filter, METADATA, Test, Value};
 use super::super::super::query::parse::number;
 use super::super::super::query::{Key, Query, SortBy, Subject};
 use super::super::scores::SCHEMA;
-
-/// Under which names senders put what their users call metadata; see `docs/telemetry.md`.
-const METADATA: [&str; 7] = [
-    "",
-    "metadata.",
-    "brokle.metadata.",
-    "langfuse.trace.metadata.",
-    "langfuse.observation.metadata.",
-    "ai.telemetry.metadata.",
-    "traceloop.association.properties.",
-];
 
 /// A statement in the making.
 pub(in super::super) struct Sql {

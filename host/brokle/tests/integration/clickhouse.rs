@@ -1,0 +1,139 @@
+//! The server with its observations in ClickHouse: calls and spans are found there, nothing is lost or counted twice while
+//! it is away, and a server that starts without it serves.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use brokle_core::clock::{Clock as _, SystemClock};
+use brokle_test_services::ClickHouse;
+use serde_json::Value;
+
+use crate::cli::{brokle, succeed};
+use crate::scene::{KEY, Server};
+
+/// None when services are left out.
+fn clickhouse() -> Option<ClickHouse> {
+    ClickHouse::start().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn serve(directory: &Path, url: &str) -> Server {
+    std::fs::write(
+        directory.join("brokle.toml"),
+        format!("[storage]\nclickhouse_url = \"{url}\"\n[logs]\nlevel = \"error,brokle::serve=info\"\n"),
+    )
+    .unwrap();
+    let mut command = brokle(directory, &["serve"]);
+    command.env("BROKLE_BOOTSTRAP_API_KEY", KEY);
+    Server::start(command)
+}
+
+/// Sends a span of this name in a trace of its own.
+fn send(server: &Server, n: u32) {
+    let now = SystemClock.now().timestamp_micros();
+    let body = format!(
+        r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"{:032x}","spanId":"{:016x}","name":"span {n}",
+           "startTimeUnixNano":"{now}000","endTimeUnixNano":"{now}500"}}]}}]}}]}}"#,
+        n + 1,
+        n + 1
+    );
+    assert_eq!(server.ask("POST", "/v1/traces", &body).0, 200, "span {n} is acknowledged");
+}
+
+fn call(server: &Server) {
+    let (status, answer) = server.chat("echo/echo-1", "hi");
+    assert_eq!(status, 200, "{answer}");
+}
+
+/// Asks until the answer is as wanted.
+fn until(server: &Server, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
+    let begun = Instant::now();
+    loop {
+        let (status, answer) = server.ask("GET", path, "");
+        if wanted(status, &answer) {
+            return answer;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{path}: {status} {answer}");
+        std::thread::yield_now();
+    }
+}
+
+/// The names of everything, once there are as many rows.
+fn names(server: &Server, rows: usize) -> Vec<String> {
+    let list = until(server, "/api/v1/traces?limit=100", |status, list| {
+        status == 200 && list["data"].as_array().unwrap().len() >= rows
+    });
+    list["data"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn calls_and_spans_are_kept_there_and_an_outage_costs_none() {
+    let Some(mut clickhouse) = clickhouse() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let url = clickhouse.database_url();
+    let server = serve(directory.path(), &url);
+    let (status, health) = server.ask("GET", "/health/analytics", "");
+    assert_eq!((status, &health["kind"]), (200, &"clickhouse".into()));
+    call(&server);
+    assert!(server.stored().contains("echo-1"));
+    send(&server, 0);
+    let trace = until(&server, &format!("/api/v1/traces/{:032x}", 1), |status, _| status == 200);
+    assert_eq!(trace["observations"][0]["name"], "span 0");
+
+    let status = succeed(directory.path(), &["migrate", "status", "--db", "all", "--json"]);
+    let lines: Vec<Value> = serde_json::from_str(&status).unwrap();
+    for database in ["sqlite", "clickhouse"] {
+        let mut of_database = lines.iter().filter(|line| line["database"] == database).peekable();
+        assert!(
+            of_database.peek().is_some() && of_database.all(|line| line["state"] == "applied"),
+            "{status}"
+        );
+    }
+
+    clickhouse.stop();
+    let (status, health) = server.ask("GET", "/health/analytics", "");
+    assert_eq!((status, &health["status"]), (503, &"unavailable".into()));
+    assert_eq!(server.ask("GET", "/health", "").1["status"], "degraded");
+    assert_eq!(server.ask("GET", "/health/ready", "").0, 200);
+    let (status, error) = server.ask("GET", "/api/v1/traces", "");
+    assert_eq!((status, &error["code"]), (503, &"analytics_unavailable".into()));
+    for n in 1..40 {
+        send(&server, n);
+    }
+    (0..10).for_each(|_| call(&server));
+    clickhouse.start_again().unwrap();
+    // A sender that lost an acknowledgement comes again.
+    send(&server, 7);
+    send(&server, 40);
+    until(&server, &format!("/api/v1/traces/{:032x}", 41), |status, _| status == 200);
+    let found = names(&server, 41 + 11);
+    let spans: BTreeSet<_> = found.iter().filter(|name| name.starts_with("span ")).collect();
+    assert_eq!((found.len(), spans.len()), (41 + 11, 41), "each is there once");
+    assert_eq!(server.ask("GET", "/health/analytics", "").0, 200);
+}
+
+#[test]
+fn a_server_that_starts_without_it_serves_and_catches_up() {
+    let Some(mut clickhouse) = clickhouse() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let url = clickhouse.database_url();
+    clickhouse.stop();
+    let server = serve(directory.path(), &url);
+    call(&server);
+    send(&server, 0);
+    assert_eq!(server.ask("GET", "/health/analytics", "").0, 503);
+    clickhouse.start_again().unwrap();
+    assert_eq!(names(&server, 2).len(), 2);
+}
+
+#[test]
+fn a_url_that_names_no_database_is_an_error_that_does_not_repeat_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = brokle(directory.path(), &["config", "check"]);
+    let output = command.env("CLICKHOUSE_URL", "tcp://ann:hush@h:9000").output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("storage.clickhouse_url"), "{error}");
+    assert!(!error.contains("hush"), "{error}");
+    let output = brokle(directory.path(), &["migrate", "status", "--db", "analytics"]).output().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("CLICKHOUSE_URL"));
+}

@@ -1,0 +1,156 @@
+//! Observations in ClickHouse, over HTTP; for more than one machine can hold.
+//!
+//! The tables are those of `migrations/clickhouse/`, which a [`Migrator`] brings up. ClickHouse 24.8 or later.
+//!
+//! **Exactly once.** Before a batch is inserted, those of its rows that are there already are left out, by the table's
+//! whole key; the insert carries a token by which the server knows the same batch again; and what two writers insert at
+//! once is merged to the row that arrived first. Every answer is made of merged rows (`FINAL`), so no number ever has a row
+//! twice. A row's place in lists is its arrival, a number that grows with each row that a writer stores.
+//!
+//! **Questions** are SQL of fixed texts; every value is a parameter of the server's (`{p0:String}`). Sums and exact
+//! percentiles are made by ClickHouse. What a question may cost is given to it as settings: rows that are read, groups,
+//! time.
+//!
+//! **Durable** means that ClickHouse has answered; whether it then is on the disk of one machine or of several is how
+//! that ClickHouse is run. While it is away, batches stay in the telemetry queue.
+//!
+//! Counts saturate at 2⁶³ − 1, money has 18 places after the point. Observations begin in the years 1970 to 2105.
+
+mod connection;
+mod groups;
+mod history;
+mod list;
+mod metrics;
+mod rows;
+mod scores;
+mod sql;
+mod trace;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokle_core::clock::Clock;
+use brokle_core::ids::ProjectId;
+use brokle_core::observation::{Observation, TraceId};
+use chrono::{DateTime, Utc};
+
+pub use self::connection::{ClickHouse, ClickHouseUrlError};
+pub use self::history::Migrator;
+use self::sql::Sql;
+use self::writer::Writer;
+use super::query::{
+    Group, GroupKind, Limits, Metrics, MetricsQuery, ObservationRow, Place, Query, QueryStore,
+};
+use super::{
+    AnalyticsError, AnalyticsStore, Answer, Cursor, Inserted, Month, Page, Rollup, Score, Summary, Trace,
+    TraceFilter,
+};
+
+/// What a question to ClickHouse may cost unless told: it reads columns, many rows at a time.
+pub const LIMITS: Limits = Limits { rows: 500_000_000, groups: 1_000_000, time: Duration::from_secs(20) };
+
+/// A ClickHouse database with observations. Clones share their connections.
+#[derive(Clone, Debug)]
+pub struct ClickHouseObservations {
+    database: ClickHouse,
+    writer: Arc<Writer>,
+    limits: Limits,
+}
+
+impl ClickHouseObservations {
+    /// The store in this database, which must have been migrated. Connects when it is used.
+    ///
+    /// # Errors
+    /// When the thread that inserts can't be started.
+    pub fn new(database: ClickHouse, clock: Arc<dyn Clock>) -> Result<Self, AnalyticsError> {
+        let writer = Arc::new(Writer::start(&database, clock)?);
+        Ok(Self { database, writer, limits: LIMITS })
+    }
+
+    /// The same, with other bounds on what a question may cost.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+}
+
+impl AnalyticsStore for ClickHouseObservations {
+    fn insert(&self, batch: &[Observation], inserted: &mut Inserted) -> Result<(), AnalyticsError> {
+        self.writer.insert(batch, inserted)
+    }
+
+    fn list(
+        &self,
+        project: ProjectId,
+        filter: TraceFilter,
+        limit: u32,
+        cursor: Option<Cursor>,
+    ) -> Answer<'_, Page<Summary>> {
+        Box::pin(list::traces(self, project, filter, limit, cursor))
+    }
+
+    fn trace(&self, project: ProjectId, trace_id: TraceId) -> Answer<'_, Option<Trace>> {
+        Box::pin(trace::trace(self, project, trace_id))
+    }
+
+    fn rollups(&self, project: ProjectId, from: DateTime<Utc>, to: DateTime<Utc>) -> Answer<'_, Vec<Rollup>> {
+        Box::pin(metrics::hours(self, project, from, to))
+    }
+
+    fn retain(&self, before: Month) -> Answer<'_, Vec<Month>> {
+        Box::pin(self.database.retain(before))
+    }
+
+    fn ping(&self) -> Answer<'_, ()> {
+        Box::pin(self.database.ping())
+    }
+
+    fn kind(&self) -> &'static str {
+        "clickhouse"
+    }
+}
+
+impl QueryStore for ClickHouseObservations {
+    fn put_scores(&self, project: ProjectId, scores: Vec<Score>) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let versions = self.writer.arrivals(scores.len());
+            scores::put(&self.database, project, scores, versions).await
+        })
+    }
+
+    fn delete_score(&self, project: ProjectId, id: String) -> Answer<'_, bool> {
+        let version = self.writer.arrivals(1);
+        Box::pin(async move { scores::delete(&self.database, project, &id, version).await })
+    }
+
+    fn scores(&self, project: ProjectId, query: Query) -> Answer<'_, Page<Score, Place>> {
+        Box::pin(scores::list(self, project, query))
+    }
+
+    fn observations(&self, project: ProjectId, query: Query) -> Answer<'_, Page<ObservationRow, Place>> {
+        Box::pin(list::observations(self, project, query))
+    }
+
+    fn groups(&self, project: ProjectId, kind: GroupKind, query: Query) -> Answer<'_, Page<Group, Place>> {
+        Box::pin(groups::groups(self, project, kind, query))
+    }
+
+    fn metrics(&self, project: ProjectId, query: MetricsQuery) -> Answer<'_, Metrics> {
+        Box::pin(metrics::metrics(self, project, query))
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+}
+
+impl ClickHouseObservations {
+    /// Asks within the limits.
+    async fn ask<T>(&self, sql: Sql) -> Result<Vec<T>, AnalyticsError>
+    where
+        T: clickhouse::RowOwned + clickhouse::RowRead,
+    {
+        self.database.ask(sql, self.limits).await
+    }
+}

@@ -1,0 +1,189 @@
+//! Inserting: what isn't there yet, once.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use brokle_core::clock::Clock;
+use brokle_core::observation::Observation;
+use clickhouse::{Row, RowOwned, RowWrite};
+use parking_lot::Mutex;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use tokio::runtime::{Builder, Runtime};
+
+use super::super::{AnalyticsError, Inserted};
+use super::ClickHouse;
+use super::connection::{STATEMENT_TIMEOUT, within};
+use super::rows::Stored;
+use super::sql::Sql;
+
+/// Rows that are looked up at once: a parameter of that many ids stays below the server's 128 KiB.
+const LOOKED_UP: usize = 1_000;
+/// A writer stores fewer rows than this in a microsecond.
+const ARRIVALS_PER_MICROSECOND: i64 = 1 << 10;
+
+/// Inserts on a thread of its own, with connections of its own, so that whoever waits needs no runtime.
+pub(super) struct Writer {
+    database: ClickHouse,
+    /// None only while it is dropped.
+    runtime: Option<Runtime>,
+    clock: Arc<dyn Clock>,
+    last_arrival: Mutex<i64>,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Writer").field("database", &self.database).finish_non_exhaustive()
+    }
+}
+
+/// A row of `traces`.
+#[derive(Clone, Debug, Row, Serialize)]
+struct Span {
+    project_id: String,
+    trace_id: String,
+    first_start: i64,
+    last_start: i64,
+}
+
+impl Writer {
+    pub(super) fn start(database: &ClickHouse, clock: Arc<dyn Clock>) -> Result<Self, AnalyticsError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("clickhouse")
+            .enable_all()
+            .build()
+            .map_err(|error| AnalyticsError::Unavailable(error.into()))?;
+        Ok(Self { database: database.apart(), runtime: Some(runtime), clock, last_arrival: Mutex::default() })
+    }
+
+    pub(super) fn insert(
+        &self,
+        batch: &[Observation],
+        inserted: &mut Inserted,
+    ) -> Result<(), AnalyticsError> {
+        let gone = || AnalyticsError::Unavailable("the thread that inserts has ended".into());
+        let rows = batch.iter().map(Stored::new).collect::<Result<Vec<_>, _>>()?;
+        let first = self.arrivals(rows.len());
+        let (database, (send, answer)) = (self.database.clone(), mpsc::sync_channel(1));
+        self.runtime.as_ref().ok_or_else(gone)?.spawn(async move {
+            // Nobody listens any more only when this thread's process ends.
+            let _ = send.send(insert(&database, rows, first).await);
+        });
+        let done = answer.recv().map_err(|_| gone())??;
+        inserted.rows += done.rows;
+        inserted.duplicates += done.duplicates;
+        Ok(())
+    }
+
+    /// The first of so many numbers that nobody had before, each larger than those of earlier microseconds.
+    pub(super) fn arrivals(&self, count: usize) -> i64 {
+        let now = self.clock.now().timestamp_micros().saturating_mul(ARRIVALS_PER_MICROSECOND);
+        let mut last = self.last_arrival.lock();
+        let first = now.max(last.saturating_add(1));
+        *last = first.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
+        first
+    }
+}
+
+impl Drop for Writer {
+    /// Without waiting, which an async caller must not.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn insert(database: &ClickHouse, rows: Vec<Stored>, first: i64) -> Result<Inserted, AnalyticsError> {
+    let mut seen = HashSet::new();
+    for rows in rows.chunks(LOOKED_UP) {
+        seen.extend(there(database, rows).await?);
+    }
+    let all = rows.len() as u64;
+    let mut new: Vec<Stored> = rows.into_iter().filter(|row| seen.insert(row.id())).collect();
+    for (row, arrival) in new.iter_mut().zip(first..) {
+        row.arrival = arrival;
+    }
+    let inserted = Inserted { rows: new.len() as u64, duplicates: all - new.len() as u64 };
+    if new.is_empty() {
+        return Ok(inserted);
+    }
+    // Before the rows: a trace without rows harms nobody, rows whose trace isn't known would not be found.
+    write(database, "traces", &spans(&new), None).await?;
+    write(database, "observations", &new, Some(&token(&new))).await?;
+    Ok(inserted)
+}
+
+/// Those of the rows that are there, by the table's whole key: the server reads no more than their granules.
+async fn there(
+    database: &ClickHouse,
+    rows: &[Stored],
+) -> Result<Vec<(String, String, String)>, AnalyticsError> {
+    let texts = |of: fn(&Stored) -> &String| rows.iter().map(|row| of(row).clone()).collect();
+    let mut sql = Sql::new(
+        "SELECT o.project_id, o.trace_id, o.span_id FROM observations AS o
+         WHERE (o.project_id, toStartOfMinute(o.start_time), xxHash32(o.trace_id), o.span_id, o.start_time) IN (
+             SELECT row.1, toStartOfMinute(at), xxHash32(row.2), row.3, fromUnixTimestamp64Micro(row.4, 'UTC') AS at
+             FROM (SELECT arrayJoin(arrayZip(",
+    );
+    sql.texts(texts(|row| &row.project_id)).push(", ").texts(texts(|row| &row.trace_id)).push(", ");
+    sql.texts(texts(|row| &row.span_id)).push(", ");
+    sql.integers(rows.iter().map(|row| row.start_time).collect()).push(")) AS row))");
+    database.look_up(sql).await
+}
+
+/// When the traces' observations began.
+fn spans(rows: &[Stored]) -> Vec<Span> {
+    let mut spans: BTreeMap<(&str, &str), (i64, i64)> = BTreeMap::new();
+    for row in rows {
+        let time = spans.entry((&row.project_id, &row.trace_id)).or_insert((row.start_time, row.start_time));
+        *time = (time.0.min(row.start_time), time.1.max(row.start_time));
+    }
+    spans
+        .into_iter()
+        .map(|((project, trace), (first_start, last_start))| Span {
+            project_id: project.to_owned(),
+            trace_id: trace.to_owned(),
+            first_start,
+            last_start,
+        })
+        .collect()
+}
+
+/// By which the server knows the same rows again.
+fn token(rows: &[Stored]) -> String {
+    let mut hash = Sha256::new();
+    for row in rows {
+        for part in [&row.project_id, &row.trace_id, &row.span_id] {
+            hash.update(part);
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Inserts all rows, and waits until the server has them.
+pub(super) async fn write<T>(
+    database: &ClickHouse,
+    table: &str,
+    rows: &[T],
+    token: Option<&str>,
+) -> Result<(), AnalyticsError>
+where
+    T: RowOwned + RowWrite + Sync,
+{
+    let write = async {
+        let insert = database.client().insert::<T>(table).await?;
+        let mut insert = insert.with_setting("async_insert", "0");
+        if let Some(token) = token {
+            insert = insert.with_setting("insert_deduplication_token", token);
+        }
+        for row in rows {
+            insert.write(row).await?;
+        }
+        insert.end().await
+    };
+    Ok(within(STATEMENT_TIMEOUT, write).await?)
+}

@@ -1,0 +1,176 @@
+//! What only ClickHouse's store has to promise: its migrations, two writers, and a server that goes away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use brokle_core::clock::SystemClock;
+use brokle_core::observation::Observation;
+use brokle_storage::observations::clickhouse::{ClickHouse as Database, ClickHouseObservations, Migrator};
+use brokle_storage::observations::query::{GroupKind, Limits, Query, QueryStore as _, TooMuch};
+use brokle_storage::observations::{AnalyticsError, AnalyticsStore as _, Inserted, TraceFilter};
+use brokle_storage::sql::migrate::{MigrateError, Migration, MigrationState};
+use brokle_test_services::ClickHouse;
+use clickhouse::Client;
+
+use super::conformance::{Store, clickhouse_store, client, migrated, parse, year};
+use super::tenant;
+
+/// A server's URL for a new database, and a client for it; none when services are left out.
+fn database() -> Option<(String, Client)> {
+    let url = ClickHouse::shared().unwrap_or_else(|error| panic!("{error}"))?.database_url();
+    let client = client(&url);
+    Some((url, client))
+}
+
+async fn tables(client: &Client) -> Vec<String> {
+    let tables =
+        client.query("SELECT name FROM system.tables WHERE database = currentDatabase() ORDER BY name");
+    tables.fetch_all().await.unwrap()
+}
+
+#[tokio::test]
+async fn migrations_go_up_and_down_and_say_where_they_stand() {
+    let Some((url, client)) = database() else { return };
+    let database = Database::new(&url).unwrap();
+    let migrator = Migrator::new(&database);
+    let before = migrator.info().await.unwrap();
+    assert_eq!((before.current, before.pending), (0, before.latest as usize), "also without the database");
+    let mut seen = Vec::new();
+    assert_eq!(migrator.up(None, true, |step| seen.push(step.version)).await.unwrap(), before.latest);
+    assert_eq!(migrator.info().await.unwrap().current, 0, "a dry run does nothing");
+    assert_eq!(migrator.up(Some(1), false, |_| {}).await.unwrap(), 1);
+    // Two servers that start at once.
+    let (one, other) = tokio::join!(migrator.up(None, false, |_| {}), migrator.up(None, false, |_| {}));
+    assert!(one.is_ok() && other.is_ok(), "{one:?} {other:?}");
+    assert!(migrator.status().await.unwrap().iter().all(|line| line.state == MigrationState::Applied));
+    let expected = [
+        "blob_storage_file_log",
+        "logs",
+        "metrics",
+        "observations",
+        "quality_scores",
+        "request_logs",
+        "routing_decisions",
+        "schema_migrations",
+        "traces",
+    ];
+    assert_eq!(tables(&client).await, expected);
+    assert_eq!(migrator.down(Some(1), false, |_| {}).await.unwrap(), 1);
+    assert_eq!(migrator.info().await.unwrap().pending, 1);
+    assert_eq!(migrator.down(None, false, |_| {}).await.unwrap(), before.latest - 1);
+    assert_eq!(tables(&client).await, ["schema_migrations"]);
+    migrator.force(2).await.unwrap();
+    assert_eq!(migrator.info().await.unwrap().current, 2);
+    assert!(matches!(migrator.force(99).await, Err(MigrateError::NoSuchVersion(99))));
+}
+
+#[tokio::test]
+async fn a_migration_that_breaks_off_is_dirty_and_runs_again() {
+    let Some((url, client)) = database() else { return };
+    let database = Database::new(&url).unwrap();
+    let new = |up| [Migration { version: 1, name: "two", up, down: "DROP TABLE IF EXISTS one;\n" }];
+    let broken = new("CREATE TABLE IF NOT EXISTS one (a Int8) ENGINE = Memory;\nCREATE NONSENSE;\n");
+    let migrator = Migrator::with_migrations(&database, &broken);
+    let error = migrator.up(None, false, |_| {}).await.unwrap_err();
+    assert!(matches!(error, MigrateError::BrokenOff { version: 1, .. }), "{error}");
+    assert_eq!(migrator.status().await.unwrap()[0].state, MigrationState::Dirty);
+    let mended = new("CREATE TABLE IF NOT EXISTS one (a Int8) ENGINE = Memory;\n");
+    let mended = Migrator::with_migrations(&database, &mended);
+    assert_eq!(mended.up(None, false, |_| {}).await.unwrap(), 1);
+    assert_eq!(mended.status().await.unwrap()[0].state, MigrationState::Applied);
+    assert_eq!(tables(&client).await, ["one", "schema_migrations"]);
+    // Its file isn't the one that ran.
+    assert!(matches!(migrator.up(None, false, |_| {}).await, Err(MigrateError::Changed { version: 1, .. })));
+}
+
+#[tokio::test]
+async fn what_two_writers_insert_at_once_counts_once_and_the_first_stays() {
+    let Some((url, client)) = database() else { return };
+    let one = migrated(&url).await;
+    let calls = Store::sqlite(Limits::default());
+    let call = calls.call("first", "2026-03-01T00:00:00Z");
+    assert_eq!(insert(&one, std::slice::from_ref(&call)).rows, 1);
+    // As another writer that didn't see the first one's row would have written it.
+    let copy = "INSERT INTO observations SELECT * REPLACE ('second' AS name, arrival + 7 AS arrival) FROM observations";
+    client.query(copy).execute().await.unwrap();
+    let stored = client.query("SELECT count() FROM observations").fetch_one::<u64>().await.unwrap();
+    assert_eq!(stored, 2, "the table has both");
+    let page = one.list(calls.tenant.project, TraceFilter::default(), 10, None).await.unwrap();
+    assert_eq!(super::names(&page), ["first"]);
+    let users = one.groups(calls.tenant.project, GroupKind::Trace, year()).await.unwrap().data;
+    assert_eq!(users[0].totals.observations, 1);
+    client.query("OPTIMIZE TABLE observations FINAL").execute().await.unwrap();
+    let page = one.list(calls.tenant.project, TraceFilter::default(), 10, None).await.unwrap();
+    assert_eq!(super::names(&page), ["first"], "merged to the same");
+}
+
+fn insert(store: &ClickHouseObservations, batch: &[Observation]) -> Inserted {
+    let mut inserted = Inserted::default();
+    store.insert(batch, &mut inserted).unwrap();
+    inserted
+}
+
+#[tokio::test]
+async fn rows_wait_while_the_server_is_away() {
+    let Some(mut server) = ClickHouse::start().unwrap_or_else(|error| panic!("{error}")) else { return };
+    let store = migrated(&server.database_url()).await;
+    let calls = Store::sqlite(Limits::default());
+    let batch: Vec<_> = (0..50).map(|n| calls.call(&format!("{n}"), "2026-03-01T00:00:00Z")).collect();
+    insert(&store, &batch[..10]);
+    server.stop();
+    let mut inserted = Inserted::default();
+    let error = store.insert(&batch, &mut inserted).unwrap_err();
+    assert!(matches!(error, AnalyticsError::Unavailable(_)), "{error:?}");
+    assert_eq!(inserted, Inserted::default());
+    let error = store.list(tenant().project, TraceFilter::default(), 1, None).await.unwrap_err();
+    assert!(matches!(error, AnalyticsError::Unavailable(_)), "{error:?}");
+    assert!(store.ping().await.is_err());
+    server.start_again().unwrap();
+    assert_eq!(insert(&store, &batch), Inserted { rows: 40, duplicates: 10 });
+    store.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_costs_too_much_is_refused() {
+    let Some(store) = clickhouse_store().await else { return };
+    let calls = Store::sqlite(Limits::default());
+    let rows: Vec<_> = (0..2_000).map(|n| calls.call(&format!("{n}"), "2026-03-01T00:00:00Z")).collect();
+    insert(&store, &rows);
+    let long = Duration::from_secs(60);
+    let cases = [TooMuch::Rows(9), TooMuch::Groups(9), TooMuch::Time(Duration::from_nanos(1_000))];
+    for expected in cases {
+        let limits = match expected {
+            TooMuch::Rows(rows) => Limits { rows, groups: 100_000, time: long },
+            TooMuch::Groups(groups) => Limits { rows: 100_000, groups, time: long },
+            TooMuch::Time(time) => Limits { rows: 100_000, groups: 100_000, time },
+        };
+        let store = store.clone().with_limits(limits);
+        let query = Query { filter: parse("-nothing-has-this"), ..year() };
+        let error = store.groups(calls.tenant.project, GroupKind::Trace, query).await.unwrap_err();
+        assert!(matches!(error, AnalyticsError::TooMuch(cost) if cost == expected), "{error:?}");
+    }
+    assert_eq!(store.observations(calls.tenant.project, year()).await.unwrap().data.len(), 100);
+}
+
+#[tokio::test]
+async fn a_batch_is_looked_up_by_the_key() {
+    let Some((url, client)) = database() else { return };
+    let store = migrated(&url).await;
+    let calls = Store::sqlite(Limits::default());
+    let rows: Vec<_> = (0..30_000)
+        .map(|n| Observation {
+            start_us: 1_772_323_200_000_000 + n * 1_000_000,
+            ..calls.call("x", "2026-03-01T00:00:00Z")
+        })
+        .collect();
+    assert_eq!(insert(&store, &rows).rows, 30_000);
+    let explained = client.query(
+        "EXPLAIN indexes = 1 SELECT o.trace_id FROM observations AS o
+         WHERE (o.project_id, toStartOfMinute(o.start_time), xxHash32(o.trace_id), o.span_id, o.start_time) IN (
+             SELECT project_id, toStartOfMinute(start_time), xxHash32(trace_id), span_id, start_time
+             FROM observations ORDER BY start_time LIMIT 1)",
+    );
+    let plan = explained.fetch_all::<String>().await.unwrap().join("\n");
+    assert!(plan.contains("Granules: 1/"), "{plan}");
+    drop(ClickHouseObservations::new(Database::new(&url).unwrap(), Arc::new(SystemClock)));
+}

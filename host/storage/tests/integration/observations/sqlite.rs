@@ -1,0 +1,51 @@
+//! What only the store of files promises.
+
+use brokle_storage::observations::{AnalyticsError, Inserted, Month};
+
+use super::conformance::Store;
+
+fn files(store: &Store) -> Vec<String> {
+    let entries = std::fs::read_dir(store.directory()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name.ends_with(".db")).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_month_is_a_file() {
+    let fixture = Store::sqlite(Default::default());
+    fixture.insert(&[
+        fixture.call("march", "2026-03-01T00:00:00Z"),
+        fixture.call("february's last microsecond", "2026-02-28T23:59:59.999999Z"),
+        fixture.call("december", "2025-12-31T23:59:59Z"),
+    ]);
+    let expected = ["202512", "202602", "202603"].map(|month| format!("observations-{month}.db"));
+    assert_eq!(files(&fixture), expected);
+    fixture.store.retain(Month::new(2026, 3).unwrap()).await.unwrap();
+    assert_eq!(files(&fixture), ["observations-202603.db"]);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_is_waited_for() {
+    let fixture = Store::sqlite(Default::default());
+    let path = fixture.directory().join("observations-202603.db");
+    std::fs::create_dir(&path).unwrap();
+    let call = fixture.call("call", "2026-03-01T00:00:00Z");
+    let answer = fixture.store.insert(std::slice::from_ref(&call), &mut Inserted::default());
+    assert!(matches!(answer, Err(AnalyticsError::Unavailable(_))), "{answer:?}");
+    std::fs::remove_dir(&path).unwrap();
+    assert_eq!(fixture.deliver(&[call]).rows, 1);
+}
+
+#[tokio::test]
+async fn a_file_of_a_later_version_is_left_alone() {
+    let fixture = Store::sqlite(Default::default());
+    let path = fixture.directory().join("observations-202603.db");
+    let later = rusqlite::Connection::open(&path).unwrap();
+    later.pragma_update(None, "user_version", 99).unwrap();
+    let call = fixture.call("call", "2026-03-01T00:00:00Z");
+    let answer = fixture.store.insert(&[call], &mut Inserted::default());
+    assert!(matches!(answer, Err(AnalyticsError::Unavailable(_))), "{answer:?}");
+    assert!(!later.table_exists(None, "observations").unwrap());
+}
