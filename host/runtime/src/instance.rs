@@ -87,6 +87,8 @@ pub(crate) struct Session {
     pub(crate) label: Arc<str>,
     pub(crate) limits: Limits,
     pub(crate) spent: Spent,
+    /// Its instance was made at once, so that its calls may be tried at once too.
+    pub(crate) is_quick: bool,
     observer: Option<Arc<dyn Observer>>,
     _slot: OwnedSemaphorePermit,
 }
@@ -119,7 +121,8 @@ impl Session {
         state.capabilities = context.capabilities.map(Into::into);
         let store = store(&runtime.engine, &limits, state);
         let (label, observer) = (label.clone(), context.observer);
-        let mut session = Self { store, label, limits, spent: Spent::default(), observer, _slot: slot };
+        let mut session =
+            Self { store, label, limits, spent: Spent::default(), is_quick: false, observer, _slot: slot };
         session.begin();
         Ok(session)
     }
@@ -137,11 +140,12 @@ impl Session {
         let old = self.store.data();
         let state = State::new(&self.limits, old.log.clone(), old.config.clone(), old.lane.clone());
         self.store = store(&engine, &self.limits, state);
+        self.is_quick = false;
         self.begin();
     }
 
     /// Whether something may be tried at once in it: only what has no capability is the same when it is done again.
-    pub(crate) fn is_pure(&self) -> bool {
+    fn is_pure(&self) -> bool {
         self.store.data().capabilities.is_none()
     }
 
@@ -262,9 +266,13 @@ pub(crate) async fn instantiate(
     let started = Instant::now();
     let quick = session.is_pure() && pace.is_quick();
     let made = match quick.then(|| session.at_once(|store| pre.instantiate(store))) {
-        Some(Some(made)) => made,
+        Some(Some(Ok(instance))) => {
+            session.is_quick = true;
+            Ok(instance)
+        }
         tried => {
             if tried.is_some() {
+                // Interrupted; or it has imports that wait (WASI's stubs for guests with `std`), and is refused at next to no cost.
                 pace.slow();
                 session.renew();
             }

@@ -124,7 +124,7 @@ impl PolicyPlugin {
     ) -> Result<(Result<Plan, Refusal>, Spent), PluginError> {
         let (mut session, mut instance, ready) = self.open(context).await?;
         let params = (request, candidates);
-        if session.is_pure() && ready.pace.is_quick() {
+        if session.is_quick && ready.pace.is_quick() {
             let started = Instant::now();
             if let Some(outcome) = session.at_once(|store| ready.decide.call_now(&instance, store, params)) {
                 let (answer,) = session.end("decide", started, Ok(outcome))?;

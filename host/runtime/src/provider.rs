@@ -232,7 +232,7 @@ impl ProviderInstance {
     ) -> Result<Result<Preparation, Problem>, PluginError> {
         let (session, export) = (&mut self.session, &self.ready.adapter.prepare);
         // What an earlier call left in the instance would be gone with it.
-        if session.spent.calls == 0 && session.is_pure() && self.ready.pace.is_quick() {
+        if session.spent.calls == 0 && session.is_quick && self.ready.pace.is_quick() {
             let (started, handle) = (Instant::now(), session.lend(body.clone()));
             let call = |store: &mut _| export.call_now(&self.instance, store, (call, handle));
             if let Some(outcome) = session.at_once(call) {

@@ -32,6 +32,11 @@ fn runtime(folder: &tempfile::TempDir) -> Runtime {
             deadline: Duration::from_secs(60),
             ..Limits::provider()
         },
+        policy: Limits {
+            cpu: Duration::from_secs(10),
+            deadline: Duration::from_secs(60),
+            ..Limits::policy()
+        },
         ..RuntimeConfig::default()
     };
     Runtime::start(config, folder.path(), [7; 32]).unwrap()
@@ -137,11 +142,8 @@ async fn a_forms_fields_are_read_and_its_files_are_not() {
     assert_eq!(edits.len(), 3);
 }
 
-#[tokio::test]
-async fn the_priority_policy_keeps_the_operators_order() {
-    let folder = tempfile::tempdir().unwrap();
-    let plugin = PolicyPlugin::load(&runtime(&folder), &component("guest", "policy_priority")).await.unwrap();
-    let candidate = |connection: &str, priority, available| Candidate {
+fn candidate(connection: &str, priority: i32, available: bool) -> Candidate {
+    Candidate {
         connection: connection.into(),
         provider: "p".into(),
         model: "m".into(),
@@ -161,8 +163,11 @@ async fn the_priority_policy_keeps_the_operators_order() {
         context_window: None,
         features: vec![],
         attributes: vec![],
-    };
-    let request = Request {
+    }
+}
+
+fn request() -> Request {
+    Request {
         operation: "chat.completions".into(),
         model: "m".into(),
         streaming: false,
@@ -173,11 +178,29 @@ async fn the_priority_policy_keeps_the_operators_order() {
         affinity: None,
         entropy: 1,
         attributes: vec![],
-    };
+    }
+}
+
+#[tokio::test]
+async fn the_priority_policy_keeps_the_operators_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = PolicyPlugin::load(&runtime(&folder), &component("guest", "policy_priority")).await.unwrap();
     let candidates = vec![candidate("c", 3, true), candidate("a", 1, false), candidate("b", 2, true)];
-    let (plan, spent) = plugin.decide(CallContext::default(), &request, &candidates).await.unwrap();
+    let (plan, spent) = plugin.decide(CallContext::default(), &request(), &candidates).await.unwrap();
     assert_eq!(plan.unwrap().order, [2, 0, 1]);
     assert!(spent.time > Duration::ZERO);
+}
+
+/// Tried at once, it is interrupted by a tick (5 ms); it is made anew and has its whole budget.
+#[tokio::test]
+async fn a_decision_that_a_tick_finds_at_work_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = PolicyPlugin::load(&runtime(&folder), &component("guest", "policy_priority")).await.unwrap();
+    let many: Vec<_> = (0..20_000).rev().map(|priority| candidate("x", priority, true)).collect();
+    let (plan, spent) = plugin.decide(CallContext::default(), &request(), &many).await.unwrap();
+    assert_eq!(plan.unwrap().order, (0..20_000).rev().collect::<Vec<u32>>());
+    assert!(spent.time > Duration::from_millis(5), "there was a tick: {:?}", spent.time);
+    assert_eq!(spent.calls, 1, "as the account has it");
 }
 
 #[tokio::test]
@@ -213,7 +236,7 @@ async fn nothing_outside_is_to_be_seen() {
     assert_eq!(path("flood").await, "/flooded");
 }
 
-/// Tried at once, it is interrupted by a tick (5 ms); it has the rest of its second all the same.
+/// A tick every 5 ms takes none of its second away.
 #[tokio::test]
 async fn a_call_of_many_ticks_is_finished() {
     let folder = tempfile::tempdir().unwrap();
