@@ -62,6 +62,8 @@ pub struct Connection {
     pub models: Vec<String>,
     /// How many calls it takes at once; none: as many as come.
     pub gate: Option<Arc<Gate>>,
+    /// Whether calls may be relayed as they come.
+    pub raw: bool,
 }
 
 /// What makes a connection.
@@ -87,6 +89,8 @@ pub struct NewConnection {
     pub models: Vec<String>,
     /// How many calls it takes at once, whatever view it is bound in; none: as many as come.
     pub gate: Option<Arc<Gate>>,
+    /// Whether calls may be relayed as they come.
+    pub raw: bool,
 }
 
 impl Connection {
@@ -156,6 +160,7 @@ impl Connection {
             weight: new.weight,
             models: new.models,
             gate: new.gate,
+            raw: new.raw,
             name: new.name,
         })
     }
@@ -362,6 +367,8 @@ fn read(one: ResolvedConnection, tenant: Tenant) -> Option<Template> {
         weight: u32::try_from(stored.weight).unwrap_or(0),
         models: Vec::new(),
         gate: None,
+        // Its credential is the tenant's own.
+        raw: true,
         name: stored.name,
     };
     Some(Template { provider: stored.provider, new, trusted: false })

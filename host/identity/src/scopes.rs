@@ -38,6 +38,8 @@ macro_rules! scopes {
 scopes! {
     /// Calls models and whatever else is under /v1.
     Gateway = "gateway";
+    /// Calls providers' own APIs as they are, with their connections' credentials.
+    ProvidersRelay = "providers:relay";
     /// Reads traces, observations and scores.
     TracesRead = "traces:read";
     /// Sends traces, metrics, logs and scores.

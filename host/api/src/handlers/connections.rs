@@ -363,6 +363,7 @@ fn for_gateway(connection: &Connection, secret: Option<Secret>) -> gateway::NewC
         weight: u32::try_from(connection.weight).unwrap_or(0),
         models: Vec::new(),
         gate: None,
+        raw: true,
     }
 }
 
@@ -395,6 +396,7 @@ fn of_new(new: &NewConnection) -> gateway::NewConnection {
         weight: u32::try_from(new.weight).unwrap_or(0),
         models: Vec::new(),
         gate: None,
+        raw: true,
     }
 }
 

@@ -155,6 +155,9 @@ pub(crate) struct Connection {
     /// The models that it serves; none named means all that the catalogue lists for its provider.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) models: Vec<String>,
+    /// Whether keys with the scope `providers:relay` may call the provider's own API through it, as they like.
+    #[serde(default)]
+    pub(crate) raw: bool,
     /// Calls at once; the next one goes to another candidate, or waits. None: as many as come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_in_flight: Option<usize>,

@@ -192,6 +192,7 @@ fn fixed(config: &Config, view: &View) -> Result<Vec<Template>, Failure> {
             weight: wanted.weight,
             models: wanted.models.clone(),
             gate: wanted.gate(),
+            raw: wanted.raw,
             ..NewConnection::default()
         };
         templates.push(Template { provider: wanted.provider.clone(), new, trusted: true });

@@ -110,7 +110,7 @@ pub(crate) async fn error_body(body: &mut Upstream, idle: Duration) -> Vec<u8> {
 }
 
 /// Reads what the account needs from a whole canonical answer, which proves on the way that it is one.
-pub(super) fn read_canonical(answer: &[u8], meter: &mut Meter) -> Result<(), Refusal> {
+pub(crate) fn read_canonical(answer: &[u8], meter: &mut Meter) -> Result<(), Refusal> {
     let mut usage = None;
     let mut model = None;
     let mut finish = None;
@@ -173,6 +173,11 @@ pub(crate) fn passed_on(headers: &HeaderMap) -> HeaderMap {
         passed.append(name, value.clone());
     }
     passed
+}
+
+/// What the provider would set itself, had the caller not said it: the attributes `header.NAME`.
+pub(crate) fn said(passed: &HeaderMap) -> impl Iterator<Item = (String, String)> {
+    passed.iter().filter_map(|(name, value)| Some((format!("header.{name}"), value.to_str().ok()?.to_owned())))
 }
 
 /// The provider's headers that belong to the caller.

@@ -28,6 +28,7 @@ mod passing;
 mod plugin_egress;
 mod plugins;
 mod presets;
+mod raw;
 mod resilience;
 mod routes;
 mod signing;
