@@ -226,7 +226,7 @@ wait_until_ready
 project=$("$venv/bin/python" "$here/second_project.py" "$work/data/brokle.db")
 export BROKLE_URL BROKLE_API_KEY BROKLE_OTLP_GRPC
 export UPSTREAM_URL=http://$UPSTREAM
-BROKLE_OTHER_PROJECT_KEY=$(make_key --name other --project "$project" --scopes gateway,traces:read,connections:read,connections:write)
+BROKLE_OTHER_PROJECT_KEY=$(make_key --name other --project "$project" --scopes gateway,traces:read,connections:read,connections:write,routes:read,routes:write)
 BROKLE_READ_ONLY_KEY=$(make_key --name reader --scopes traces:read)
 BROKLE_LIMITED_KEY_PYTHON=$(make_key --name limited-python --rpm 1)
 BROKLE_LIMITED_KEY_NODE=$(make_key --name limited-node --rpm 1)

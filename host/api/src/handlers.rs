@@ -21,6 +21,7 @@ pub mod plugins;
 pub mod queries;
 pub mod relay;
 pub mod responses;
+pub mod routes;
 pub mod routing;
 pub mod scores;
 pub mod traces;

@@ -17,8 +17,8 @@ use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
 use crate::handlers::{
     budgets, cache, chat_completions, completions, connections, docs, embeddings, generate_content, health,
-    keys, langfuse, media, messages, metrics, models, otlp, plugins, queries, relay, responses, routing, scores,
-    traces,
+    keys, langfuse, media, messages, metrics, models, otlp, plugins, queries, relay, responses, routes,
+    routing, scores, traces,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -94,6 +94,11 @@ fn for_people() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(connections::list, connections::create))
         .routes(routes!(connections::get, connections::change, connections::remove))
         .routes(routes!(connections::test))
+        .routes(routes!(routes::list, routes::create))
+        .routes(routes!(routes::dry_run))
+        .routes(routes!(routes::get, routes::change, routes::remove))
+        .routes(routes!(routes::versions))
+        .routes(routes!(routes::roll_back))
         .routes(routes!(plugins::list, plugins::install))
         .routes(routes!(plugins::get, plugins::change, plugins::remove))
         .routes(routes!(plugins::versions))
@@ -163,6 +168,7 @@ async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Ap
         (name = "queries", description = "Lists, exports and numbers of a project's calls and spans"),
         (name = "scores", description = "What people, evaluators and programs thought of them"),
         (name = "connections", description = "Ways to providers, and the credentials that go with them"),
+        (name = "routes", description = "Names with candidates of their own"),
         (name = "plugins", description = "Components: what there is, what serves, for whom"),
         (name = "operations", description = "Health, metrics, this description"),
     ),

@@ -14,13 +14,14 @@ mod gateway;
 mod guardrails;
 mod limits;
 mod plugins;
-mod routes;
 mod sections;
 mod warnings;
 
 use std::path::{Path, PathBuf};
 
 use brokle_core::catalogue::ModelOverride;
+use brokle_gateway::routing::definition::Definition;
+use brokle_gateway::routing::routes::{ChosenPolicy, DEFAULT_POLICY, Routing};
 use brokle_storage::observations::clickhouse::ClickHouse;
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
@@ -34,7 +35,6 @@ pub(crate) use self::gateway::Gateway;
 pub(crate) use self::guardrails::Guardrail;
 pub(crate) use self::limits::Limit;
 pub(crate) use self::plugins::Plugins;
-pub(crate) use self::routes::Route;
 pub(crate) use self::sections::{LogFormat, Logs, Runtime, Server, Storage, Telemetry};
 
 /// The file that is read if no other one is named.
@@ -61,7 +61,7 @@ pub(crate) struct Config {
     /// Guardrails, in the order in which they rule.
     pub(crate) guardrails: Vec<Guardrail>,
     /// Names with candidates of their own.
-    pub(crate) routes: Vec<Route>,
+    pub(crate) routes: Vec<Definition>,
     /// How much callers may.
     pub(crate) limits: Vec<Limit>,
     /// How much callers may spend.
@@ -141,7 +141,17 @@ impl Config {
         self.cache.check()?;
         limits::check(&self.limits)?;
         budgets::check(&self.budgets)?;
-        routes::check(&self.routes, self.gateway.timeouts())
+        let mut routing = Routing::default();
+        for (index, route) in self.routes.iter().enumerate() {
+            // Which policies there are is found out when the components are there.
+            let known = |name: &String| self.guardrails.iter().any(|one| one.name() == name);
+            if let Some(at) = route.guardrails.iter().position(|name| !known(name)) {
+                return Err(format!("routes.{index}.guardrails.{at}: there is no such guardrail"));
+            }
+            let route = route.to_route(ChosenPolicy::named(DEFAULT_POLICY), self.gateway.timeouts());
+            routing.routes.push(route.map_err(|fault| format!("routes.{index}.{fault}"))?);
+        }
+        routing.check()
     }
 
     /// What an operator should know although nothing is wrong, one sentence each.

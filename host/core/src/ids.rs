@@ -110,6 +110,8 @@ ids! {
     ApiKeyId;
     /// A configured access to a provider.
     ConnectionId;
+    /// A route that an organization or a project defines.
+    RouteId;
     /// A change in the catalogue of components.
     PluginEventId;
     /// One request to the gateway or the API; answered as `X-Request-Id`.

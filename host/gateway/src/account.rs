@@ -433,6 +433,14 @@ impl Meter {
         self.note(|observation| observation.input = None);
     }
 
+    /// Less is kept of this call than its project says.
+    pub(crate) fn capture_at_most(&mut self, most: Capture) {
+        match (most, self.capture) {
+            (Capture::Off, _) | (Capture::Metadata, Capture::Full) => self.capture = most,
+            _ => {}
+        }
+    }
+
     /// Keeps this as input, as far as the project captures it.
     pub(crate) fn input(&mut self, body: &Bytes) {
         if self.capture == Capture::Full {

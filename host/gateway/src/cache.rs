@@ -55,7 +55,7 @@ use crate::gateway::Gateway;
 use crate::pipeline::Stage;
 use crate::refusal::Refusal;
 use crate::request::Request;
-use crate::routing::routes::ROUTE_HEADER;
+use crate::routing::conditions::Said;
 
 /// What the cache may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -275,11 +275,17 @@ impl Look {
         let control = Control::read(call.incoming.headers, &cache.settings)?;
         let (principal, request) = &mut call.known;
         // The key is one of the canonical form, which a call in a dialect may never have.
-        if control.no_store || request.dialect.is_some() || request.form.is_some() {
+        let rules = request.rules();
+        if control.no_store
+            || rules.is_some_and(|rules| rules.uncached)
+            || request.dialect.is_some()
+            || request.form.is_some()
+        {
             cache.count(CacheOutcome::bypass);
             return Ok(call);
         }
-        let Some(key) = key::of(principal.tenant, request, call.incoming.headers) else {
+        let said = Said { principal, headers: call.incoming.headers, request };
+        let Some(key) = key::of(said) else {
             cache.count(CacheOutcome::bypass);
             return Ok(call);
         };
@@ -296,9 +302,11 @@ impl Look {
             Err(flight) => {
                 cache.count(CacheOutcome::miss);
                 call.told.cache = CacheNote::Miss(key);
-                let route = call.incoming.headers.get(ROUTE_HEADER).and_then(|route| route.to_str().ok());
-                let (model, route) = (request.model.clone(), route.map(str::to_owned));
-                let ttl = control.ttl.unwrap_or(cache.settings.ttl);
+                let route = request.route.as_ref().map(|route| route.name.clone());
+                let model = request.model.clone();
+                let by_route = request.rules().and_then(|rules| rules.cache_ttl);
+                let by_route = by_route.map(|ttl| ttl.min(cache.settings.max_ttl));
+                let ttl = control.ttl.or(by_route).unwrap_or(cache.settings.ttl);
                 let recording =
                     Recording::new(Arc::clone(cache), key, principal.tenant, model, route, ttl, flight);
                 call.meter.record(recording);

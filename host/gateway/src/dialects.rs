@@ -221,6 +221,9 @@ fn of_head(
         prompt_cache_key: None,
         features: head.features,
         form: None,
+        provider: None,
+        preferences: None,
+        route: None,
         guards: None,
         cached: None,
         dialect: Some(Dialected { asked, native: true, translated: false }),
@@ -296,6 +299,8 @@ impl Asked {
                 operation: request.operation,
                 model: request.model.clone(),
                 streaming: request.streaming,
+                provider: None,
+                route: request.route.clone(),
                 ..read
             };
             Ok(Canonical { request: canonical, state: translated.state })

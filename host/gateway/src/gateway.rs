@@ -9,6 +9,7 @@ use brokle_core::random::Random;
 use brokle_core::tenancy::Tenant;
 use brokle_identity::{AuthError, Principal};
 use brokle_plugins::Snapshots;
+use brokle_storage::sql::Database;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, Response};
@@ -34,6 +35,7 @@ use crate::refusal::{Fault, Refusal};
 use crate::resilience::{Extra, Resilience};
 use crate::routing::routes::Routing;
 use crate::routing::stats::LiveFacts;
+use crate::routing::table::Book;
 use crate::stream::Cut;
 
 /// How long a provider may take.
@@ -73,8 +75,10 @@ pub struct Parts {
     pub connections: Directory,
     /// Which components serve.
     pub plugins: Arc<Snapshots>,
-    /// Routes, and who orders candidates.
+    /// Configured routes, and who orders candidates.
     pub routing: Routing,
+    /// Where organizations' and projects' own routes are; none: there are none.
+    pub stored_routes: Option<Database>,
     /// What may go to a model, and what may come back.
     pub guardrails: Guardrails,
     /// The client for everything outside.
@@ -99,6 +103,8 @@ pub struct Gateway {
     pub(crate) parts: Parts,
     pub(crate) limits: Limits,
     pub(crate) tokens: Tokens,
+    /// All routes, as callers find them.
+    pub(crate) routes: Book,
     /// What is measured of candidates.
     pub(crate) facts: LiveFacts,
     /// Extra calls that may yet be made.
@@ -138,6 +144,7 @@ impl Gateway {
         Arc::new(Self {
             limits: Limits::new(parts.limits.clone(), parts.shared_limits.clone()),
             tokens: Tokens::default(),
+            routes: Book::new(&parts.routing, parts.stored_routes.clone(), parts.timeouts),
             facts: LiveFacts::new(
                 Arc::clone(&parts.clock),
                 parts.resilience.breaker,
@@ -266,12 +273,14 @@ impl Gateway {
     pub async fn models(&self, tenant: Tenant) -> Vec<ModelObject> {
         let plugins = self.parts.plugins.load();
         let connections = self.parts.connections.of(tenant, plugins.of(tenant)).await;
-        models::list(&connections, self.routes(&connections), &self.parts.books.catalogue)
+        let routes = self.routes.of(tenant).await;
+        models::list(&connections, routes.there(&connections), &self.parts.books.catalogue)
     }
 
-    /// Looks for changed connections; for the server to call each second.
+    /// Looks for changed connections and routes; for the server to call each second.
     pub async fn poll_revision(&self) {
         self.parts.connections.poll_revision().await;
+        self.routes.poll_revision().await;
     }
 
     /// Sends what calls used of shared limits, until the end; for the server to run once.

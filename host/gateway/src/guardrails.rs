@@ -1,7 +1,8 @@
 //! Guardrails: what may go to a model, and what may come back.
 //!
 //! The operator lists them in order. Those whose scope holds the caller's key, project or organization rule on the
-//! call, each on what the one before left.
+//! call, each on what the one before left. So do those that a call's route names, whoever calls; one with `by_route` rules on
+//! nothing else. A route that names one that there isn't is refused: 502 `guardrail_failed`.
 //!
 //! # Where
 //! - **Request**: after it is read, before it is routed. [`texts`] says which of its strings are texts.
@@ -39,6 +40,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use brokle_identity::Principal;
 use brokle_plugins::View;
+
+use crate::refusal::{Fault, Refusal};
 
 pub(crate) use answer::Ask;
 pub(crate) use call::Chain;
@@ -88,6 +91,15 @@ pub struct Guardrail {
 }
 
 impl Guardrail {
+    /// Whether it rules on this caller's calls.
+    fn holds(&self, principal: &Principal, named: Named<'_>) -> bool {
+        let is_named = match named {
+            Named::These(names) => names.iter().any(|name| **name == *self.name),
+            Named::All => self.scope.by_route,
+        };
+        is_named || (!self.scope.by_route && self.scope.holds(principal))
+    }
+
     /// Whether its rulings count.
     pub(crate) fn enforces(&self) -> bool {
         self.mode == Mode::Enforce
@@ -111,16 +123,54 @@ impl Guardrails {
         self.0.store(Arc::new(list.into_iter().map(Arc::new).collect()));
     }
 
-    /// Those that rule on this caller's calls; none when there are none, which is found out without an allocation.
-    pub(crate) fn of(&self, principal: &Principal, view: &View) -> Option<Chain> {
+    /// Those that rule on this caller's calls for a route that names these, or for any route; none when there are none,
+    /// which is found out without an allocation.
+    ///
+    /// # Errors
+    /// The route names one that there isn't: the call is refused rather than let through.
+    pub(crate) fn of(
+        &self,
+        principal: &Principal,
+        view: &View,
+        named: Named<'_>,
+    ) -> Result<Option<Chain>, Refusal> {
         let list = self.0.load();
-        let holds = |guardrail: &&Arc<Guardrail>| guardrail.scope.holds(principal);
+        if let Named::These(names) = named
+            && let Some(missing) = names.iter().find(|name| !list.iter().any(|one| *one.name == ***name))
+        {
+            let message = format!("The route wants the guardrail '{missing}', which isn't configured.");
+            return Err(Refusal {
+                fault: Fault::Internal,
+                ..Refusal::client(502, "guardrail_failed", message)
+            });
+        }
+        let holds = |guardrail: &&Arc<Guardrail>| guardrail.holds(principal, named);
         let any = list.iter().any(|guardrail| holds(&guardrail));
-        any.then(|| Chain::new(list.iter().filter(holds).cloned(), principal.tenant, view))
+        Ok(any.then(|| Chain::new(list.iter().filter(holds).cloned(), principal.tenant, view)))
+    }
+
+    /// The names of all that there are.
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        self.0.load().iter().map(|one| Arc::clone(&one.name)).collect()
     }
 
     /// Whether a request of this caller's may be changed or refused, so that its text must not be stored yet.
     pub(crate) fn withhold(&self, principal: &Principal) -> bool {
-        self.0.load().iter().any(|one| one.on_request && one.enforces() && one.scope.holds(principal))
+        self.withhold_for(principal, &[])
     }
+
+    /// The same of a call for a route that names these guardrails.
+    pub(crate) fn withhold_for(&self, principal: &Principal, named: &[String]) -> bool {
+        let holds = |one: &Guardrail| one.holds(principal, Named::These(named));
+        self.0.load().iter().any(|one| one.on_request && one.enforces() && holds(one))
+    }
+}
+
+/// Which guardrails rule on a call beside those that rule on its caller's anyway.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Named<'a> {
+    /// Those that its route names.
+    These(&'a [String]),
+    /// All: its route isn't known.
+    All,
 }

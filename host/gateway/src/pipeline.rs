@@ -17,8 +17,11 @@ use crate::guardrails::{Ask, GuardRequest};
 use crate::limits::Reserve;
 use crate::refusal::{Fault, Refusal};
 use crate::request::Request;
+use crate::routing::conditions::Said;
 use crate::routing::decide::Asked;
 use crate::routing::plan::{Plan, Ruled};
+use crate::routing::preferences::Preferences;
+use crate::routing::table::find;
 
 /// A call on its way: what the stages know of it so far.
 pub(crate) struct Stage<'a, T> {
@@ -47,6 +50,8 @@ pub(crate) async fn run(gateway: &Gateway, call: Stage<'_, ()>) -> Result<Served
         Limits,
         // Is the request well formed, and what does it want?
         Read,
+        // Which route is it for, and what does that say of the call?
+        Choose,
         // Has its caller anything left, of what rules allow?
         Reserve,
         // May it go to a model, and with which words?
@@ -73,7 +78,8 @@ impl Identify {
     async fn run<'a>(gateway: &Gateway, call: Stage<'a, ()>) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
         let principal = identified(call.incoming.caller.clone())?;
         call.meter.open(&principal, &call.incoming);
-        if gateway.parts.guardrails.withhold(&principal) {
+        let by_route = gateway.routes.of(principal.tenant).await.keeps_back();
+        if by_route || gateway.parts.guardrails.withhold(&principal) {
             call.meter.withhold_input();
         }
         Ok(call.with(principal).1)
@@ -170,6 +176,28 @@ impl Read {
     }
 }
 
+struct Choose;
+
+impl Choose {
+    async fn run<'a>(
+        gateway: &Gateway,
+        mut call: Stage<'a, (Arc<Principal>, Request)>,
+    ) -> Result<Stage<'a, (Arc<Principal>, Request)>, Refusal> {
+        let (principal, request) = &mut call.known;
+        let routes = gateway.routes.of(principal.tenant).await;
+        request.choose(|model| find(&routes, call.incoming.headers, model))?;
+        if let Some(most) = request.rules().and_then(|rules| rules.capture) {
+            call.meter.capture_at_most(most);
+        }
+        let named = request.rules().map_or(&[][..], |rules| &rules.guardrails);
+        let guardrails = &gateway.parts.guardrails;
+        if routes.keeps_back() && request.form.is_none() && !guardrails.withhold_for(principal, named) {
+            call.meter.input(&call.incoming.body);
+        }
+        Ok(call)
+    }
+}
+
 struct Route;
 
 impl Route {
@@ -186,24 +214,27 @@ impl Route {
         let plugins = Arc::clone(&call.plugins);
         let view = plugins.of(principal.tenant);
         let connections = gateway.parts.connections.of(principal.tenant, view).await;
-        let asked =
-            Asked { tenant: principal.tenant, view, headers: call.incoming.headers, request: &request };
-        let (route, mut candidates) = asked.find(gateway, &connections)?;
-        let rules = route.and_then(|route| route.rules.as_ref());
-        let mut rules = rules.map(|rules| Arc::new(Ruled::new(rules, &connections)));
+        let said = Said { principal: &principal, headers: call.incoming.headers, request: &request };
+        let asked = Asked { view, said };
+        let mut found = asked.candidates(gateway, &connections)?;
+        let ruled = request.route.as_ref().and_then(|route| Ruled::new(route, &connections, &said));
+        let mut rules = ruled.map(Arc::new);
         if let Some(owner) =
             request.dialect.as_ref().and_then(|dialect| dialect.owner(gateway, principal.tenant))
         {
-            candidates.retain(|candidate| candidate.connection.id == owner);
+            found.candidates.retain(|candidate| candidate.connection.id == owner);
             // Nobody else has what it goes on from.
             rules = None;
-            if candidates.is_empty() {
+            if found.candidates.is_empty() {
                 let previous = request.dialect.as_ref().and_then(|dialect| dialect.asked.previous.as_deref());
                 return Err(dialects::not_kept(previous.unwrap_or_default()));
             }
         }
-        let decision = asked.decide(gateway, route, candidates, false).await;
+        let decision = asked.decide(gateway, found, false).await?;
         let candidates = decision.conclude(gateway, call.meter)?;
-        Ok(call.with((request, Plan { candidates, rules })).1)
+        let preferences = request.preferences.as_deref();
+        let alone = preferences.is_some_and(Preferences::allows_no_fallbacks);
+        let plan = Plan { candidates, rules, preferred: preferences.is_some(), alone };
+        Ok(call.with((request, plan)).1)
     }
 }

@@ -11,6 +11,8 @@ use crate::dialects::Dialected;
 use crate::guardrails::Chain;
 use crate::operation::Operation;
 use crate::refusal::Refusal;
+use crate::routing::preferences::Preferences;
+use crate::routing::routes::{Route, Rules};
 use brokle_runtime::Body;
 
 /// A request that was scanned and checked, and what the gateway needs to know of it.
@@ -38,6 +40,12 @@ pub(crate) struct Request {
     pub(crate) prompt_cache_key: Option<String>,
     /// What the request needs, in the catalogue's words.
     pub(crate) features: Vec<String>,
+    /// Where `provider` is, if it is an object.
+    pub(crate) provider: Option<Range<usize>>,
+    /// What it says of who may serve.
+    pub(crate) preferences: Option<Arc<Preferences>>,
+    /// The route that it is for.
+    pub(crate) route: Option<Arc<Route>>,
     /// Those that have ruled on it, and will on its answer.
     pub(crate) guards: Option<Arc<Chain>>,
     /// The answer, if it is known.
@@ -93,6 +101,7 @@ impl Request {
         let mut prompt_cache_key = None;
         let mut features = Vec::new();
         let mut content = None;
+        let mut provider = None;
         let mut wrong = None;
         let whole = json::scan(&body, |key, range| {
             let value = body.get(range.clone()).unwrap_or_default();
@@ -109,6 +118,7 @@ impl Request {
                 }
                 "n" => choices = number(value).unwrap_or(1).clamp(1, 128),
                 "user" => user = string(value),
+                "provider" if value.starts_with(b"{") => provider = Some(range),
                 "prompt_cache_key" => prompt_cache_key = string(value),
                 "tools" if value != b"[]" && value != b"null" => features.push("tools".to_owned()),
                 "response_format" if memchr::memmem::find(value, b"json_schema").is_some() => {
@@ -160,6 +170,9 @@ impl Request {
             features,
             body,
             form: None,
+            provider,
+            preferences: None,
+            route: None,
             guards,
             cached: None,
             dialect: None,
@@ -226,10 +239,34 @@ impl Request {
             features: Vec::new(),
             body: bytes.clone(),
             form: Some(form),
+            provider: None,
+            preferences: None,
+            route: None,
             guards: None,
             cached: None,
             dialect: None,
         })
+    }
+
+    /// Finds the route that it is for, and reads what it says of who may serve.
+    ///
+    /// # Errors
+    /// What `find` says; 400 for a preference that can't be fulfilled.
+    pub(crate) fn choose(
+        &mut self,
+        find: impl FnOnce(&str) -> Result<Option<Arc<Route>>, Refusal>,
+    ) -> Result<(), Refusal> {
+        self.route = find(&self.model)?;
+        // In a dialect it is a member like any other.
+        if let Some(range) = self.provider.take().filter(|_| self.dialect.is_none()) {
+            self.preferences = Some(Arc::new(Preferences::read(&self.body, range)?));
+        }
+        Ok(())
+    }
+
+    /// What its route says beside its candidates.
+    pub(crate) fn rules(&self) -> Option<&Rules> {
+        self.route.as_ref()?.rules.as_deref()
     }
 
     /// A guess at the prompt's tokens: four bytes each.

@@ -3,13 +3,19 @@
 //! A name is looked up in this order: a route ([`routes`]); `provider/model` or `connection/model`; a model that a
 //! connection lists; the catalogue. The name goes to the provider as the caller wrote it, without the prefix: aliases are the vendor's own.
 
-// A list of what it is made of: measurements ([`stats`]), what the operator says ([`routes`]), one decision ([`decide`])
+// A list of what it is made of: measurements ([`stats`]), what the operator says ([`routes`], written as
+// [`definition`], found in a [`table`], changed by [`manage`]), one decision ([`decide`])
 // and how it is carried out ([`plan`]).
+pub(crate) mod conditions;
 pub(crate) mod decide;
+pub mod definition;
 pub(crate) mod explain;
+pub mod manage;
 pub(crate) mod plan;
+pub(crate) mod preferences;
 pub mod routes;
 pub(crate) mod stats;
+pub(crate) mod table;
 
 use std::sync::Arc;
 

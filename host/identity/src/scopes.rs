@@ -52,6 +52,10 @@ scopes! {
     ConnectionsRead = "connections:read";
     /// Creates, changes and deletes connections.
     ConnectionsWrite = "connections:write";
+    /// Lists routes, and their versions.
+    RoutesRead = "routes:read";
+    /// Creates, changes, rolls back and deletes routes.
+    RoutesWrite = "routes:write";
     /// Sees components, their versions, configuration and events.
     PluginsRead = "plugins:read";
     /// Installs, enables, configures, grants and rolls back components.
@@ -190,7 +194,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "unknown scope \"Gateway\": gateway, traces:read, traces:write, keys:read, keys:write, connections:read, \
-             connections:write, plugins:read, plugins:write, admin are known"
+             connections:write, routes:read, routes:write, plugins:read, plugins:write, admin are known"
         );
     }
 

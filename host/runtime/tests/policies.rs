@@ -295,3 +295,118 @@ async fn sticky_keeps_sessions_where_they_are() {
     }
     near(&world.shares(&candidates).await, &[0.1, 0.2, 0.3, 0.4]);
 }
+
+fn said(attributes: &[(&str, &str)]) -> Request {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Request { attributes: attributes.iter().map(owned).collect(), ..request(1) }
+}
+
+#[tokio::test]
+async fn conditional_takes_the_first_rule_that_holds() {
+    let mut world = world("conditional").await;
+    world.config = r#"{"rules": [
+        {"when": "tools and input_tokens > 500", "use": ["c"]},
+        {"when": "metadata.tier == 'gold' or tags contains 'vip'", "use": ["d/m", "a/other", "b"]},
+        {"when": "stream", "use": ["nobody"]}
+    ], "otherwise": ["b"]}"#;
+    let tools = Request { features: vec!["tools".into()], ..said(&[("metadata.tier", "gold")]) };
+    let (gold, vip) = (said(&[("metadata.tier", "gold")]), said(&[("tags", "a, vip")]));
+    let streamed = Request { streaming: true, ..said(&[]) };
+    for (request, order, reason) in [
+        (tools, [2, 0, 1, 3], "tools and input_tokens > 500"),
+        (gold, [3, 1, 0, 2], "metadata.tier == 'gold' or tags contains 'vip'"),
+        (vip, [3, 1, 0, 2], "metadata.tier == 'gold' or tags contains 'vip'"),
+        (streamed, [0, 1, 2, 3], "stream"),
+        (said(&[("metadata.tier", "tin")]), [1, 0, 2, 3], "no condition holds"),
+    ] {
+        let plan = world.plan(&request, &four()).await;
+        assert_eq!((plan.order.as_slice(), plan.reason.as_str()), (&order[..], reason));
+    }
+    let mut candidates = four();
+    candidates[3].available = false;
+    assert_eq!(world.plan(&said(&[("metadata.tier", "gold")]), &candidates).await.order, [1, 0, 2, 3]);
+}
+
+#[tokio::test]
+async fn the_deepest_condition_fits_on_the_stack() {
+    let mut world = world("conditional").await;
+    let deep = format!("{}stream{}", "not (".repeat(16), ")".repeat(16));
+    world.config = String::leak(format!(r#"{{"rules": [{{"when": "{deep}", "use": ["d"]}}]}}"#));
+    assert_eq!(world.first(&Request { streaming: true, ..request(1) }, &four()).await, 3);
+}
+
+#[tokio::test]
+async fn a_bad_condition_is_refused_with_its_place() {
+    let world = world("conditional").await;
+    let config =
+        br#"{"rules": [{"when": "stream", "use": ["a"]}, {"when": "stream and nothing", "use": ["a"]}]}"#;
+    let problems = world.plugin.check_config(config).await.unwrap();
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].pointer, "/rules/1/when");
+    assert!(
+        problems[0].message.starts_with("column 12: there is no fact 'nothing'"),
+        "{}",
+        problems[0].message
+    );
+}
+
+const TRIAL: &str = r#"{"experiment": "one", "variants": [
+    {"name": "control", "weight": 3, "use": ["b"]}, {"name": "new", "use": ["c", "d"]}]}"#;
+
+fn session(affinity: u64) -> Request {
+    Request { affinity: Some(affinity), ..request(affinity) }
+}
+
+#[tokio::test]
+async fn ab_assigns_in_shares_and_for_good() {
+    let mut world = world("ab").await;
+    world.config = TRIAL;
+    near(&world.shares(&four()).await, &[0.0, 0.75, 0.25, 0.0]);
+    let sessions: Vec<u64> = (0..4_000).map(|_| world.chance()).collect();
+    let mut counts = HashMap::new();
+    let mut assigned = Vec::new();
+    for &affinity in &sessions {
+        let plan = world.plan(&session(affinity), &four()).await;
+        // Chance has no part in it.
+        let again = Request { entropy: world.chance(), ..session(affinity) };
+        assert_eq!(world.plan(&again, &four()).await.order, plan.order);
+        let order: &[u32] = if plan.reason == "variant control" { &[1, 0, 2, 3] } else { &[2, 3, 0, 1] };
+        assert_eq!(plan.order, order, "{}", plan.reason);
+        *counts.entry(plan.reason.clone()).or_insert(0_u32) += 1;
+        assigned.push(plan.reason);
+    }
+    let share = f64::from(counts["variant new"]) / 4_000.0;
+    assert!((share - 0.25).abs() < 0.03, "{counts:?}");
+
+    // The new one gets more: nobody leaves it.
+    world.config = r#"{"experiment": "one", "variants": [
+        {"name": "control", "use": ["b"]}, {"name": "new", "use": ["c"]}]}"#;
+    let mut joined = 0;
+    for (affinity, before) in sessions.iter().zip(&assigned) {
+        let now = world.plan(&session(*affinity), &four()).await.reason;
+        assert!(before == "variant control" || now == *before);
+        joined += u32::from(now != *before);
+    }
+    assert!((f64::from(joined) / 4_000.0 - 0.25).abs() < 0.03, "{joined} of 4000 joined");
+
+    // Another experiment assigns independently: a quarter of the first one's new are new here, too.
+    world.config = r#"{"experiment": "two", "variants": [
+        {"name": "control", "weight": 3, "use": ["b"]}, {"name": "new", "use": ["c"]}]}"#;
+    let mut both = 0;
+    for (affinity, _) in sessions.iter().zip(&assigned).filter(|(_, before)| *before == "variant new") {
+        both += u32::from(world.plan(&session(*affinity), &four()).await.reason == "variant new");
+    }
+    let share = f64::from(both) / f64::from(counts["variant new"]);
+    assert!((share - 0.25).abs() < 0.06, "{share}");
+}
+
+#[tokio::test]
+async fn ab_refuses_variants_that_cant_be_told_apart_or_have_no_share() {
+    let world = world("ab").await;
+    let twice = br#"{"variants": [{"name": "a", "use": ["a"]}, {"name": "a", "use": ["b"]}]}"#;
+    let nothing = br#"{"variants": [{"name": "a", "weight": 0, "use": ["a"]}, {"name": "b", "weight": 0, "use": ["b"]}]}"#;
+    for (config, pointer) in [(&twice[..], "/variants/1/name"), (nothing, "/variants")] {
+        let problems = world.plugin.check_config(config).await.unwrap();
+        assert_eq!(problems.iter().map(|one| one.pointer.as_str()).collect::<Vec<_>>(), [pointer]);
+    }
+}

@@ -31,6 +31,7 @@ pub mod plugin_kv;
 pub mod plugins;
 pub mod projects;
 pub mod revisions;
+pub mod routes;
 
 use std::path::Path;
 use std::str::FromStr;

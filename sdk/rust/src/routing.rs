@@ -57,6 +57,17 @@ pub trait RoutingPolicy: Sized + 'static {
     fn decide(request: &Request, candidates: &[Candidate]) -> Result<Plan, Refusal>;
 }
 
+impl Candidate {
+    /// Whether it is meant by a connection's or provider's name, with a model behind a slash or for any of its models.
+    pub fn is_named(&self, name: &str) -> bool {
+        [&self.connection, &self.provider].into_iter().any(|of| match name.strip_prefix(of.as_str()) {
+            Some("") => true,
+            Some(rest) => rest.strip_prefix('/') == Some(&*self.model),
+            None => false,
+        })
+    }
+}
+
 impl Plan {
     /// All available candidates by ascending key, in the operator's order where keys are equal.
     /// The unavailable ones follow, so that a request isn't refused while all are cooling down.
@@ -128,6 +139,50 @@ impl Draws {
             items.swap(length - 1, chosen);
         }
     }
+}
+
+/// How far a thing is from a key, by rendezvous hashing: the nearest one serves it. When a thing leaves, only its own keys move;
+/// weights are shares of the keys, and one without weight is farthest. The same everywhere and always.
+///
+/// It is -log₂ of a hash in (0, 1], divided by the weight.
+///
+/// ```
+/// # use brokle_plugin::routing::distance;
+/// let nearest = |key| ["a", "b"].into_iter().min_by(|a, b| distance(key, [a], 1).total_cmp(&distance(key, [b], 1)));
+/// assert_eq!(nearest(7), nearest(7));
+/// ```
+pub fn distance<const PARTS: usize>(key: u64, name: [&str; PARTS], weight: u32) -> f64 {
+    if weight == 0 {
+        return f64::MAX;
+    }
+    // FNV-1a of the name's parts, with zeros between them.
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    for (at, part) in name.into_iter().enumerate() {
+        if at > 0 {
+            add(0);
+        }
+        part.bytes().for_each(&mut add);
+    }
+    let hash = Draws::new(hash ^ Draws::new(key).draw()).draw();
+    (64.0 - log2(hash)) / f64::from(weight)
+}
+
+/// The binary logarithm, digit by digit: `core` has none. 0 counts as 1.
+fn log2(number: u64) -> f64 {
+    let number = number.max(1);
+    let whole = number.ilog2();
+    let mut rest = number as f64 / (1_u64 << whole) as f64;
+    let (mut log, mut digit) = (f64::from(whole), 0.5);
+    for _ in 0..32 {
+        rest *= rest;
+        if rest >= 2.0 {
+            rest /= 2.0;
+            log += digit;
+        }
+        digit /= 2.0;
+    }
+    log
 }
 
 /// Glue between [`RoutingPolicy`] and the generated exports; named by [`export!`](crate::export).

@@ -342,11 +342,11 @@ fn secret(text: Option<String>) -> Result<Option<Secret>, ApiError> {
     Ok(Some(Secret::new(text.to_owned())))
 }
 
-fn json<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiError> {
+pub(super) fn json<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiError> {
     body.map(|Json(body)| body).map_err(|rejection| ApiError::invalid_request(rejection.body_text()))
 }
 
-fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
     query.map(|Query(query)| query).map_err(|rejection| ApiError::invalid_request(rejection.body_text()))
 }
 

@@ -40,6 +40,9 @@ pub(crate) struct Guardrail {
     /// Only calls with these API keys, by id.
     #[serde(default)]
     pub(crate) keys: Vec<String>,
+    /// Only calls for a route that names it in `guardrails`.
+    #[serde(default)]
+    pub(crate) by_route: bool,
 }
 
 impl Guardrail {
@@ -64,6 +67,7 @@ impl Guardrail {
                 organizations: ids("organizations", &self.organizations)?,
                 projects: ids("projects", &self.projects)?,
                 keys: ids("keys", &self.keys)?,
+                by_route: self.by_route,
             },
             hold_back: self.hold_back_bytes,
         })

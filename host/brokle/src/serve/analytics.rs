@@ -1,8 +1,8 @@
 //! Where observations are kept: files of the data directory, or the ClickHouse that `storage.clickhouse_url` names.
 //!
-//! ClickHouse's schema is brought up at the start. If it can't be reached then, the gateway serves all the same, and the
-//! telemetry queue holds what comes; [`Pending`] is tried again until the schema is there. A schema that this binary
-//! doesn't know, or a file that was changed, ends the start.
+//! ClickHouse's schema is brought up at the start. If it can't be reached then, or not in time, the gateway serves all the
+//! same, and the telemetry queue holds what comes; [`Pending`] is tried again until the schema is there. A schema that this
+//! binary doesn't know, or a file that was changed, ends the start.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +16,8 @@ use brokle_storage::sql::migrate::MigrateError;
 use super::Failure;
 use crate::config::Config;
 
+/// How long the start waits for ClickHouse.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two tries to bring the schema up.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -61,17 +63,18 @@ pub(super) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opene
         return Ok(Opened { store, pending: None });
     };
     let store = Arc::new(ClickHouseObservations::new(database.clone(), clock)?);
-    let pending = match migrate(&database).await {
-        Ok(()) => None,
-        Err(error) if is_away(&error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(
-                error,
-                "ClickHouse can't be reached: the queue holds what comes until it is there"
-            );
+    let away = "ClickHouse can't be reached: the queue holds what comes until it is there";
+    let pending = match tokio::time::timeout(START_TIMEOUT, migrate(&database)).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) if is_away(&error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "{away}");
             Some(Pending(database))
         }
-        Err(error) => return Err(error.into()),
+        Ok(Err(error)) => return Err(error.into()),
+        Err(_) => {
+            tracing::warn!(seconds = START_TIMEOUT.as_secs(), "{away}");
+            Some(Pending(database))
+        }
     };
     Ok(Opened { store, pending })
 }

@@ -109,6 +109,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     let shared_limits = shared_limits(config, &with, &metrics)?;
     let budgets = budgets(config, &with, &metrics).await?;
     let (clock, random) = (Arc::clone(&with.clock), Arc::clone(&with.random));
+    let stored_routes = Some(with.database.clone());
     let stored = Arc::new(ConnectionService::new(with.database, with.master_key, clock, random));
     let connections = Directory::new(fixed, Some(Arc::clone(&stored)), egress.clone());
     let gateway = Gateway::new(Parts {
@@ -122,6 +123,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         connections,
         plugins: snapshots,
         routing,
+        stored_routes,
         guardrails,
         egress,
         timeouts: config.gateway.timeouts(),

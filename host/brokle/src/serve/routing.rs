@@ -4,12 +4,13 @@
 //! knows and that doesn't serve now (rejected, taken out, waiting for its license) is no reason to stay away: calls go in the
 //! built-in order until it does. So it is with the default policy, which nobody named.
 
-use brokle_gateway::routing::routes::{ChosenPolicy, DEFAULT_POLICY, PolicyFault, Route, Routing, choose};
+use brokle_gateway::routing::definition::Definition;
+use brokle_gateway::routing::routes::{ChosenPolicy, DEFAULT_POLICY, PolicyFault, Routing, choose};
 use brokle_plugins::{Catalogue, View};
 use serde_json::Value;
 
 use super::Failure;
-use crate::config::{Config, Route as Wanted};
+use crate::config::Config;
 
 /// What the configuration says of routing; each policy that it names is compiled.
 pub(super) async fn of(config: &Config, catalogue: &Catalogue, view: &View) -> Result<Routing, Failure> {
@@ -47,10 +48,8 @@ pub(super) async fn of(config: &Config, catalogue: &Catalogue, view: &View) -> R
         let name = wanted.policy.as_deref().unwrap_or(&config.gateway.policy);
         let given = wanted.config.clone().map(Value::Object);
         let policy = choose(&format!("routes.{index}.policy"), name, given.as_ref()).await?;
-        let shape = wanted
-            .to_route(config.gateway.timeouts())
-            .map_err(|problem| format!("routes.{index}.{problem}"))?;
-        routes.push(Route { policy, ..shape });
+        let route = wanted.to_route(policy, config.gateway.timeouts());
+        routes.push(route.map_err(|fault| format!("routes.{index}.{fault}"))?);
     }
     for (index, wanted) in config.routes.iter().enumerate() {
         warn_about(index, wanted, config);
@@ -59,7 +58,7 @@ pub(super) async fn of(config: &Config, catalogue: &Catalogue, view: &View) -> R
 }
 
 /// Candidates that no connection of the configuration can be: tenants' own, or a slip.
-fn warn_about(index: usize, wanted: &Wanted, config: &Config) {
+fn warn_about(index: usize, wanted: &Definition, config: &Config) {
     for (at, candidate) in wanted.candidates.iter().enumerate() {
         let Some(name) = &candidate.connection else { continue };
         if !config.gateway.connections.iter().any(|one| one.name == *name) {

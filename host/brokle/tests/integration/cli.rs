@@ -207,6 +207,11 @@ fn migrations_go_up_and_down_and_ask_before_they_destroy() {
     let written = succeed(here, &["migrate", "create", "add_budgets"]);
     assert_eq!(written.lines().count(), 4);
     assert!(here.join("migrations/postgres/0008_add_budgets.down.sql").is_file());
+    // ClickHouse counts its own.
+    std::fs::create_dir(here.join("migrations/clickhouse")).unwrap();
+    let written = succeed(here, &["migrate", "create", "add_spans", "--db", "analytics"]);
+    assert_eq!(written.lines().count(), 2);
+    assert!(here.join("migrations/clickhouse/0001_add_spans.up.sql").is_file());
 }
 
 #[test]

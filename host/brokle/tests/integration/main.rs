@@ -15,6 +15,8 @@ mod otlp;
 #[cfg(test)]
 mod resilience;
 #[cfg(test)]
+mod routes;
+#[cfg(test)]
 mod scene;
 #[cfg(test)]
 mod trust;

@@ -113,7 +113,7 @@ impl<'a> Attempt<'a> {
         call: &mut Call,
     ) -> Result<Option<Served>, Refusal> {
         let asked = &dialect.asked;
-        if dialect.native && !self.plan.sets() && instance.speaks(asked.dialect.name()) {
+        if dialect.native && !self.plan.edits() && instance.speaks(asked.dialect.name()) {
             let tenant = self.meter.tenant().ok_or_else(broken_answer)?;
             dialect.check_owner(self.gateway, tenant, &self.candidate.connection.id)?;
             asked.rest();

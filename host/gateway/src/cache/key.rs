@@ -7,14 +7,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use brokle_core::tenancy::Tenant;
-use http::HeaderMap;
 use ring::digest::{Context, SHA256};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::attempts::passed_on;
-use crate::request::Request;
-use crate::routing::routes::ROUTE_HEADER;
+use crate::routing::conditions::Said;
+use crate::routing::routes::Route;
 
 /// Members of a request that don't change its answer; or that say in which form it is wanted.
 const IGNORED: [&str; 6] =
@@ -61,7 +59,9 @@ impl FromStr for Key {
 }
 
 /// A request's key; none if it isn't cached.
-pub(super) fn of(tenant: Tenant, request: &Request, headers: &HeaderMap) -> Option<Key> {
+pub(super) fn of(said: Said<'_>) -> Option<Key> {
+    let Said { principal, headers, request } = said;
+    let tenant = principal.tenant;
     if request.body.len() > MAX_REQUEST {
         return None;
     }
@@ -72,7 +72,18 @@ pub(super) fn of(tenant: Tenant, request: &Request, headers: &HeaderMap) -> Opti
     }
     hash.text(request.operation.name());
     hash.text(if request.streaming { "stream" } else { "whole" });
-    hash.bytes(headers.get(ROUTE_HEADER).map(|route| route.as_bytes()).unwrap_or_default());
+    // A route that was changed may answer otherwise.
+    let route = request.route.as_deref();
+    hash.text(route.map_or("", |route| &route.name));
+    hash.bytes(&[route.map_or(0, |route| route.origin as u8)]);
+    hash.bytes(&route.and_then(|route| route.version).unwrap_or_default().to_le_bytes());
+    // Whoever is asked by what the caller says of itself answers for such callers only.
+    if route.is_some_and(Route::has_conditions) {
+        for (name, text) in said.attributes() {
+            hash.text(&name);
+            hash.text(&text);
+        }
+    }
     let passed = passed_on(headers);
     let mut passed: Vec<_> = passed.iter().filter(|(name, _)| changes_answers(name.as_str())).collect();
     passed.sort_by(|a, b| (a.0.as_str(), a.1.as_bytes()).cmp(&(b.0.as_str(), b.1.as_bytes())));

@@ -3,16 +3,29 @@ use http::{HeaderName, HeaderValue};
 
 use super::*;
 use crate::operation::Operation;
+use crate::routing::routes::{Origin, Route, RouteCandidate, Target};
 use crate::who::tests::principal;
+use brokle_expression::Expression;
 
 fn key_of(tenant: Tenant, body: &str, headers: &[(&'static str, &'static str)]) -> Option<Key> {
+    routed_key_of(tenant, body, headers, None)
+}
+
+fn routed_key_of(
+    tenant: Tenant,
+    body: &str,
+    headers: &[(&'static str, &'static str)],
+    route: Option<Route>,
+) -> Option<Key> {
     let body = Bytes::copy_from_slice(body.as_bytes());
-    let request = Request::read(Operation::ChatCompletions, body).unwrap();
+    let mut request = Request::read(Operation::ChatCompletions, body).unwrap();
+    request.route = route.map(Arc::new);
     let headers = headers
         .iter()
         .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
         .collect();
-    key::of(tenant, &request, &headers)
+    let principal = brokle_identity::Principal { tenant, ..principal() };
+    key::of(Said { principal: &principal, headers: &headers, request: &request })
 }
 
 const BODY: &str = r#"{"model":"m","temperature":0.5,"messages":[{"role":"user","content":"hé"}],"tools":[{"a":1,"b":[2,3]}]}"#;
@@ -56,13 +69,32 @@ fn what_may_change_an_answer_changes_the_key() {
         assert!(BODY.contains(from));
         keys.push(key_of(tenant, &BODY.replacen(from, to, 1), &[]).unwrap());
     }
-    keys.push(key_of(tenant, BODY, &[("x-brokle-route", "smart")]).unwrap());
+    let routed = |route: Route| routed_key_of(tenant, BODY, &[], Some(route)).unwrap();
+    for (name, version) in [("smart", None), ("smart", Some(1)), ("smart", Some(2)), ("other", None)] {
+        keys.push(routed(Route { name: name.into(), version, ..Route::default() }));
+    }
+    keys.push(routed(Route { name: "smart".into(), origin: Origin::Project, ..Route::default() }));
     keys.push(key_of(tenant, BODY, &[("some-beta", "1")]).unwrap());
     let all = keys.len();
     keys.sort_by_key(ToString::to_string);
     keys.dedup();
     assert_eq!(keys.len(), all);
     assert_eq!(key_of(tenant, &BODY.replacen("0.5", "123456789012345678901234567890", 1), &[]), None);
+}
+
+#[test]
+fn what_callers_say_of_themselves_counts_where_a_route_has_conditions() {
+    let tenant = principal().tenant;
+    let key = |when: Option<&str>, user: &str| {
+        let when = when.map(|text| Expression::read(text).unwrap());
+        let target = Target::Provider("p".into());
+        let candidate = RouteCandidate { target, model: "m".into(), priority: 0, weight: 1, when };
+        let route = Route { name: "smart".into(), candidates: vec![candidate], ..Route::default() };
+        let body = BODY.replacen('{', &format!(r#"{{"user":"{user}","#), 1);
+        routed_key_of(tenant, &body, &[], Some(route)).unwrap()
+    };
+    assert_eq!(key(None, "ann"), key(None, "bob"));
+    assert_ne!(key(Some("user == 'ann'"), "ann"), key(Some("user == 'ann'"), "bob"));
 }
 
 #[tokio::test]

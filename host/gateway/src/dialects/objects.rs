@@ -19,6 +19,7 @@ use crate::account::Meter;
 use crate::answer::{self, AnswerBody, Told};
 use crate::attempts::{answer_headers, passed_on, send};
 use crate::gateway::Gateway;
+use crate::guardrails::Named;
 use crate::operation::Operation;
 use crate::pipeline;
 use crate::refusal::Refusal;
@@ -71,7 +72,9 @@ impl Gateway {
         let tenant = principal.tenant;
         let plugins = self.parts.plugins.load();
         let view = plugins.of(tenant);
-        if self.parts.guardrails.of(&principal, view).is_some_and(|chain| chain.rules_on_answers()) {
+        // Which route it was made by isn't known any more.
+        let chain = self.parts.guardrails.of(&principal, view, Named::All)?;
+        if chain.is_some_and(|chain| chain.rules_on_answers()) {
             let message = "A guardrail rules on this key's answers, and kept ones can't be shown to it.";
             return Err(Refusal::client(400, "unsupported", message));
         }

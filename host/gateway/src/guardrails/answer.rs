@@ -32,7 +32,7 @@ pub(crate) struct Ask;
 /// What a whole answer comes to.
 enum Verdict {
     Goes(Bytes),
-    Again(Request),
+    Again(Box<Request>),
 }
 
 impl Ask {
@@ -93,7 +93,7 @@ impl Ask {
                     // Both answers are paid for; the account keeps running totals of one.
                     meter.note(|observation| before = observation.usage.take().unwrap_or_default());
                     // Another request, whose answer nobody has.
-                    request = Request { cached: None, ..next };
+                    request = Request { cached: None, ..*next };
                     meter.uncached();
                     told.cache = CacheNote::Bypass;
                     retries += 1;
@@ -181,7 +181,7 @@ impl Chain {
                 }
                 Outcome::Retry(instruction) if retries == 0 => {
                     if let Some(next) = again(request, &answer, &instruction) {
-                        return Ok(Verdict::Again(next));
+                        return Ok(Verdict::Again(Box::new(next)));
                     }
                     return Err(exhausted(link));
                 }

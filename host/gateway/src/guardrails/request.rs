@@ -6,7 +6,7 @@ use brokle_identity::Principal;
 
 use super::call::Outcome;
 use super::rulings::{Failed, respell};
-use super::texts;
+use super::{Named, texts};
 use crate::gateway::Gateway;
 use crate::pipeline::Stage;
 use crate::refusal::Refusal;
@@ -19,9 +19,10 @@ type Call<'a> = Stage<'a, (Arc<Principal>, Request)>;
 
 impl GuardRequest {
     pub(crate) async fn run<'a>(gateway: &Gateway, mut call: Call<'a>) -> Result<Call<'a>, Refusal> {
-        let Some(mut chain) =
-            gateway.parts.guardrails.of(&call.known.0, call.plugins.of(call.known.0.tenant))
-        else {
+        let (principal, request) = &call.known;
+        let named = Named::These(request.rules().map_or(&[][..], |rules| &rules.guardrails));
+        let view = call.plugins.of(principal.tenant);
+        let Some(mut chain) = gateway.parts.guardrails.of(principal, view, named)? else {
             return Ok(call);
         };
         if let Some(dialect) = call.known.1.dialect.clone() {

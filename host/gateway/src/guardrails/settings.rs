@@ -22,6 +22,8 @@ pub struct Scope {
     pub projects: Vec<ProjectId>,
     /// API keys, by id.
     pub keys: Vec<ApiKeyId>,
+    /// Only those for a route that names it.
+    pub by_route: bool,
 }
 
 impl Scope {

@@ -9,24 +9,23 @@
 //! `x-brokle-user`, `user`. It is the same on every server and in every version.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use brokle_core::money::Usd;
-use brokle_core::tenancy::Tenant;
 use brokle_plugins::View;
 use brokle_runtime::facts;
-use http::HeaderMap;
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
-use super::routes::{ROUTE_HEADER, Route};
+use super::conditions::Said;
+use super::routes::{Excluded, Found, Route};
 use super::stats::breaker::Circuit;
 use super::{Candidate, candidates};
 use crate::account::Meter;
 use crate::connections::Connection;
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
-use crate::request::Request;
 
 /// The most of a policy's own words that is kept, in characters.
 const REASON: usize = 200;
@@ -35,10 +34,8 @@ const SHOWN: usize = 32;
 
 /// Who asks for what, as far as routing cares.
 pub(crate) struct Asked<'a> {
-    pub(crate) tenant: Tenant,
     pub(crate) view: &'a View,
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) request: &'a Request,
+    pub(crate) said: Said<'a>,
 }
 
 /// A candidate and what is known of it.
@@ -53,12 +50,14 @@ pub(crate) struct Known {
 /// What was decided, and how it came about.
 #[derive(Debug)]
 pub(crate) struct Decision {
-    /// The route's name, if it was one.
-    pub(crate) route: Option<String>,
+    /// The route, if it was one.
+    pub(crate) route: Option<Arc<Route>>,
+    /// Who isn't asked for such a call.
+    pub(crate) excluded: Vec<Excluded>,
     /// The policy as the operator named it.
     pub(crate) policy: String,
     /// `id version` and time of the component that was asked.
-    pub(crate) asked: Option<(std::sync::Arc<str>, Duration)>,
+    pub(crate) asked: Option<(Arc<str>, Duration)>,
     /// In the operator's order.
     pub(crate) known: Vec<Known>,
     /// Indexes into `known`; empty: the policy refused.
@@ -78,45 +77,60 @@ pub(crate) struct Failure {
 }
 
 impl<'a> Asked<'a> {
-    /// The route that is asked for, and who may serve.
+    /// Who may serve: the route, or else whoever has the model.
     ///
     /// # Errors
-    /// 404 when there is no such route or model.
-    pub(crate) fn find<'g>(
+    /// 404 when nobody does.
+    pub(crate) fn candidates(
         &self,
-        gateway: &'g Gateway,
-        connections: &[std::sync::Arc<Connection>],
-    ) -> Result<(Option<&'g Route>, Vec<Candidate>), Refusal> {
-        let routing = &gateway.parts.routing;
-        let chosen = match self.headers.get(ROUTE_HEADER) {
-            Some(value) => {
-                let name = value.to_str().unwrap_or_default().trim();
-                Some(routing.find(name).ok_or_else(|| Route::not_there(name))?)
-            }
-            None => routing.find(&self.request.model),
+        gateway: &Gateway,
+        connections: &[Arc<Connection>],
+    ) -> Result<Found, Refusal> {
+        let request = self.said.request;
+        let Some(route) = &request.route else {
+            let candidates = candidates(connections, &gateway.parts.books.catalogue, &request.model)?;
+            return Ok(Found { candidates, excluded: Vec::new() });
         };
-        let Some(route) = chosen else {
-            let catalogue = &gateway.parts.books.catalogue;
-            return Ok((None, candidates(connections, catalogue, &self.request.model)?));
-        };
-        match route.candidates(connections) {
-            none if none.is_empty() => Err(Route::not_there(&route.name)),
-            some => Ok((Some(route), some)),
+        let found = route.found(&route.candidates, connections, Some(&self.said));
+        match (found.candidates.is_empty(), found.excluded.is_empty()) {
+            (true, true) => Err(Route::not_there(&route.name)),
+            (true, false) => Err(Route::nobody(&found.excluded)),
+            (false, _) => Ok(found),
         }
     }
 
-    /// Asks the policy. `peek`: nothing is to come of it, so that no turn is taken.
+    /// Asks the policy about those that the caller's preferences leave. `peek`: nothing is to come of it, so that no turn is
+    /// taken.
+    ///
+    /// # Errors
+    /// 404 when they leave nobody.
     pub(crate) async fn decide(
         &self,
         gateway: &Gateway,
-        route: Option<&Route>,
-        candidates: Vec<Candidate>,
+        found: Found,
         peek: bool,
-    ) -> Decision {
-        let policy = route.map_or(&gateway.parts.routing.policy, |route| &route.policy);
-        let known: Vec<Known> = candidates.into_iter().map(|candidate| know(gateway, candidate)).collect();
+    ) -> Result<Decision, Refusal> {
+        let request = self.said.request;
+        let policy = request.route.as_ref().map_or(&gateway.parts.routing.policy, |route| &route.policy);
+        let mut known: Vec<Known> =
+            found.candidates.into_iter().map(|candidate| know(gateway, candidate)).collect();
+        let mut excluded = found.excluded;
+        if let Some(preferences) = &request.preferences {
+            known.retain(|one| match preferences.excludes(&one.facts, request) {
+                None => true,
+                Some(because) => {
+                    let (connection, model) = (one.facts.connection.clone(), one.facts.model.clone());
+                    excluded.push(Excluded { connection, model, because: because.to_owned() });
+                    false
+                }
+            });
+            if known.is_empty() {
+                return Err(Route::nobody(&excluded));
+            }
+        }
         let mut decision = Decision {
-            route: route.map(|route| route.name.clone()),
+            route: request.route.clone(),
+            excluded,
             policy: policy.name.clone(),
             asked: None,
             known,
@@ -126,13 +140,13 @@ impl<'a> Asked<'a> {
         };
         let Some(active) = self.view.policy(&policy.name) else {
             decision.fail("no such routing policy serves", false);
-            return decision;
+            return Ok(self.preferred(decision));
         };
-        let mut context = active.context_for(self.tenant, None);
+        let mut context = active.context_for(self.said.principal.tenant, None);
         if let Some(config) = &policy.config {
             context.config = config.clone();
         }
-        let request = self.facts(gateway, route, decision.known.len(), peek);
+        let request = self.facts(gateway, decision.known.len(), peek);
         let told: Vec<facts::Candidate> = decision.known.iter().map(|one| one.facts.clone()).collect();
         match active.plugin.decide(context, &request, &told).await {
             Ok((planned, spent)) => {
@@ -147,15 +161,25 @@ impl<'a> Asked<'a> {
                 decision.fail(&error.to_string(), true);
             }
         }
+        Ok(self.preferred(decision))
+    }
+
+    /// With the caller's order, if it has one, in the place of the policy's.
+    fn preferred(&self, mut decision: Decision) -> Decision {
+        let Some(preferences) = &self.said.request.preferences else { return decision };
+        let (order, known) = (&mut decision.order, &decision.known);
+        if let Some(by) = preferences.arrange(order, known, self.said.request.streaming) {
+            decision.reason = by.to_owned();
+        }
         decision
     }
 
-    fn facts(&self, gateway: &Gateway, route: Option<&Route>, count: usize, peek: bool) -> facts::Request {
-        let request = self.request;
-        let mut attributes = Vec::new();
+    fn facts(&self, gateway: &Gateway, count: usize, peek: bool) -> facts::Request {
+        let request = self.said.request;
+        let mut attributes = self.said.attributes();
         if count > 1 {
-            let name = route.map_or(request.model.as_str(), |route| &route.name);
-            let turn = gateway.facts.turn(&self.tenant.project.to_string(), name, peek);
+            let name = request.route.as_ref().map_or(request.model.as_str(), |route| &route.name);
+            let turn = gateway.facts.turn(&self.said.principal.tenant.project.to_string(), name, peek);
             attributes.push(("brokle.turn".to_owned(), turn.to_string()));
         }
         facts::Request {
@@ -173,15 +197,13 @@ impl<'a> Asked<'a> {
     }
 
     fn affinity(&self) -> Option<u64> {
-        let header = |name: &str| {
-            let text = self.headers.get(name)?.to_str().ok()?.trim();
-            (!text.is_empty()).then_some(text)
-        };
-        let (kind, value) = header("x-brokle-session")
+        let (kind, value) = self
+            .said
+            .session()
             .map(|session| ("session", session))
-            .or_else(|| Some(("cache", self.request.prompt_cache_key.as_deref()?)))
-            .or_else(|| Some(("user", header("x-brokle-user").or(self.request.user.as_deref())?)))?;
-        let text = format!("{}\0{kind}\0{value}", self.tenant.project);
+            .or_else(|| Some(("cache", self.said.request.prompt_cache_key.as_deref()?)))
+            .or_else(|| Some(("user", self.said.user()?)))?;
+        let text = format!("{}\0{kind}\0{value}", self.said.principal.tenant.project);
         let hash = digest(&SHA256, text.as_bytes());
         Some(u64::from_le_bytes(hash.as_ref().first_chunk().copied()?))
     }
@@ -228,7 +250,10 @@ impl Decision {
         let random = &*gateway.parts.random;
         if let Some(route) = &self.route {
             meter.note(|observation| {
-                observation.attributes.insert("brokle.route".into(), route.as_str().into());
+                observation.attributes.insert("brokle.route".into(), route.name.as_str().into());
+                if let Some(version) = route.version {
+                    observation.attributes.insert("brokle.route.version".into(), version.into());
+                }
             });
         }
         if let Some(Failure { reason, trapped }) = &self.failure {
@@ -267,13 +292,42 @@ impl Decision {
             })
         };
         let order = self.order.iter().filter_map(|&index| self.known.get(index));
-        BTreeMap::from([
+        let mut attributes = BTreeMap::from([
             ("brokle.routing.policy".to_owned(), self.policy.as_str().into()),
             ("brokle.routing.candidates".to_owned(), self.known.iter().take(SHOWN).map(name).collect()),
             ("brokle.routing.order".to_owned(), order.take(SHOWN).map(name).collect()),
             ("brokle.routing.reason".to_owned(), self.reason.as_str().into()),
-        ])
+        ]);
+        if self.known.len() > 1 {
+            let facts = self.known.iter().take(SHOWN).map(measured).collect();
+            attributes.insert("brokle.routing.facts".to_owned(), facts);
+        }
+        if !self.excluded.is_empty() {
+            let excluded = self.excluded.iter().take(SHOWN);
+            let excluded = excluded.map(|one| format!("{}/{}: {}", one.connection, one.model, one.because));
+            attributes.insert("brokle.routing.excluded".to_owned(), excluded.map(Value::from).collect());
+        }
+        attributes
     }
+}
+
+/// What was known of a candidate when it was decided, of what changes.
+fn measured(one: &Known) -> Value {
+    let stats = &one.facts.stats;
+    let mut told = serde_json::Map::new();
+    let rounded = |value: f64| (value * 1e3).round() / 1e3;
+    let mut say = |name: &str, value: Option<Value>| {
+        told.extend(value.map(|value| (name.to_owned(), value)));
+    };
+    say("latency_ms", stats.latency_ms.map(|value| rounded(value).into()));
+    say("first_token_ms", stats.first_token_ms.map(|value| rounded(value).into()));
+    say("error_rate", stats.error_rate.map(|value| rounded(value).into()));
+    say("in_flight", Some(stats.in_flight.into()));
+    say("remaining_requests", stats.remaining_requests.map(Into::into));
+    say("remaining_tokens", stats.remaining_tokens.map(Into::into));
+    say("input_price", one.facts.input_price.map(Into::into));
+    say("output_price", one.facts.output_price.map(Into::into));
+    told.into()
 }
 
 fn know(gateway: &Gateway, candidate: Candidate) -> Known {

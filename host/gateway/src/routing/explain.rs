@@ -12,7 +12,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde::Serialize;
 
+use super::conditions::Said;
 use super::decide::{Asked, Decision, Known};
+use super::routes::{Excluded, Origin, Route};
+use super::table::find;
 use crate::gateway::Gateway;
 use crate::operation::Operation;
 use crate::refusal::Refusal;
@@ -27,6 +30,10 @@ pub struct Explanation {
     pub model: String,
     /// The route's name; null: the name was a model's.
     pub route: Option<String>,
+    /// Whose route it is; null for a model.
+    pub scope: Option<Origin>,
+    /// The route's version; null for a configured one.
+    pub version: Option<i64>,
     /// The policy as the operator named it.
     pub policy: String,
     /// Whom it would be asked first, and after whom; empty: the policy refuses the request.
@@ -37,6 +44,8 @@ pub struct Explanation {
     pub fallback: Option<String>,
     /// Who may serve, in the operator's order, with what is known of them.
     pub candidates: Vec<Told>,
+    /// Who else might, and why it isn't asked for this request: the condition that doesn't hold, or the caller's preference.
+    pub excluded: Vec<Excluded>,
 }
 
 /// One place in an order.
@@ -101,24 +110,27 @@ impl Gateway {
     ) -> Result<Explanation, Refusal> {
         let taken = self.limits.take_key(caller, caller.requests_per_minute).await;
         taken.map_err(|exceeded| *exceeded.refusal)?;
-        let request = Request::read(operation(&body), body)?;
+        let table = self.routes.of(caller.tenant).await;
+        self.explain_by(caller, headers, body, |model| find(&table, headers, model)).await
+    }
+
+    /// The same with any way to find the route.
+    pub(crate) async fn explain_by(
+        &self,
+        caller: &Principal,
+        headers: &HeaderMap,
+        body: Bytes,
+        find: impl FnOnce(&str) -> Result<Option<Arc<Route>>, Refusal>,
+    ) -> Result<Explanation, Refusal> {
+        let mut request = Request::read(operation(&body), body)?;
+        request.choose(find)?;
         let plugins = self.parts.plugins.load();
         let view = plugins.of(caller.tenant);
         let connections = self.parts.connections.of(caller.tenant, view).await;
-        let asked = Asked { tenant: caller.tenant, view, headers, request: &request };
-        let (route, candidates) = asked.find(self, &connections)?;
-        let decision = asked.decide(self, route, candidates, true).await;
+        let asked = Asked { view, said: Said { principal: caller, headers, request: &request } };
+        let found = asked.candidates(self, &connections)?;
+        let decision = asked.decide(self, found, true).await?;
         Ok(tell(&request, decision))
-    }
-
-    /// The names of the routes of which these connections are a part.
-    pub(crate) fn routes<'a>(
-        &'a self,
-        connections: &'a [Arc<crate::connections::Connection>],
-    ) -> impl Iterator<Item = &'a str> {
-        let there =
-            self.parts.routing.routes.iter().filter(|route| !route.candidates(connections).is_empty());
-        there.map(|route| route.name.as_str())
     }
 }
 
@@ -166,7 +178,10 @@ fn tell(request: &Request, decision: Decision) -> Explanation {
         model: request.model.clone(),
         order: order.map(place).collect(),
         candidates: decision.known.iter().map(told).collect(),
-        route: decision.route,
+        version: decision.route.as_ref().and_then(|route| route.version),
+        scope: decision.route.as_ref().map(|route| route.origin),
+        route: decision.route.map(|route| route.name.clone()),
+        excluded: decision.excluded,
         policy: decision.policy,
         reason: decision.reason,
         fallback: decision.failure.map(|failure| failure.reason),

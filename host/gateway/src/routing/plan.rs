@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use brokle_core::json::{Change, Splices};
+use brokle_core::json::{self, Change, Splices};
 use bytes::Bytes;
 
 use super::Candidate;
-use super::routes::{Hedge, Rules};
+use super::conditions::Said;
+use super::routes::{Hedge, Route, RouteCandidate, Rules};
 use crate::connections::Connection;
 use crate::refusal::{Class, Refusal};
 
@@ -18,6 +19,10 @@ pub(crate) struct Plan {
     pub(crate) candidates: Vec<Candidate>,
     /// Of the route, if it says anything.
     pub(crate) rules: Option<Arc<Ruled>>,
+    /// The body has preferences, which are the gateway's.
+    pub(crate) preferred: bool,
+    /// Whether the caller wants no route's fallbacks.
+    pub(crate) alone: bool,
 }
 
 /// What a route says beside its candidates.
@@ -31,23 +36,29 @@ pub(crate) struct Ruled {
 }
 
 impl Ruled {
-    pub(crate) fn new(rules: &Arc<Rules>, connections: &[Arc<Connection>]) -> Self {
-        let of = |wanted| super::routes::found(wanted, rules.timeouts, connections);
+    /// What a route says of a call; none: nothing.
+    pub(crate) fn new(route: &Route, connections: &[Arc<Connection>], said: &Said<'_>) -> Option<Self> {
+        let rules = route.rules.as_ref()?;
+        let of = |wanted: &[RouteCandidate]| route.found(wanted, connections, Some(said)).candidates;
         let fallbacks = &rules.fallbacks;
-        Self {
+        Some(Self {
             context_length: of(&fallbacks.context_length),
             content_policy: of(&fallbacks.content_policy),
             rate_limit: of(&fallbacks.rate_limit),
             general: of(&fallbacks.general),
             rules: Arc::clone(rules),
-        }
+        })
     }
+}
+
+fn set((pointer, value): &(String, Vec<u8>)) -> Change<'_> {
+    Change::Set(pointer, Cow::Borrowed(value))
 }
 
 impl Plan {
     /// Who is asked after this failure of the last candidate; none: nobody.
     pub(crate) fn fallbacks(&self, refusal: &Refusal) -> &[Candidate] {
-        let Some(ruled) = &self.rules else { return &[] };
+        let Some(ruled) = self.rules.as_ref().filter(|_| !self.alone) else { return &[] };
         let own = match refusal.class {
             Class::ContextLength => &ruled.context_length,
             Class::ContentPolicy => &ruled.content_policy,
@@ -66,25 +77,32 @@ impl Plan {
         self.rules.as_ref()?.rules.hedge
     }
 
-    /// Whether the route sets parameters, so that the request can't go out as it came.
-    pub(crate) fn sets(&self) -> bool {
-        self.rules.as_ref().is_some_and(|ruled| !ruled.rules.set.is_empty())
+    /// Whether the request can't go out as it came.
+    pub(crate) fn edits(&self) -> bool {
+        let sets =
+            |rules: &Rules| !(rules.set.is_empty() && rules.defaults.is_empty() && rules.remove.is_empty());
+        self.preferred || self.rules.as_ref().is_some_and(|ruled| sets(&ruled.rules))
     }
 
-    /// The body with the route's parameters.
+    /// The body without preferences, and with the route's parameters.
     ///
     /// # Errors
     /// It isn't one that they fit.
     pub(crate) fn edit(&self, body: &Bytes) -> Result<Bytes, Refusal> {
-        let Some(ruled) = self.rules.as_ref().filter(|ruled| !ruled.rules.set.is_empty()) else {
+        if !self.edits() {
             return Ok(body.clone());
-        };
-        let changes: Vec<Change<'_>> = ruled
-            .rules
-            .set
-            .iter()
-            .map(|(pointer, value)| Change::Set(pointer, Cow::Borrowed(value.as_slice())))
-            .collect();
+        }
+        let mut changes = Vec::new();
+        if self.preferred {
+            changes.push(Change::Remove("/provider"));
+        }
+        if let Some(ruled) = &self.rules {
+            let rules = &ruled.rules;
+            let missing = |(pointer, _): &&(String, Vec<u8>)| json::find(body, pointer).is_none();
+            changes.extend(rules.remove.iter().map(|pointer| Change::Remove(pointer)));
+            changes.extend(rules.defaults.iter().filter(missing).map(set));
+            changes.extend(rules.set.iter().map(set));
+        }
         let edited = Splices::apply(body, &changes);
         edited.map(|edited| edited.to_vec().into()).map_err(|error| {
             Refusal::invalid("", format!("The request doesn't fit the route's parameters: {error}."))

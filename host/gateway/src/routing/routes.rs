@@ -12,11 +12,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use brokle_core::tenancy::Capture;
+use brokle_expression::Expression;
 use brokle_plugins::{Active, View, configuration};
 use brokle_runtime::PolicyPlugin;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::Candidate;
+use super::conditions::Said;
 use crate::connections::Connection;
 use crate::gateway::Timeouts;
 use crate::refusal::Refusal;
@@ -29,6 +33,8 @@ pub const ROUTE_HEADER: &str = "x-brokle-route";
 const MAX_NAME: usize = 64;
 /// The most candidates of a route.
 const MAX_CANDIDATES: usize = 64;
+/// A candidate's model: what the caller wrote.
+const AS_ASKED: &str = "*";
 /// The largest weight, as the contract has it.
 const MAX_WEIGHT: u32 = 1_000_000;
 
@@ -63,21 +69,71 @@ impl ChosenPolicy {
     }
 }
 
+/// What is wrong with a route, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}{}{what}", if key.is_empty() { "" } else { ": " })]
+pub struct Fault {
+    /// The key, `candidates.0.weight`; empty: the whole route.
+    pub key: String,
+    /// What is expected there.
+    pub what: String,
+}
+
+impl Fault {
+    pub(crate) fn new(key: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { key: key.into(), what: what.into() }
+    }
+}
+
+/// Who defined a route.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// A project, for itself.
+    Project,
+    /// An organization, for its projects.
+    Organization,
+    /// The configuration, for everybody.
+    #[default]
+    Configuration,
+}
+
 /// A name with candidates.
 #[derive(Debug, Clone)]
 pub struct Route {
+    /// Who defined it.
+    pub origin: Origin,
+    /// Counts its changes up from 1; none: it is configured.
+    pub version: Option<i64>,
     /// What callers put into `model`.
     pub name: String,
     /// Who orders the candidates.
     pub policy: ChosenPolicy,
+    /// Other names that it is for; `*` is any characters, and `?` is one.
+    pub aliases: Vec<String>,
     /// Who may serve.
     pub candidates: Vec<RouteCandidate>,
     /// What else is said of its calls; none: nothing.
     pub rules: Option<Arc<Rules>>,
 }
 
+impl Default for Route {
+    /// Without name and candidates.
+    fn default() -> Self {
+        Self {
+            origin: Origin::default(),
+            version: None,
+            name: String::new(),
+            policy: ChosenPolicy::named(DEFAULT_POLICY),
+            aliases: Vec::new(),
+            candidates: Vec::new(),
+            rules: None,
+        }
+    }
+}
+
 /// What a route says of its calls.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
     /// Who is asked when the candidates have failed, by the kind of failure.
     pub fallbacks: Fallbacks,
@@ -87,6 +143,18 @@ pub struct Rules {
     pub retries: Option<u32>,
     /// Pointers to members of the request, and the JSON that is put there.
     pub set: Vec<(String, Vec<u8>)>,
+    /// The same where there is nothing.
+    pub defaults: Vec<(String, Vec<u8>)>,
+    /// Pointers to members that are taken out.
+    pub remove: Vec<String>,
+    /// The cache has no part in its calls.
+    pub uncached: bool,
+    /// How long answers are kept.
+    pub cache_ttl: Option<Duration>,
+    /// Guardrails that rule on its calls beside those that do so anyway.
+    pub guardrails: Vec<String>,
+    /// The most that its calls leave behind.
+    pub capture: Option<Capture>,
     /// When a second candidate is asked beside the first.
     pub hedge: Option<Hedge>,
 }
@@ -139,8 +207,10 @@ pub enum Target {
 pub struct RouteCandidate {
     /// Whom it goes to.
     pub target: Target,
-    /// The model, as the provider names it.
+    /// The model, as the provider names it; `*`: as the caller wrote it.
     pub model: String,
+    /// It is one for requests of which this holds; none: for all.
+    pub when: Option<Expression>,
     /// Lower comes first.
     pub priority: i32,
     /// The share among equals, for policies that look at it.
@@ -148,36 +218,14 @@ pub struct RouteCandidate {
 }
 
 impl Routing {
-    /// Finds what no type can refuse: names that can't be, or are there twice; routes without candidates.
+    /// Finds what no route by itself shows: a name that is there twice.
     ///
     /// # Errors
     /// What is wrong, with its key: `routes.2.name: …`.
     pub fn check(&self) -> Result<(), String> {
         for (index, route) in self.routes.iter().enumerate() {
-            let fault = |key: &str, what: &str| Err(format!("routes.{index}.{key}: {what}"));
-            let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
-            if route.name.is_empty() || route.name.len() > MAX_NAME || !route.name.chars().all(fine) {
-                return fault("name", "1 to 64 letters, digits and any of - _ . : are expected");
-            }
             if self.routes.iter().take(index).any(|before| before.name == route.name) {
-                return fault("name", &format!("there are two routes '{}'", route.name));
-            }
-            if route.candidates.is_empty() || route.candidates.len() > MAX_CANDIDATES {
-                return fault("candidates", "1 to 64 of them are expected");
-            }
-            for (at, candidate) in route.candidates.iter().enumerate() {
-                if candidate.model.trim().is_empty() || candidate.model.len() > 256 {
-                    return fault(&format!("candidates.{at}.model"), "1 to 256 characters are expected");
-                }
-                if candidate.weight > MAX_WEIGHT {
-                    return fault(&format!("candidates.{at}.weight"), "0 to 1000000 is expected");
-                }
-            }
-            if route.candidates.iter().all(|candidate| candidate.weight == 0) {
-                return fault("candidates", "one of them needs a weight above 0");
-            }
-            if let Some((key, what)) = route.rules.as_deref().and_then(Rules::problem) {
-                return fault(&key, &what);
+                return Err(format!("routes.{index}.name: there are two routes '{}'", route.name));
             }
         }
         Ok(())
@@ -192,11 +240,6 @@ impl Routing {
             }
         }
         names
-    }
-
-    /// The route of this name.
-    pub(crate) fn find(&self, name: &str) -> Option<&Route> {
-        self.routes.iter().find(|route| route.name == name)
     }
 }
 
@@ -272,9 +315,14 @@ async fn configured(plugin: &PolicyPlugin, config: &Value) -> Result<Arc<[u8]>, 
 }
 
 impl Rules {
+    /// Whether they say nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// What can't be, with its key.
-    fn problem(&self) -> Option<(String, String)> {
-        let fault = |key: String, what: &str| Some((key, what.to_owned()));
+    fn problem(&self) -> Option<Fault> {
+        let fault = |key: String, what: &str| Some(Fault::new(key, what));
         for (class, list) in self.fallbacks.lists() {
             if list.len() > MAX_CANDIDATES {
                 return fault(format!("fallbacks.{class}"), "64 of them are the most");
@@ -291,16 +339,28 @@ impl Rules {
         if self.retries.is_some_and(|rounds| rounds > MAX_RETRIES) {
             return fault("retries".to_owned(), "0 to 5 are expected");
         }
-        for (pointer, value) in &self.set {
+        for (key, members) in [("set", &self.set), ("defaults", &self.defaults)] {
+            for (pointer, value) in members {
+                let name = pointer.trim_start_matches('/');
+                if NOT_SET.contains(&name) || name.is_empty() {
+                    let what = format!("a route can't set this: not {}", NOT_SET.join(", "));
+                    return Some(Fault::new(format!("{key}.{name}"), what));
+                }
+                // What the gateway reads of each request is checked as if a caller had written it.
+                if let Some(expected) = crate::request::type_problem(name, value) {
+                    return fault(format!("{key}.{name}"), &format!("{expected} is expected"));
+                }
+            }
+        }
+        for (at, pointer) in self.remove.iter().enumerate() {
             let name = pointer.trim_start_matches('/');
             if NOT_SET.contains(&name) || name.is_empty() {
-                let what = format!("a route can't set this: not {}", NOT_SET.join(", "));
-                return Some((format!("set.{name}"), what));
+                let what = format!("a route can't take this out: not {}", NOT_SET.join(", "));
+                return Some(Fault::new(format!("remove.{at}"), what));
             }
-            // What the gateway reads of each request is checked as if a caller had written it.
-            if let Some(expected) = crate::request::type_problem(name, value) {
-                return fault(format!("set.{name}"), &format!("{expected} is expected"));
-            }
+        }
+        if self.cache_ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return fault("cache.ttl_s".to_owned(), "1 or more is expected; enabled = false keeps nothing");
         }
         match self.hedge {
             Some(Hedge::Percentile(share)) if !(50..=99).contains(&share) => {
@@ -319,32 +379,124 @@ const MAX_RETRIES: u32 = 5;
 /// What decides where a request goes and what comes back is the caller's.
 const NOT_SET: [&str; 7] = ["model", "messages", "prompt", "input", "stream", "stream_options", "n"];
 
-/// The ways to serve that these connections are, in the operator's order.
-pub(crate) fn found(
-    wanted: &[RouteCandidate],
-    timeouts: Option<Timeouts>,
-    connections: &[Arc<Connection>],
-) -> Vec<Candidate> {
-    let mut found: Vec<Candidate> = Vec::new();
-    for wanted in wanted {
-        let is_meant = |connection: &&Arc<Connection>| match &wanted.target {
-            Target::Connection(name) => connection.name == *name,
-            Target::Provider(name) => *connection.provider == **name,
-        };
-        for connection in connections.iter().filter(is_meant).filter(|c| c.may_serve(&wanted.model)) {
-            let (priority, weight) = (wanted.priority, wanted.weight);
-            let (connection, model) = (connection.clone(), wanted.model.clone());
-            found.push(Candidate { connection, model, priority, weight, timeouts });
-        }
-    }
-    found.sort_by_key(|candidate| candidate.priority);
-    found
+/// The ways to serve that there are for a call.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// In the operator's order.
+    pub(crate) candidates: Vec<Candidate>,
+    /// Who isn't asked for this call, and why.
+    pub(crate) excluded: Vec<Excluded>,
+}
+
+/// A candidate that isn't asked for a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Excluded {
+    /// The connection's name.
+    pub connection: String,
+    /// As the provider names it.
+    pub model: String,
+    /// The condition that doesn't hold (`when` for a configured route's), or what the caller said: `provider.only`.
+    pub because: String,
 }
 
 impl Route {
-    /// The ways to serve it that these connections are, in the operator's order.
-    pub(crate) fn candidates(&self, connections: &[Arc<Connection>]) -> Vec<Candidate> {
-        found(&self.candidates, self.rules.as_ref().and_then(|rules| rules.timeouts), connections)
+    /// Finds what no type can refuse.
+    ///
+    /// # Errors
+    /// What it is, with its key.
+    pub fn check(&self) -> Result<(), Fault> {
+        let fault = |key: &str, what: &str| Err(Fault::new(key, what));
+        let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+        if self.name.is_empty() || self.name.len() > MAX_NAME || !self.name.chars().all(fine) {
+            return fault("name", "1 to 64 letters, digits and any of - _ . : are expected");
+        }
+        if self.candidates.is_empty() || self.candidates.len() > MAX_CANDIDATES {
+            return fault("candidates", "1 to 64 of them are expected");
+        }
+        for (at, candidate) in self.candidates.iter().enumerate() {
+            if candidate.model.trim().is_empty() || candidate.model.len() > 256 {
+                return fault(&format!("candidates.{at}.model"), "1 to 256 characters are expected");
+            }
+            if candidate.weight > MAX_WEIGHT {
+                return fault(&format!("candidates.{at}.weight"), "0 to 1000000 is expected");
+            }
+        }
+        for (at, alias) in self.aliases.iter().enumerate() {
+            if alias.trim().is_empty() || alias.len() > 256 {
+                return fault(&format!("aliases.{at}"), "1 to 256 characters are expected");
+            }
+        }
+        if self.aliases.len() > MAX_CANDIDATES {
+            return fault("aliases", "64 of them are the most");
+        }
+        if self.candidates.iter().all(|candidate| candidate.weight == 0) {
+            return fault("candidates", "one of them needs a weight above 0");
+        }
+        self.rules.as_deref().and_then(Rules::problem).map_or(Ok(()), Err)
+    }
+
+    /// The ways to serve these candidates of it that the connections are. With nothing said they are looked for on behalf of
+    /// any call, whose conditions aren't known.
+    pub(crate) fn found(
+        &self,
+        wanted: &[RouteCandidate],
+        connections: &[Arc<Connection>],
+        said: Option<&Said<'_>>,
+    ) -> Found {
+        let timeouts = self.rules.as_ref().and_then(|rules| rules.timeouts);
+        let mut found = Found::default();
+        for wanted in wanted {
+            let is_meant = |connection: &&Arc<Connection>| match &wanted.target {
+                Target::Connection(name) => connection.name == *name,
+                Target::Provider(name) => *connection.provider == **name,
+            };
+            let model = match (wanted.model.as_str(), said) {
+                (AS_ASKED, Some(said)) if said.request.model == self.name => continue,
+                (AS_ASKED, Some(said)) => said.request.model.as_str(),
+                (model, _) => model,
+            };
+            let may_serve = |connection: &&Arc<Connection>| model == AS_ASKED || connection.may_serve(model);
+            for connection in connections.iter().filter(is_meant).filter(may_serve) {
+                let fails = |when: &&Expression| said.is_some_and(|said| !when.holds(said));
+                if let Some(when) = wanted.when.as_ref().filter(fails) {
+                    let (connection, model) = (connection.name.clone(), model.to_owned());
+                    // What the instance's operator wrote may name others' users and keys.
+                    let because = if self.origin == Origin::Configuration { "when" } else { when.text() };
+                    found.excluded.push(Excluded { connection, model, because: because.to_owned() });
+                    continue;
+                }
+                let (priority, weight) = (wanted.priority, wanted.weight);
+                let (connection, model) = (connection.clone(), model.to_owned());
+                found.candidates.push(Candidate { connection, model, priority, weight, timeouts });
+            }
+        }
+        found.candidates.sort_by_key(|candidate| candidate.priority);
+        found
+    }
+
+    /// Whether a candidate is one for some calls only.
+    pub(crate) fn has_conditions(&self) -> bool {
+        self.candidates.iter().any(|candidate| candidate.when.is_some())
+    }
+
+    /// Whether somebody with these connections can call it.
+    pub(crate) fn is_there(&self, connections: &[Arc<Connection>]) -> bool {
+        !self.found(&self.candidates, connections, None).candidates.is_empty()
+    }
+
+    /// No candidate is for this call. What conditions say stays with those who may read routes.
+    pub(crate) fn nobody(excluded: &[Excluded]) -> Refusal {
+        let mut why: Vec<&str> =
+            excluded
+                .iter()
+                .map(|one| {
+                    if one.because.starts_with("provider.") { &one.because } else { "the route's conditions" }
+                })
+                .collect();
+        why.sort_unstable();
+        why.dedup();
+        let message = format!("No candidate is for such a request: {}.", why.join(", "));
+        Refusal::client(404, "no_candidate_matches", message)
     }
 
     /// None of its candidates is there for the caller.

@@ -119,10 +119,15 @@ async fn a_cheaper_candidate_serves_what_a_budget_refuses_the_first() {
         model: model.into(),
         priority,
         weight: 1,
+        when: None,
     };
     let candidates = vec![candidate("gpt-4o", 0), candidate("gpt-4o-mini", 1), candidate("my-own", 2)];
-    let route =
-        Route { name: "smart".into(), policy: ChosenPolicy::named("priority"), candidates, rules: None };
+    let route = Route {
+        name: "smart".into(),
+        policy: ChosenPolicy::named("priority"),
+        candidates,
+        ..Route::default()
+    };
     let routing = Routing { routes: vec![route], ..Routing::default() };
     // 1,000 tokens of gpt-4o's may cost 0.01, of gpt-4o-mini's 0.0006. What my-own costs nobody knows.
     let budget = Budget { unknown_price: UnknownPrice::Refuse, ..budget("0.001") };

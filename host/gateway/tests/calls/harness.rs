@@ -48,6 +48,7 @@ pub struct World {
     pub store: Arc<dyn AnalyticsStore>,
     pub metrics: Arc<Metrics>,
     pub runtime: Runtime,
+    pub database: Database,
     _folder: tempfile::TempDir,
 }
 
@@ -232,6 +233,7 @@ async fn world_made(
         connections: Directory::new(fixed, None, egress.clone()),
         plugins: plugins.clone(),
         routing,
+        stored_routes: Some(database.clone()),
         guardrails: guardrails.clone(),
         egress,
         timeouts,
@@ -252,6 +254,7 @@ async fn world_made(
         store,
         metrics,
         runtime,
+        database,
         _folder: folder,
     }
 }

@@ -13,6 +13,7 @@ mod accounting;
 mod bad_input;
 mod budgets;
 mod cache;
+mod choosing;
 mod clouds;
 mod credentials;
 mod cutting;

@@ -30,6 +30,7 @@ fn to(connection: &str, model: &str) -> RouteCandidate {
         model: model.into(),
         priority: 0,
         weight: 1,
+        when: None,
     }
 }
 
@@ -40,6 +41,7 @@ fn smart(rules: Rules) -> Extra {
         policy: ChosenPolicy::named("priority"),
         candidates: vec![to("a", "gpt-4o-mini")],
         rules: Some(Arc::new(rules)),
+        ..Route::default()
     };
     let routing = Routing { routes: vec![route], ..Routing::default() };
     routing.check().unwrap();

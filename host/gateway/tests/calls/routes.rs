@@ -5,12 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brokle_core::clock::SystemClock;
+use brokle_core::ids::ProjectId;
+use brokle_core::random::SystemRandom;
+use brokle_core::tenancy::Tenant;
+use brokle_expression::Expression;
 use brokle_gateway::connections::NewConnection;
+use brokle_gateway::routing::manage::Stored;
 use brokle_gateway::routing::routes::{
-    ChosenPolicy, PolicyFault, Route, RouteCandidate, Routing, Target, choose,
+    ChosenPolicy, Origin, PolicyFault, Route, RouteCandidate, Routing, Target, choose,
 };
 use brokle_gateway::{Operation, Timeouts};
-use brokle_identity::Secret;
+use brokle_identity::{Principal, Secret};
+use brokle_storage::sql::{Page, StorageError};
 use brokle_test_upstream::{Fault, Upstream};
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
@@ -18,11 +24,12 @@ use serde_json::{Value, json};
 use crate::harness::{World, world_routed};
 
 fn to(connection: &str, model: &str, weight: u32) -> RouteCandidate {
-    RouteCandidate { target: Target::Connection(connection.into()), model: model.into(), priority: 0, weight }
+    let target = Target::Connection(connection.into());
+    RouteCandidate { target, model: model.into(), priority: 0, weight, when: None }
 }
 
 fn route(name: &str, policy: &str, candidates: Vec<RouteCandidate>) -> Route {
-    Route { name: name.into(), policy: ChosenPolicy::named(policy), candidates, rules: None }
+    Route { name: name.into(), policy: ChosenPolicy::named(policy), candidates, ..Route::default() }
 }
 
 /// Two connections to an OpenAI each, and these routes.
@@ -290,4 +297,75 @@ async fn a_policy_is_chosen_by_name_and_configured_by_its_schema() {
     assert!(choose(view, "cost", Some(&json!({"output_tokens": 9}))).await.unwrap().config.is_some());
     let wrong = choose(view, "cost", Some(&json!({"output_tokens": "many"}))).await.unwrap_err();
     assert!(wrong.to_string().starts_with("config/output_tokens: "), "{wrong}");
+}
+
+/// A definition of a route to `a`.
+fn written(name: &str, model: &str) -> serde_json::Map<String, Value> {
+    let route = json!({ "name": name, "candidates": [{ "connection": "a", "model": model }] });
+    serde_json::from_value(route).unwrap()
+}
+
+#[tokio::test]
+async fn stored_routes_outlive_the_database() {
+    let [a, b] = two().await;
+    let world = world([&a, &b], vec![route("fixed", "priority", vec![to("a", "fixed", 1)])], &[]).await;
+    let caller = world.keys.authenticate(&world.key).await.unwrap();
+    world.gateway.create_route(&caller, Origin::Project, written("mine", "one")).await.unwrap();
+    assert_eq!(world.chat("mine", "").await.header("x-brokle-model"), Some("one"));
+    // A change that was heard of, but not read before the database went away.
+    world.gateway.create_route(&caller, Origin::Project, written("later", "two")).await.unwrap();
+    world.database.close().await;
+    for _ in 0..2 {
+        world.gateway.poll_revision().await;
+        assert_eq!(world.chat("mine", "").await.header("x-brokle-model"), Some("one"));
+    }
+    let stranger = Principal { tenant: another(world.tenant), ..(*caller).clone() };
+    let told = |name: &str| {
+        let body = CHAT.replace("smart", name).into();
+        let (gateway, stranger) = (&world.gateway, &stranger);
+        async move { gateway.explain(stranger, &HeaderMap::new(), body).await.map(|told| told.route) }
+    };
+    assert_eq!(told("fixed").await.unwrap().as_deref(), Some("fixed"));
+    assert_eq!(told("mine").await.unwrap_err().code, "model_not_found");
+}
+
+/// Another project of the same organization.
+fn another(tenant: Tenant) -> Tenant {
+    Tenant { project: ProjectId::generate(&SystemClock, &SystemRandom), ..tenant }
+}
+
+#[tokio::test]
+async fn a_projects_route_is_nobody_elses() {
+    let [a, b] = two().await;
+    let world = world([&a, &b], Vec::new(), &[]).await;
+    let caller = world.keys.authenticate(&world.key).await.unwrap();
+    let mine = world.gateway.create_route(&caller, Origin::Project, written("mine", "one")).await.unwrap();
+    world.gateway.create_route(&caller, Origin::Organization, written("ours", "two")).await.unwrap();
+    let neighbor = another(world.tenant);
+    let names = |routes: Vec<Stored>| routes.into_iter().map(|route| route.name).collect::<Vec<_>>();
+    let seen = async |tenant| names(world.gateway.list_routes(tenant, Page::first(9)).await.unwrap());
+    assert_eq!((seen(world.tenant).await.len(), seen(neighbor).await), (2, vec!["ours".to_owned()]));
+    for name in ["mine", &mine.id.to_string()] {
+        let found = world.gateway.stored_route(neighbor, name).await;
+        assert!(matches!(found, Err(StorageError::NotFound)), "{found:?}");
+    }
+    let ids: Vec<String> = world.gateway.models(neighbor).await.into_iter().map(|model| model.id).collect();
+    assert!(ids.contains(&"ours".to_owned()) && !ids.contains(&"mine".to_owned()), "{ids:?}");
+}
+
+#[tokio::test]
+async fn what_a_configured_condition_says_isnt_told() {
+    let [a, b] = two().await;
+    let only = |user: &str| Some(Expression::read(&format!("user == '{user}'")).unwrap());
+    let candidates = vec![
+        RouteCandidate { when: only("somebody"), ..to("a", "one", 1) },
+        RouteCandidate { when: only("ann"), ..to("b", "two", 1) },
+    ];
+    let world = world([&a, &b], vec![route("smart", "priority", candidates)], &[]).await;
+    let told = explain(&world, CHAT, &headers(&[("x-brokle-user", "ann")])).await.unwrap();
+    assert_eq!(told["excluded"], json!([{ "connection": "a", "model": "one", "because": "when" }]));
+    let refused = world.chat("smart", "").await;
+    let error = refused.json().await["error"].take();
+    assert_eq!(error["code"], "no_candidate_matches");
+    assert_eq!(error["message"], "No candidate is for such a request: the route's conditions.");
 }

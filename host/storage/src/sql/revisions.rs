@@ -13,6 +13,8 @@ pub enum Revision {
     Connections,
     /// Components, what scopes make of them, and grants.
     Plugins,
+    /// Routes, with whichever version serves.
+    Routes,
 }
 
 impl Revision {
@@ -21,6 +23,7 @@ impl Revision {
             Self::Identity => "identity",
             Self::Connections => "connections",
             Self::Plugins => "plugins",
+            Self::Routes => "routes",
         }
     }
 }

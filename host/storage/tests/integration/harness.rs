@@ -1,12 +1,13 @@
 //! One test text, two databases.
 
 use brokle_core::clock::SystemClock;
-use brokle_core::ids::{ApiKeyId, ConnectionId, EnvironmentId, OrganizationId, ProjectId};
+use brokle_core::ids::{ApiKeyId, ConnectionId, EnvironmentId, OrganizationId, ProjectId, RouteId};
 use brokle_core::random::{Random, SystemRandom};
 use brokle_core::tenancy::Tenant;
 use brokle_storage::sql::api_keys::NewApiKey;
 use brokle_storage::sql::connections::Connection;
 use brokle_storage::sql::migrate::Migrator;
+use brokle_storage::sql::routes::Route;
 use brokle_storage::sql::{ConnectOptions, Database};
 use brokle_test_services::{Postgres, TestDatabase};
 use chrono::{DateTime, Utc};
@@ -123,5 +124,19 @@ pub(crate) fn new_connection(name: &str) -> Connection {
         enabled: true,
         created_at: at(2),
         updated_at: at(3),
+    }
+}
+
+pub(crate) fn new_route(name: &str) -> Route {
+    Route {
+        id: RouteId::generate(&SystemClock, &SystemRandom),
+        organization: OrganizationId::generate(&SystemClock, &SystemRandom),
+        project: None,
+        name: name.to_owned(),
+        version: 1,
+        definition: serde_json::from_str(r#"{"candidates": [{"provider": "echo", "model": "é"}]}"#).unwrap(),
+        changed_by: "somebody".to_owned(),
+        changed_at: at(3),
+        created_at: at(3),
     }
 }

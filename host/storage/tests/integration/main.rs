@@ -22,6 +22,8 @@ mod plugin_kv;
 #[cfg(test)]
 mod plugins;
 #[cfg(test)]
+mod routes;
+#[cfg(test)]
 mod row_level_security;
 #[cfg(test)]
 mod tenants;

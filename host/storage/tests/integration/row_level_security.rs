@@ -4,14 +4,16 @@ use brokle_core::tenancy::Tenant;
 use brokle_storage::sql::Database;
 use sqlx::{PgConnection, PgPool};
 
-use crate::harness::{Fixture, add_tenant, connect, new_connection, new_key};
+use crate::harness::{Fixture, add_tenant, connect, new_connection, new_key, new_route};
 
-const TABLES: [&str; 5] = [
+const TABLES: [&str; 7] = [
     "SELECT count(*) FROM organizations",
     "SELECT count(*) FROM projects",
     "SELECT count(*) FROM environments",
     "SELECT count(*) FROM api_keys",
     "SELECT count(*) FROM connections",
+    "SELECT count(*) FROM routes",
+    "SELECT count(*) FROM route_versions",
 ];
 
 /// Two tenants with a row in every table.
@@ -23,6 +25,7 @@ async fn two_tenants() -> Option<(Fixture, Tenant, Tenant)> {
         let tenant = add_tenant(database, name).await;
         database.api_keys().create(tenant, &new_key("ci")).await.unwrap();
         database.connections().create(tenant.organization, &new_connection("main")).await.unwrap();
+        database.routes().create(tenant.organization, &new_route("smart")).await.unwrap();
         tenants.push(tenant);
     }
     Some((fixture, tenants[0], tenants[1]))
@@ -50,11 +53,11 @@ async fn without_a_tenant_there_are_no_rows() {
     let Some((fixture, tenant, _)) = two_tenants().await else { return };
     for database in [&fixture.app, &fixture.owner] {
         let mut fresh = pool(database).acquire().await.unwrap();
-        assert_eq!(counts(&mut fresh).await, [0; 5]);
+        assert_eq!(counts(&mut fresh).await, [0; 7]);
 
         let mut transaction = pool(database).begin().await.unwrap();
         set(&mut transaction, "brokle.organization_id", &tenant.organization.to_string()).await;
-        assert_eq!(counts(&mut transaction).await, [1; 5], "with one, that one's");
+        assert_eq!(counts(&mut transaction).await, [1; 7], "with one, that one's");
         transaction.rollback().await.unwrap();
     }
 }
@@ -79,10 +82,10 @@ async fn a_tenant_neither_writes_nor_changes_anothers_rows() {
 async fn an_errand_sees_what_it_needs_and_writes_nothing() {
     let Some((fixture, ..)) = two_tenants().await else { return };
     for (errand, visible) in [
-        ("key_lookup", [0, 2, 0, 2, 0]),
-        ("bootstrap", [2, 0, 0, 2, 0]),
-        ("budgets", [0; 5]),
-        ("other", [0; 5]),
+        ("key_lookup", [0, 2, 0, 2, 0, 0, 0]),
+        ("bootstrap", [2, 0, 0, 2, 0, 0, 0]),
+        ("budgets", [0; 7]),
+        ("other", [0; 7]),
     ] {
         let mut transaction = pool(&fixture.app).begin().await.unwrap();
         set(&mut transaction, "brokle.system", errand).await;

@@ -247,7 +247,7 @@ fn scaled(cost: Usd) -> Result<i128, AnalyticsError> {
     scaled.ok_or_else(|| AnalyticsError::Rejected("it costs more than 10^15 dollars".into()))
 }
 
-/// What [`scaled`] wrote, or a sum of such. Beyond 28 digits the last ones go.
+/// What [`scaled`] wrote, or a sum of such. Beyond what a decimal holds (28 digits, some of 29) the last ones go.
 pub(super) fn money(scaled: i128) -> Usd {
     let (mut mantissa, mut scale) = (scaled, SCALE);
     loop {
@@ -290,11 +290,11 @@ mod tests {
             let cost: Usd = text.parse().unwrap();
             assert_eq!(money(scaled(cost).unwrap()).to_string(), text);
         }
-        // Beyond 18 places it is rounded, beyond 28 digits cut, beyond what can be summed up refused.
+        // Beyond 18 places it is rounded, beyond what a decimal holds cut, beyond what can be summed up refused.
         assert_eq!(money(scaled("0.00000000000000000049".parse().unwrap()).unwrap()), Usd::ZERO);
         assert_eq!(
             money(123_456_789_012_345_678_901_234_567_890_123).to_string(),
-            "123456789012345.6789012345678"
+            "123456789012345.67890123456789"
         );
         assert!(scaled("1000000000000001".parse().unwrap()).is_err() && scaled(Usd::MAX).is_err());
     }
