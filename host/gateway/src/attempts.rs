@@ -33,7 +33,9 @@ use crate::routing::routes::Hedge;
 
 pub(crate) use self::served::Served;
 use self::turn::Attempt;
-pub(crate) use self::wire::{answer_headers, error_body, next_piece, passed_on, plugin_head, read_canonical, said, send};
+pub(crate) use self::wire::{
+    answer_headers, error_body, next_piece, passed_on, plugin_head, read_canonical, said, send,
+};
 
 /// The largest unstreamed answer that is held until it is complete: 1 MiB. A larger one is relayed as it comes.
 pub(crate) const HELD: usize = 1 << 20;

@@ -22,6 +22,7 @@ mod gateway;
 pub mod guardrails;
 mod health;
 mod hold;
+pub mod keys;
 pub mod limits;
 mod models;
 mod operation;

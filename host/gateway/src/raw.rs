@@ -36,6 +36,7 @@ use crate::attempts::{self, answer_headers, passed_on, said};
 use crate::connections::Connection;
 use crate::egress::{self, CallerBody, Outgoing, Segments, Streamed};
 use crate::gateway::{Gateway, Incoming};
+use crate::guardrails::Named;
 use crate::limits;
 use crate::operation::Operation;
 use crate::pipeline;
@@ -160,13 +161,15 @@ impl Gateway {
     /// The connection of this name that the caller may call so.
     async fn relayed(&self, principal: &Principal, name: &str) -> Result<Candidate, Refusal> {
         if !principal.scopes.allows(Scope::ProvidersRelay) {
-            let message = "This API key may not call providers' own APIs: it lacks the scope 'providers:relay'.";
+            let message =
+                "This API key may not call providers' own APIs: it lacks the scope 'providers:relay'.";
             return Err(Refusal::client(403, "insufficient_scope", message));
         }
         let plugins = self.parts.plugins.load();
         let view = plugins.of(principal.tenant);
-        if self.parts.guardrails.of(principal, view).is_some() {
-            let message = "Guardrails rule on this key's calls, and can't rule on what is relayed as it comes.";
+        if self.parts.guardrails.of(principal, view, Named::All)?.is_some() {
+            let message =
+                "Guardrails rule on this key's calls, and can't rule on what is relayed as it comes.";
             return Err(Refusal::client(403, "guarded", message));
         }
         let connections = self.parts.connections.of(principal.tenant, view).await;
@@ -225,17 +228,22 @@ impl Gateway {
         passed: &HeaderMap,
     ) -> Result<Response<Upstream>, Refusal> {
         let (tokens, clock) = (&self.tokens, &*self.parts.clock);
-        let token = tokens.authorization(self, connection, &wanted.auth, None).await?;
-        let build = |body| egress::build(connection, wanted, kind, body, passed, token.as_ref(), clock);
+        let key = self.cooling.pick(connection);
+        let token = tokens.authorization(self, connection, key, &wanted.auth, None).await?;
+        let build = |body| egress::build(connection, key, wanted, kind, body, passed, token.as_ref(), clock);
         if let Auth::Sigv4(_) = wanted.auth {
             let body = whole(body).await?;
-            return self.parts.egress.send(connection, build(body.into())?).await;
+            let answer = self.parts.egress.send(connection, build(body.into())?).await?;
+            self.cooling.heard(connection, key, &answer);
+            return Ok(answer);
         }
         let (body, fault) = Streamed::new(body, MOST, self.parts.timeouts.idle)?;
         let request = build(Segments::default())?.map(|_| Outgoing::Streamed(Box::new(body)));
         let sent = self.parts.egress.send(connection, request).await;
         // What the caller didn't send isn't the provider's fault.
-        sent.map_err(|refusal| fault.get().cloned().unwrap_or(refusal))
+        let answer = sent.map_err(|refusal| fault.get().cloned().unwrap_or(refusal))?;
+        self.cooling.heard(connection, key, &answer);
+        Ok(answer)
     }
 }
 
@@ -244,7 +252,8 @@ async fn whole(body: CallerBody) -> Result<Bytes, Refusal> {
     let read = Limited::new(body, MOST_SIGNED).collect().await;
     read.map(|body| body.to_bytes()).map_err(|error| match error.is::<LengthLimitError>() {
         true => {
-            let message = format!("The request's body is larger than the {MOST_SIGNED} bytes that are signed.");
+            let message =
+                format!("The request's body is larger than the {MOST_SIGNED} bytes that are signed.");
             Refusal::client(413, "request_too_large", message)
         }
         false => Refusal::client(400, "incomplete_body", "The request's body broke off."),

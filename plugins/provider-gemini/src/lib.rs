@@ -117,8 +117,7 @@ fn post(call: &Call, method: &str) -> UpstreamRequest {
     let base = base.unwrap_or_default().trim_end_matches('/');
     let versioned = ["/v1beta", "/v1alpha", "/v1"].iter().any(|version| base.ends_with(version));
     let version = if versioned { "" } else { "/v1beta" };
-    UpstreamRequest::post(format!("{version}/{}:{method}", resource(&call.model)))
-        .auth(auth())
+    UpstreamRequest::post(format!("{version}/{}:{method}", resource(&call.model))).auth(auth())
 }
 
 fn auth() -> Auth {

@@ -24,7 +24,11 @@ impl Provider for Jina {
     type Decoder = NoDecoder;
 
     fn describe() -> Description {
-        Description::provider([("embeddings", &["base64", "dimensions"][..]), ("rerank", &["documents"]), ("raw", &[])])
+        Description::provider([
+            ("embeddings", &["base64", "dimensions"][..]),
+            ("rerank", &["documents"]),
+            ("raw", &[]),
+        ])
     }
 
     fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {

@@ -89,9 +89,8 @@ fn upstream(call: &Call, body: &[u8]) -> Result<UpstreamRequest, Problem> {
         "embeddings" => ("/api/embed", embeddings::request(body, &call.model, &options)?),
         _ => return Err(Problem::unsupported_operation(call)),
     };
-    let mut request = UpstreamRequest::post(path)
-        .auth(auth)
-        .decoded(if call.streaming { "ndjson" } else { "whole" });
+    let mut request =
+        UpstreamRequest::post(path).auth(auth).decoded(if call.streaming { "ndjson" } else { "whole" });
     request.body = BodyPlan::Replaced(Payload { content_type: "application/json".into(), data });
     Ok(request)
 }

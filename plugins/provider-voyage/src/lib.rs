@@ -30,7 +30,11 @@ impl Provider for Voyage {
     type Decoder = Lists;
 
     fn describe() -> Description {
-        Description::provider([("embeddings", &["base64", "dimensions"][..]), ("rerank", &["documents"]), ("raw", &[])])
+        Description::provider([
+            ("embeddings", &["base64", "dimensions"][..]),
+            ("rerank", &["documents"]),
+            ("raw", &[]),
+        ])
     }
 
     fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {

@@ -111,11 +111,7 @@ impl Body for Streamed {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Poll::Ready(next) = Pin::new(&mut self.body).poll_frame(context) else {
             ready!(self.timer.as_mut().poll(context));
-            return self.fail(Refusal::client(
-                408,
-                "request_timeout",
-                "The request's body came too slowly.",
-            ));
+            return self.fail(Refusal::client(408, "request_timeout", "The request's body came too slowly."));
         };
         let idle = self.idle;
         self.timer.as_mut().reset(Instant::now() + idle);

@@ -10,9 +10,8 @@ const LAYERS: usize = 4;
 
 /// Refuses a path that could lead out of the base URL: each segment, however it is encoded, is a name.
 pub(super) fn check(path: &str) -> Result<(), Refusal> {
-    let invalid = |what: &str| {
-        Err(Refusal::client(400, "invalid_path", format!("The path can't be relayed: {what}.")))
-    };
+    let invalid =
+        |what: &str| Err(Refusal::client(400, "invalid_path", format!("The path can't be relayed: {what}.")));
     if path.len() > LONGEST {
         return invalid("it is too long");
     }

@@ -106,8 +106,9 @@ pub(super) fn answer(
     Box::pin(futures_util::stream::unfold(state, move |(mut body, mut tap, mut meter, mut cut)| async move {
         match cut.or(deadline, next_piece(&mut body, idle)).await {
             Ok(Some(bytes)) => {
-                meter.first_token();
+                // It reads the model from what comes before the first token.
                 tap.feed(&bytes, &mut meter);
+                meter.first_token();
                 Some((bytes, (body, tap, meter, cut)))
             }
             Ok(None) => {

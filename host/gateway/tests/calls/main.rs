@@ -23,6 +23,7 @@ mod failures;
 mod framings;
 mod guardrails;
 mod harness;
+mod keys;
 mod limits;
 mod media;
 mod passing;

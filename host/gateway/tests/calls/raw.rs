@@ -9,12 +9,12 @@ use brokle_gateway::{RawCall, Timeouts};
 use brokle_identity::Secret;
 use brokle_identity::keys::NewKey;
 use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _};
 use http::{HeaderMap, Method};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use serde_json::json;
 
+use crate::guardrails::{guard, guardrail};
 use crate::harness::{Answer, World, request_id, world_of};
 use crate::vendor::{Vendor, reply};
 
@@ -32,7 +32,7 @@ async fn world(plugin: &'static str, base_url: String) -> World {
     let new = NewConnection {
         name: "vendor".into(),
         base_url: Some(base_url),
-        secret: Some(Secret::new("sk-very-secret".into())),
+        secrets: vec![Secret::new("sk-very-secret".into())],
         weight: 1,
         raw: true,
         ..NewConnection::default()
@@ -67,7 +67,7 @@ impl World {
         Answer(self.gateway.relay(call).await)
     }
 
-    fn ask<'a>(&'a self, method: Method, path: &'a str) -> Ask<'a> {
+    fn raw<'a>(&'a self, method: Method, path: &'a str) -> Ask<'a> {
         Ask { key: &self.key, provider: "vendor", method, path, headers: HeaderMap::new() }
     }
 }
@@ -75,11 +75,14 @@ impl World {
 #[tokio::test]
 async fn a_call_goes_to_the_vendor_as_it_came_with_the_connections_credential() {
     let vendor = Vendor::start(|_| {
-        reply(418, &json!({"object": "list", "mine": true, "usage": {"prompt_tokens": 9, "completion_tokens": 9}}))
+        reply(
+            418,
+            &json!({"object": "list", "mine": true, "usage": {"prompt_tokens": 9, "completion_tokens": 9}}),
+        )
     })
     .await;
     let world = world("provider_anthropic", format!("{}/base", vendor.origin())).await;
-    let mut ask = world.ask(Method::PATCH, "/v1/files/a%20b?limit=2&x=..%2f");
+    let mut ask = world.raw(Method::PATCH, "/v1/files/a%20b?limit=2&x=..%2f");
     for (name, value) in [
         ("content-type", "application/x-custom"),
         ("authorization", "Bearer bk_mine"),
@@ -109,9 +112,11 @@ async fn a_call_goes_to_the_vendor_as_it_came_with_the_connections_credential() 
         assert_eq!(seen.header(absent), "", "{absent}");
     }
     let trace = world.only_trace().await;
-    assert_eq!(trace["http_status"], 418);
-    assert_eq!(trace["user_id"], "ann", "{trace:#}");
-    assert!(trace["usage"].is_null() && trace["cost"].is_null(), "an error's numbers aren't counted: {trace:#}");
+    assert_eq!((&trace["status_code"], &trace["user"]), (&json!(418), &json!("ann")), "{trace:#}");
+    assert!(
+        trace["usage"].is_null() && trace["cost"].is_null(),
+        "an error's numbers aren't counted: {trace:#}"
+    );
 }
 
 #[tokio::test]
@@ -128,9 +133,11 @@ async fn an_answer_in_openais_form_is_accounted_and_another_one_isnt() {
             (200, "text/event-stream", format!("event: response.completed\ndata: {last}\n\n").into())
         }
         "/v1/stream" => {
-            let chunk = json!({"object": "chat.completion.chunk", "model": "gpt-4o-mini", "choices": [],
+            let chunk = json!({"object": "chat.completion.chunk", "model": "gpt-4o-mini",
+                "choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": null}]});
+            let usage = json!({"object": "chat.completion.chunk", "model": "gpt-4o-mini", "choices": [],
                 "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}});
-            (200, "text/event-stream", format!("data: {chunk}\n\ndata: [DONE]\n\n").into())
+            (200, "text/event-stream", format!("data: {chunk}\n\ndata: {usage}\n\ndata: [DONE]\n\n").into())
         }
         _ => reply(200, &json!({"type": "message", "usage": {"input_tokens": 7, "output_tokens": 3}})),
     })
@@ -138,11 +145,15 @@ async fn an_answer_in_openais_form_is_accounted_and_another_one_isnt() {
     let world = world("provider_openai", format!("{}/v1", vendor.origin())).await;
     let mut tokens = Vec::new();
     for path in ["/chat/completions", "/responses", "/stream", "/messages"] {
-        let answer = world.relay(world.ask(Method::POST, path), body("{}")).await;
+        let answer = world.relay(world.raw(Method::POST, path), body("{}")).await;
         assert_eq!(answer.status(), 200);
         let _ = answer.text().await;
         let newest = world.traces().await.remove(0);
-        tokens.push((newest["input_tokens"].as_u64(), newest["cost"].is_null(), newest["model"].clone()));
+        tokens.push((
+            newest["usage"]["input"].as_u64(),
+            newest["cost"].is_null(),
+            newest["model_served"].clone(),
+        ));
     }
     assert_eq!(tokens[0], (Some(1000), false, json!("gpt-4o-mini")), "{tokens:?}");
     assert_eq!(tokens[1], (Some(7), false, json!("gpt-4o-mini")), "{tokens:?}");
@@ -159,16 +170,17 @@ async fn bodies_flow_in_both_directions_before_they_end() {
     let address = listener.local_addr().unwrap();
     let echo = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
-        let service = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async move {
-            Ok::<_, std::convert::Infallible>(http::Response::new(request.into_body()))
-        });
+        let service =
+            hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async move {
+                Ok::<_, std::convert::Infallible>(http::Response::new(request.into_body()))
+            });
         let io = hyper_util::rt::TokioIo::new(stream);
         let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
     });
     let world = world("provider_openai", format!("http://{address}")).await;
-    let (mut pieces, body) = futures_channel();
+    let (pieces, body) = channel();
     pieces.send(Ok(Frame::data(Bytes::from_static(b"one")))).await.unwrap();
-    let answer = world.relay(world.ask(Method::POST, "/echo"), body).await;
+    let answer = world.relay(world.raw(Method::POST, "/echo"), body).await;
     let mut answer = answer.0.into_body();
     let mut next = async || answer.frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(next().await, "one");
@@ -181,9 +193,11 @@ async fn bodies_flow_in_both_directions_before_they_end() {
 
 type Piece = Result<Frame<Bytes>, brokle_gateway::egress::BodyError>;
 
-fn futures_channel() -> (futures_channel::mpsc::Sender<Piece>, brokle_gateway::egress::CallerBody) {
-    let (sender, receiver) = futures_channel::mpsc::channel(1);
-    (sender, StreamBody::new(receiver.boxed()).boxed_unsync())
+fn channel() -> (tokio::sync::mpsc::Sender<Piece>, brokle_gateway::egress::CallerBody) {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let pieces =
+        futures_util::stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
+    (sender, StreamBody::new(pieces).boxed_unsync())
 }
 
 #[tokio::test]
@@ -192,7 +206,7 @@ async fn only_those_who_may_reach_what_is_open() {
     let shut = NewConnection {
         name: "shut".into(),
         base_url: Some(vendor.origin()),
-        secret: Some(Secret::new("sk-very-secret".into())),
+        secrets: vec![Secret::new("sk-very-secret".into())],
         weight: 1,
         ..NewConnection::default()
     };
@@ -216,7 +230,7 @@ async fn only_those_who_may_reach_what_is_open() {
         let answer = world.relay(ask, body("")).await;
         (answer.status(), answer.json().await["error"]["code"].as_str().unwrap_or_default().to_owned())
     };
-    let ask = |path| world.ask(Method::GET, path);
+    let ask = |path| world.raw(Method::GET, path);
     let is = |status, code: &str| (status, code.to_owned());
     assert_eq!(refused(Ask { key: "bk_nobody", ..ask("/x") }).await, is(401, "invalid_api_key"));
     assert_eq!(refused(Ask { key: &gateway_only, ..ask("/x") }).await, is(403, "insufficient_scope"));
@@ -240,11 +254,23 @@ async fn only_those_who_may_reach_what_is_open() {
 async fn a_body_that_breaks_off_is_the_callers_fault() {
     let vendor = Vendor::start(|_| reply(200, &json!({}))).await;
     let world = world("provider_openai", vendor.origin()).await;
-    let (mut pieces, body) = futures_channel();
+    let (pieces, body) = channel();
     pieces.send(Ok(Frame::data(Bytes::from_static(b"one")))).await.unwrap();
-    let (answer, ()) = tokio::join!(world.relay(world.ask(Method::POST, "/x"), body), async move {
+    let (answer, ()) = tokio::join!(world.relay(world.raw(Method::POST, "/x"), body), async move {
         pieces.send(Err("gone".into())).await.unwrap();
     });
     assert_eq!(answer.status(), 400);
     assert_eq!(answer.json().await["error"]["code"], "incomplete_body");
+}
+
+#[tokio::test]
+async fn a_guarded_caller_is_refused() {
+    let vendor = Vendor::start(|_| reply(200, &json!({}))).await;
+    let world = world("provider_openai", vendor.origin()).await;
+    let rules = json!({"deny": [{"pattern": "zephyr", "category": "confidential"}]});
+    guard(&world, vec![guardrail("regex", rules)]).await;
+    let answer = world.relay(world.raw(Method::GET, "/x"), body("")).await;
+    assert_eq!(answer.status(), 403);
+    assert_eq!(answer.json().await["error"]["code"], "guarded");
+    assert!(vendor.seen("/").is_empty());
 }
