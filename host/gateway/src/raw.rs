@@ -27,7 +27,7 @@ use brokle_runtime::exchange::{Auth, Call, Preparation, UpstreamRequest};
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use http::{Method, Response};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming as Upstream;
 
 use crate::account::Meter;
@@ -78,14 +78,13 @@ impl Gateway {
         let mut meter = Meter::new(self.parts.books.clone(), Operation::Raw);
         let mut told = Told::default();
         let (total, mut cut) = (self.parts.timeouts.total, Cut::of(self));
+        let asked = Box::pin(self.ask_raw(call, &mut meter, &mut told));
         let answered = tokio::select! {
             biased;
-            answered = tokio::time::timeout(total, Box::pin(self.ask_raw(call, &mut meter, &mut told))) => {
-                answered.unwrap_or_else(|_| {
-                    let message = "The call took longer than is allowed.";
-                    Err(Refusal::upstream(504, "upstream_timeout", message))
-                })
-            }
+            answered = tokio::time::timeout(total, asked) => answered.unwrap_or_else(|_| {
+                let message = "The call took longer than is allowed.";
+                Err(Refusal::upstream(504, "upstream_timeout", message))
+            }),
             refusal = cut.fired() => Err(refusal),
         };
         match answered {
@@ -248,16 +247,19 @@ impl Gateway {
 }
 
 /// A body that is signed.
-async fn whole(body: CallerBody) -> Result<Bytes, Refusal> {
-    let read = Limited::new(body, MOST_SIGNED).collect().await;
-    read.map(|body| body.to_bytes()).map_err(|error| match error.is::<LengthLimitError>() {
-        true => {
+async fn whole(mut body: CallerBody) -> Result<Bytes, Refusal> {
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let broken = |_| Refusal::client(400, "incomplete_body", "The request's body broke off.");
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        if read.len() + data.len() > MOST_SIGNED {
             let message =
                 format!("The request's body is larger than the {MOST_SIGNED} bytes that are signed.");
-            Refusal::client(413, "request_too_large", message)
+            return Err(Refusal::client(413, "request_too_large", message));
         }
-        false => Refusal::client(400, "incomplete_body", "The request's body broke off."),
-    })
+        read.extend_from_slice(&data);
+    }
+    Ok(read.freeze())
 }
 
 /// A vendor's refusal, for the account.

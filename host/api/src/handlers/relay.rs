@@ -32,11 +32,12 @@ use crate::error::{ApiError, OpenAiError};
     ))]
 pub(crate) async fn relay(
     State(app): State<Arc<App>>,
-    Path((name, _)): Path<(String, String)>,
+    Path(named): Path<(String, String)>,
     OriginalUri(uri): OriginalUri,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let gateway = gateway(&app)?;
+    let gateway = Arc::clone(gateway(&app)?);
+    let (name, _) = named;
     let (head, body) = request.into_parts();
     let caller = identify(&app, &head.extensions, &head.headers).await?;
     let id = request_id(&app, &head.extensions);

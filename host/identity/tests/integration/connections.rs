@@ -145,18 +145,20 @@ async fn a_call_gets_its_projects_connections_with_secrets(fixture: Fixture) {
     let summary = async |service: &ConnectionService| {
         let resolved = service.resolve(tenant).await.unwrap();
         let line = |one: brokle_identity::connections::ResolvedConnection| {
-            (one.connection.name, one.secret.map(|secret| secret.map(|secret| secret.expose().to_owned())))
+            let secrets =
+                one.secrets.map(|all| all.iter().map(|one| one.expose().to_owned()).collect::<Vec<_>>());
+            (one.connection.name, secrets)
         };
         resolved.into_iter().map(line).collect::<Vec<_>>()
     };
-    let good = Ok(Some(SECRET.to_owned()));
+    let good = Ok(vec![SECRET.to_owned()]);
     let expected =
-        [("own".to_owned(), good.clone()), ("shared".to_owned(), good), ("bare".to_owned(), Ok(None))];
+        [("own".to_owned(), good.clone()), ("shared".to_owned(), good), ("bare".to_owned(), Ok(Vec::new()))];
     assert_eq!(summary(&connections).await, expected);
 
     let bad = Err(SealError::WrongKey);
     let expected =
-        [("own".to_owned(), bad.clone()), ("shared".to_owned(), bad), ("bare".to_owned(), Ok(None))];
+        [("own".to_owned(), bad.clone()), ("shared".to_owned(), bad), ("bare".to_owned(), Ok(Vec::new()))];
     assert_eq!(
         summary(&service_with(&fixture, [8; 32])).await,
         expected,
