@@ -45,7 +45,7 @@ def test_a_call_and_a_stream_come_back_as_the_vendor_sent_them(connection, mark)
         assert ["authorization", f"Bearer {SECRET}"] in request["headers"]
         assert KEY not in str(request)
     observation = trace(answer.headers["x-brokle-trace-id"])
-    assert observation["model"] == "gpt-4o-mini" and float(observation["cost"]) > 0, observation
+    assert observation["model_served"] == "gpt-4o-mini" and float(observation["cost"]) > 0, observation
 
 
 def test_an_error_is_the_vendors_and_what_is_shut_isnt_there(connection, mark):
@@ -58,6 +58,6 @@ def test_an_error_is_the_vendors_and_what_is_shut_isnt_there(connection, mark):
             )
         assert caught.value.status_code == 418
     # The suite's own connections are the operator's.
-    with client("openai") as relayed, pytest.raises(openai.NotFoundError) as caught:
+    with client("anthropic") as relayed, pytest.raises(openai.NotFoundError) as caught:
         relayed.models.list()
     assert caught.value.code == "provider_not_found"
