@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::OriginalUri;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use http::{Method, StatusCode};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -17,8 +17,8 @@ use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
 use crate::handlers::{
     budgets, cache, chat_completions, completions, connections, docs, embeddings, generate_content, health,
-    keys, langfuse, media, messages, metrics, models, otlp, plugins, queries, responses, routes, routing,
-    scores, traces,
+    keys, langfuse, media, messages, metrics, models, otlp, plugins, queries, relay, responses, routes,
+    routing, scores, traces,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -61,6 +61,7 @@ fn for_machines() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(responses::cancel))
         .routes(routes!(responses::input_items))
         .route("/v1beta/models/{*call}", post(generate_content::call))
+        .route("/v1/providers/{name}/{*path}", any(relay::relay))
         .routes(routes!(models::list))
         .routes(routes!(routing::explain))
         .routes(routes!(budgets::list))
@@ -171,7 +172,7 @@ async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Ap
         (name = "plugins", description = "Components: what there is, what serves, for whom"),
         (name = "operations", description = "Health, metrics, this description"),
     ),
-    paths(models::get, generate_content::call),
+    paths(models::get, generate_content::call, relay::relay),
     components(schemas(crate::error::OpenAiError, crate::error::Problem)),
     modifiers(&Keys),
 )]

@@ -265,7 +265,8 @@ impl Meter {
         self.note(|observation| {
             observation.provider = Some(connection.provider.clone());
             observation.connection = Some(connection.id.clone());
-            observation.model_served = Some(model.into());
+            // A relayed call's isn't known before its answer.
+            observation.model_served = Some(model).filter(|model| !model.is_empty()).map(Into::into);
         });
     }
 

@@ -13,7 +13,7 @@ mod wire;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use brokle_core::observation::Kind;
+use brokle_core::observation::{Kind, SpanId};
 use brokle_runtime::exchange::Call;
 use brokle_telemetry::metrics::ProviderLabels;
 use http::header::{HeaderMap, HeaderName};
@@ -33,7 +33,9 @@ use crate::routing::routes::Hedge;
 
 pub(crate) use self::served::Served;
 use self::turn::Attempt;
-pub(crate) use self::wire::{answer_headers, error_body, next_piece, passed_on, plugin_head, send};
+pub(crate) use self::wire::{
+    answer_headers, error_body, next_piece, passed_on, plugin_head, read_canonical, said, send,
+};
 
 /// The largest unstreamed answer that is held until it is complete: 1 MiB. A larger one is relayed as it comes.
 pub(crate) const HELD: usize = 1 << 20;
@@ -263,34 +265,11 @@ impl Round<'_, '_> {
     /// One candidate, if it lets a call through.
     async fn one(&mut self, candidate: &Candidate, round: u32, may_wait: bool) -> Result<Served, Refusal> {
         let (gateway, connection) = (self.gateway, &candidate.connection);
-        let mut ticket = gateway
-            .facts
-            .begin(connection, &candidate.model)
-            .map_err(|left| circuit_open(connection, left))?;
-        if let Some(permit) = gate::enter(connection, may_wait).await? {
-            ticket.hold(permit);
-        }
-        self.meter.reserve(gateway, connection, &candidate.model, self.told).await.map_err(|refusal| {
-            // Somebody else may be within what rules allow.
-            Refusal { retryable: true, ..refusal }
-        })?;
+        let span = begin(gateway, candidate, self.meter, self.told, may_wait).await?;
         if round > 0 {
             let labels = ProviderLabels { provider: connection.provider.to_string() };
             gateway.parts.books.metrics.retries.get_or_create(&labels).inc();
         }
-        self.told.attempts += 1;
-        self.told.provider = Some(connection.provider.clone());
-        self.told.model = Some(candidate.model.clone());
-        self.told.timeouts = candidate.timeouts;
-        self.meter.served_by(connection, &candidate.model);
-        let random = &*gateway.parts.random;
-        let name = format!("{}/{}", connection.provider, candidate.model);
-        let mut step = self.meter.step(Kind::Attempt, name.into(), random);
-        step.provider = Some(connection.provider.clone());
-        step.connection = Some(connection.id.clone());
-        step.model = Some(candidate.model.as_str().into());
-        let span = step.span_id;
-        self.meter.begin_attempt(step, ticket);
         let attempt = Attempt {
             gateway,
             candidate,
@@ -314,6 +293,40 @@ impl Round<'_, '_> {
             }
         }
     }
+}
+
+/// Lets an attempt begin: its circuit, its connection's places, and limits and budgets let it through. It is on the trace
+/// from here.
+pub(crate) async fn begin(
+    gateway: &Gateway,
+    candidate: &Candidate,
+    meter: &mut Meter,
+    told: &mut Told,
+    may_wait: bool,
+) -> Result<SpanId, Refusal> {
+    let connection = &candidate.connection;
+    let ticket = gateway.facts.begin(connection, &candidate.model);
+    let mut ticket = ticket.map_err(|left| circuit_open(connection, left))?;
+    if let Some(permit) = gate::enter(connection, may_wait).await? {
+        ticket.hold(permit);
+    }
+    meter.reserve(gateway, connection, &candidate.model, told).await.map_err(|refusal| {
+        // Somebody else may be within what rules allow.
+        Refusal { retryable: true, ..refusal }
+    })?;
+    told.attempts += 1;
+    told.provider = Some(connection.provider.clone());
+    told.model = Some(candidate.model.clone()).filter(|model| !model.is_empty());
+    told.timeouts = candidate.timeouts;
+    meter.served_by(connection, &candidate.model);
+    let name = format!("{}/{}", connection.provider, candidate.model);
+    let mut step = meter.step(Kind::Attempt, name.into(), &*gateway.parts.random);
+    step.provider = Some(connection.provider.clone());
+    step.connection = Some(connection.id.clone());
+    step.model = Some(candidate.model.as_str().into());
+    let span = step.span_id;
+    meter.begin_attempt(step, ticket);
+    Ok(span)
 }
 
 fn circuit_open(connection: &Connection, left: Duration) -> Refusal {

@@ -23,6 +23,7 @@ use moka::sync::Cache;
 
 use crate::egress::{Egress, Origin};
 use crate::gate::Gate;
+use crate::keys::Keys;
 use crate::refusal::Refusal;
 
 /// A way to a provider.
@@ -42,10 +43,8 @@ pub struct Connection {
     pub catalogue: String,
     /// Where to; none for a plugin that needs no vendor.
     pub origin: Option<Origin>,
-    /// The credential.
-    pub secret: Option<Secret>,
-    /// `Bearer …`, ready to be sent; none also where no header can hold the credential.
-    pub bearer: Option<HeaderValue>,
+    /// The credentials, which calls take turns with.
+    pub keys: Keys,
     /// The plugin's options, a JSON object.
     pub options: Vec<u8>,
     /// What else the plugin is told: `base_path`, the path of the base URL; `credential`, `none` where there is none.
@@ -62,6 +61,8 @@ pub struct Connection {
     pub models: Vec<String>,
     /// How many calls it takes at once; none: as many as come.
     pub gate: Option<Arc<Gate>>,
+    /// Whether calls may be relayed as they come.
+    pub raw: bool,
 }
 
 /// What makes a connection.
@@ -73,8 +74,8 @@ pub struct NewConnection {
     pub name: String,
     /// None: the plugin's own.
     pub base_url: Option<String>,
-    /// The credential.
-    pub secret: Option<Secret>,
+    /// The credentials, which calls take turns with.
+    pub secrets: Vec<Secret>,
     /// The plugin's options.
     pub options: serde_json::Map<String, serde_json::Value>,
     /// Sent with every request.
@@ -87,6 +88,8 @@ pub struct NewConnection {
     pub models: Vec<String>,
     /// How many calls it takes at once, whatever view it is bound in; none: as many as come.
     pub gate: Option<Arc<Gate>>,
+    /// Whether calls may be relayed as they come.
+    pub raw: bool,
 }
 
 impl Connection {
@@ -119,12 +122,6 @@ impl Connection {
         if let (true, Some(origin)) = (trusted, &origin) {
             egress.allow(origin.host());
         }
-        // A credential that no header can hold (a key file) is fetched or signed with; sending it as it is fails then.
-        let bearer = new.secret.as_ref().and_then(|secret| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.expose())).ok()?;
-            value.set_sensitive(true);
-            Some(value)
-        });
         let mut headers = Vec::new();
         for (name, value) in &new.headers {
             match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
@@ -136,19 +133,19 @@ impl Connection {
         let catalogue = preset.map_or(&manifest.catalogue, |(_, preset)| &preset.catalogue).clone();
         let mut attributes = Vec::new();
         attributes.extend(origin.iter().map(|origin| ("base_path".to_owned(), origin.path().to_owned())));
-        if new.secret.is_none() {
+        if new.secrets.is_empty() {
             attributes.push(("credential".to_owned(), "none".to_owned()));
         }
+        let id: Arc<str> = new.id.unwrap_or_else(|| new.name.clone()).into();
         Ok(Self {
-            id: new.id.unwrap_or_else(|| new.name.clone()).into(),
+            keys: Keys::new(&id, new.secrets),
+            id,
             catalogue: catalogue.unwrap_or_else(|| provider.to_string()),
             attributes,
             provider,
             plugin,
             context,
             origin,
-            secret: new.secret,
-            bearer,
             options: serde_json::Value::Object(options).to_string().into_bytes(),
             headers,
             trusted,
@@ -156,6 +153,7 @@ impl Connection {
             weight: new.weight,
             models: new.models,
             gate: new.gate,
+            raw: new.raw,
             name: new.name,
         })
     }
@@ -345,8 +343,8 @@ impl Directory {
 /// A stored connection; none if its secret can't be opened.
 fn read(one: ResolvedConnection, tenant: Tenant) -> Option<Template> {
     let stored = one.connection;
-    let secret = match one.secret {
-        Ok(secret) => secret,
+    let secrets = match one.secrets {
+        Ok(secrets) => secrets,
         Err(error) => {
             tracing::warn!(%error, connection = stored.name, project = %tenant.project, "a connection can't be used");
             return None;
@@ -354,7 +352,7 @@ fn read(one: ResolvedConnection, tenant: Tenant) -> Option<Template> {
     };
     let new = NewConnection {
         id: Some(stored.id.to_string()),
-        secret,
+        secrets,
         base_url: stored.base_url,
         options: stored.options,
         headers: stored.headers.into_iter().collect(),
@@ -362,6 +360,8 @@ fn read(one: ResolvedConnection, tenant: Tenant) -> Option<Template> {
         weight: u32::try_from(stored.weight).unwrap_or(0),
         models: Vec::new(),
         gate: None,
+        // Its credential is the tenant's own.
+        raw: true,
         name: stored.name,
     };
     Some(Template { provider: stored.provider, new, trusted: false })

@@ -12,6 +12,7 @@ mod body;
 mod build;
 mod encode;
 mod origin;
+mod outgoing;
 mod plugins;
 mod segments;
 mod sigv4;
@@ -35,8 +36,9 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 pub(crate) use body::planned;
 pub use build::build;
 pub(crate) use build::is_reserved;
-pub(crate) use encode::form_value;
+pub(crate) use encode::{decoded, form_value};
 pub use origin::Origin;
+pub use outgoing::{BodyError, CallerBody, Outgoing, Streamed};
 pub use segments::Segments;
 
 use crate::connections::Connection;
@@ -47,7 +49,7 @@ use address::Policy;
 #[derive(Clone)]
 #[expect(clippy::disallowed_types, reason = "this is the egress module")]
 pub struct Egress {
-    client: Client<HttpsConnector<HttpConnector<Filtered>>, Segments>,
+    client: Client<HttpsConnector<HttpConnector<Filtered>>, Outgoing>,
     policy: Arc<Policy>,
 }
 
@@ -106,7 +108,7 @@ impl Egress {
     pub async fn send(
         &self,
         connection: &Connection,
-        request: Request<Segments>,
+        request: Request<impl Into<Outgoing>>,
     ) -> Result<Response<Incoming>, Refusal> {
         // A literal address needs no resolver, so the resolver's filter doesn't see it.
         let host = request.uri().host().map(bare).unwrap_or_default().to_ascii_lowercase();
@@ -116,7 +118,7 @@ impl Egress {
         if let Ok(address) = host.parse::<IpAddr>() {
             self.policy.check(&host, address).map_err(|reason| unreachable(connection, &reason))?;
         }
-        self.client.request(request).await.map_err(|error| {
+        self.client.request(request.map(Into::into)).await.map_err(|error| {
             let reason =
                 if error.is_connect() { "no connection could be made" } else { "the connection broke" };
             tracing::info!(

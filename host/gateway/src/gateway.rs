@@ -27,6 +27,7 @@ use crate::dialects::{self, Asking};
 use crate::egress::Egress;
 use crate::gate::{Place, Room};
 use crate::guardrails::Guardrails;
+use crate::keys::Cooling;
 use crate::limits::{Limit, Limits, SharedLimits};
 use crate::models::{self, ModelObject};
 use crate::operation::Operation;
@@ -105,6 +106,8 @@ pub struct Gateway {
     pub(crate) tokens: Tokens,
     /// All routes, as callers find them.
     pub(crate) routes: Book,
+    /// Which of a connection's keys are passed over.
+    pub(crate) cooling: Cooling,
     /// What is measured of candidates.
     pub(crate) facts: LiveFacts,
     /// Extra calls that may yet be made.
@@ -144,6 +147,7 @@ impl Gateway {
         Arc::new(Self {
             limits: Limits::new(parts.limits.clone(), parts.shared_limits.clone()),
             tokens: Tokens::default(),
+            cooling: Cooling::new(Arc::clone(&parts.clock)),
             routes: Book::new(&parts.routing, parts.stored_routes.clone(), parts.timeouts),
             facts: LiveFacts::new(
                 Arc::clone(&parts.clock),

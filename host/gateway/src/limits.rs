@@ -38,7 +38,7 @@ use brokle_identity::Principal;
 
 pub(crate) use self::cell::Allowance;
 use self::cell::{MINUTE, Measure, Refused};
-pub(crate) use self::reserve::{Reservation, Reserve, Taken};
+pub(crate) use self::reserve::{Reservation, Reserve, Taken, reserve};
 pub use self::shared::SharedLimits;
 use self::table::Table;
 use crate::refusal::Refusal;

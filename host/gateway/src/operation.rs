@@ -28,6 +28,8 @@ pub enum Operation {
     Rerank,
     /// How many tokens a request has, without an answer: dialects have an endpoint for it.
     CountTokens,
+    /// `/v1/providers/{name}/…`: a provider's own API, relayed as it came.
+    Raw,
 }
 
 impl Operation {
@@ -45,6 +47,7 @@ impl Operation {
             Self::Moderations => "moderations",
             Self::Rerank => "rerank",
             Self::CountTokens => "count-tokens",
+            Self::Raw => "raw",
         }
     }
 
@@ -62,6 +65,7 @@ impl Operation {
             Self::Moderations => "moderation",
             Self::Rerank => "rerank",
             Self::CountTokens => "count_tokens",
+            Self::Raw => "raw",
         }
     }
 
@@ -74,7 +78,7 @@ impl Operation {
             Self::Speech | Self::Transcriptions | Self::Translations => Kind::Audio,
             Self::Moderations => Kind::Moderation,
             Self::Rerank => Kind::Rerank,
-            Self::CountTokens => Kind::Span,
+            Self::CountTokens | Self::Raw => Kind::Span,
         }
     }
 
@@ -104,6 +108,7 @@ impl Operation {
             Self::Moderations => metrics::Operation::moderation,
             Self::Rerank => metrics::Operation::rerank,
             Self::CountTokens => metrics::Operation::count_tokens,
+            Self::Raw => metrics::Operation::raw,
         }
     }
 }

@@ -179,6 +179,29 @@ impl Request {
         })
     }
 
+    /// A call whose body isn't read here, to this model if that is known.
+    pub(crate) fn unread(operation: Operation, model: &str, streaming: bool) -> Self {
+        Self {
+            operation,
+            model: model.to_owned(),
+            streaming,
+            include_usage: true,
+            max_output_tokens: None,
+            choices: 1,
+            user: None,
+            prompt_cache_key: None,
+            features: Vec::new(),
+            provider: None,
+            preferences: None,
+            route: None,
+            body: Bytes::new(),
+            form: None,
+            guards: None,
+            cached: None,
+            dialect: None,
+        }
+    }
+
     /// Reads a form: where its parts are, and its fields `model`, `user` and `n`. Files stay where they are.
     ///
     /// # Errors
@@ -317,7 +340,7 @@ fn check_content(
         // Forms are read elsewhere.
         Operation::ImageEdits | Operation::Transcriptions | Operation::Translations => return Ok(()),
         // Never read here: its body is the dialect's.
-        Operation::CountTokens => return Ok(()),
+        Operation::CountTokens | Operation::Raw => return Ok(()),
     };
     let missing = || Refusal {
         code: "missing_required_parameter".into(),

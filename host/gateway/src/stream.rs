@@ -29,7 +29,7 @@ use crate::gateway::Gateway;
 use crate::guardrails::StreamGuard;
 use crate::refusal::Refusal;
 use tap::Tap;
-pub(crate) use tap::{data_of, error_of, event_end};
+pub(crate) use tap::{data_of, error_of, event_end, read_chunk};
 
 pub(crate) type ByteStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 

@@ -58,7 +58,7 @@ impl Gateway {
         self.bind(tenant, provider, new).map(|_| ())
     }
 
-    /// Asks the vendor, as a call of this tenant's would.
+    /// Asks the vendor, as a call of this tenant's would; with several secrets with each of them, until one fails.
     ///
     /// # Errors
     /// What is wrong with the connection itself.
@@ -68,6 +68,20 @@ impl Gateway {
         provider: &str,
         new: NewConnection,
     ) -> Result<Trial, String> {
+        let several = new.secrets.len();
+        if several > 1 {
+            // Each for itself: one that is good would hide one that isn't.
+            let mut last = Trial::Untested;
+            for (index, secret) in new.secrets.clone().into_iter().enumerate() {
+                let one = NewConnection { secrets: vec![secret], ..new.clone() };
+                last = Box::pin(self.try_connection(tenant, provider, one)).await?;
+                if let Trial::Fails { message, .. } = &mut last {
+                    *message = format!("secret {} of {several}: {message}", index + 1);
+                    return Ok(last);
+                }
+            }
+            return Ok(last);
+        }
         let candidate = self.bind(tenant, provider, new)?;
         if candidate.connection.origin.is_none() {
             return Ok(Trial::Untested);

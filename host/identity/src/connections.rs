@@ -1,12 +1,13 @@
 //! Connections: how an organization, or one of its projects, reaches a provider.
 //!
 //! A secret is sealed before it is stored and opened only for a call; lists show its preview. Everything else is stored as
-//! it is, headers included, which therefore are no place for secrets.
+//! it is, headers included, which therefore are no place for secrets. Several secrets of one connection are sealed together.
 //!
 //! Whoever caches what [`ConnectionService::resolve`] answers polls [`ConnectionService::revision`] and asks again when it
 //! has moved.
 
 mod check;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::seal::{Binding, MasterKey, SealError};
 use crate::secret::Secret;
 
 pub use brokle_storage::sql::connections::Connection;
+pub use secrets::previews;
 
 /// How often a change is tried again that others overtake.
 const CHANGE_ATTEMPTS: u32 = 8;
@@ -41,8 +43,8 @@ pub struct NewConnection {
     pub name: String,
     /// Where the provider is reached (`http` or `https`); `None` leaves it to the plugin.
     pub base_url: Option<String>,
-    /// The provider's key or whatever else the plugin authenticates with.
-    pub secret: Option<Secret>,
+    /// The provider's keys or whatever else the plugin authenticates with: calls take turns. 16 at most.
+    pub secrets: Vec<Secret>,
     /// What the plugin is configured with.
     pub options: Options,
     /// Headers for every request to the provider.
@@ -64,7 +66,7 @@ impl NewConnection {
             provider: provider.into(),
             name: name.into(),
             base_url: None,
-            secret: None,
+            secrets: Vec::new(),
             options: Options::new(),
             headers: BTreeMap::new(),
             priority: 0,
@@ -74,16 +76,16 @@ impl NewConnection {
     }
 }
 
-/// What is to become of a stored secret.
+/// What is to become of stored secrets.
 #[derive(Clone, Debug, Default)]
 pub enum SecretChange {
-    /// It stays.
+    /// They stay.
     #[default]
     Keep,
-    /// It goes.
+    /// They go.
     Clear,
-    /// This one takes its place.
-    Set(Secret),
+    /// These take their place.
+    Set(Vec<Secret>),
 }
 
 /// What is to change; `None` leaves a field as it is. Project and provider stay for good.
@@ -112,8 +114,8 @@ pub struct ConnectionUpdate {
 pub struct ResolvedConnection {
     /// The connection.
     pub connection: Connection,
-    /// Its secret, if it has one. One that can't be opened spoils this connection only.
-    pub secret: Result<Option<Secret>, SealError>,
+    /// Its secrets. Those that can't be opened spoil this connection only.
+    pub secrets: Result<Vec<Secret>, SealError>,
 }
 
 /// Why there is no connection, or no change to one.
@@ -187,9 +189,8 @@ impl ConnectionService {
             created_at: now,
             updated_at: now,
         };
-        if let Some(secret) = &new.secret {
-            self.set_secret(&mut connection, secret)?;
-        }
+        check::secrets(&new.secrets)?;
+        self.set_secrets(&mut connection, &new.secrets)?;
         check::connection(&connection)?;
         Ok(self.database.connections().create(organization, &connection).await?)
     }
@@ -231,6 +232,9 @@ impl ConnectionService {
         for _ in 0..CHANGE_ATTEMPTS {
             let mut connection = self.get(organization, id).await?;
             let seen = connection.updated_at;
+            if let SecretChange::Set(secrets) = &update.secret {
+                check::secrets(secrets)?;
+            }
             self.apply(&mut connection, update)?;
             check::connection(&connection)?;
             // Later than what was there, also when the clock stands still: the next change must be able to tell.
@@ -252,16 +256,16 @@ impl ConnectionService {
         self.database.connections().delete(organization, id).await
     }
 
-    /// Opens a connection's secret; `None` if it has none.
+    /// Opens a connection's secrets.
     ///
     /// # Errors
-    /// [`StorageError::NotFound`] when the organization has none of this id; [`ConnectionError::Seal`] when the secret
+    /// [`StorageError::NotFound`] when the organization has none of this id; [`ConnectionError::Seal`] when the secrets
     /// can't be opened.
-    pub async fn open_secret(
+    pub async fn open_secrets(
         &self,
         organization: OrganizationId,
         id: ConnectionId,
-    ) -> Result<Option<Secret>, ConnectionError> {
+    ) -> Result<Vec<Secret>, ConnectionError> {
         let connection = self.get(organization, id).await?;
         Ok(self.open(&connection)?)
     }
@@ -273,7 +277,7 @@ impl ConnectionService {
     /// [`StorageError::Unavailable`] and the like.
     pub async fn resolve(&self, tenant: Tenant) -> Result<Vec<ResolvedConnection>, StorageError> {
         let serving = self.database.connections().serving(tenant.organization, tenant.project).await?;
-        let resolve = |connection| ResolvedConnection { secret: self.open(&connection), connection };
+        let resolve = |connection| ResolvedConnection { secrets: self.open(&connection), connection };
         Ok(serving.into_iter().map(resolve).collect())
     }
 
@@ -296,58 +300,26 @@ impl ConnectionService {
         connection.enabled = change.enabled.unwrap_or(connection.enabled);
         match change.secret {
             SecretChange::Keep => {}
-            SecretChange::Clear => {
-                connection.sealed_secret = None;
-                connection.secret_preview = None;
-            }
-            SecretChange::Set(secret) => self.set_secret(connection, &secret)?,
+            SecretChange::Clear => self.set_secrets(connection, &[])?,
+            SecretChange::Set(secrets) => self.set_secrets(connection, &secrets)?,
         }
         Ok(())
     }
 
-    fn set_secret(&self, connection: &mut Connection, secret: &Secret) -> Result<(), SealError> {
-        connection.sealed_secret =
-            Some(self.master_key.seal(secret, binding(connection), self.random.as_ref())?);
-        connection.secret_preview = Some(mask(secret));
+    fn set_secrets(&self, connection: &mut Connection, secrets: &[Secret]) -> Result<(), SealError> {
+        let sealed = secrets::join(secrets)
+            .map(|joined| self.master_key.seal(&joined, binding(connection), self.random.as_ref()));
+        connection.sealed_secret = sealed.transpose()?;
+        connection.secret_preview = secrets::preview(secrets);
         Ok(())
     }
 
-    fn open(&self, connection: &Connection) -> Result<Option<Secret>, SealError> {
-        let sealed = connection.sealed_secret.as_deref();
-        sealed.map(|sealed| self.master_key.open(sealed, binding(connection))).transpose()
+    fn open(&self, connection: &Connection) -> Result<Vec<Secret>, SealError> {
+        let Some(sealed) = connection.sealed_secret.as_deref() else { return Ok(Vec::new()) };
+        Ok(secrets::split(&self.master_key.open(sealed, binding(connection))?))
     }
 }
 
 fn binding(connection: &Connection) -> Binding {
     Binding { organization: connection.organization, connection: connection.id }
-}
-
-/// The ends of a secret that is long enough to spare them: `sk-p...wXyZ`.
-fn mask(secret: &Secret) -> String {
-    const SHOWN: usize = 4;
-    const LONG_ENOUGH: usize = 16;
-    let characters: Vec<char> = secret.expose().chars().collect();
-    let (Some(head), Some(tail)) = (characters.first_chunk::<SHOWN>(), characters.last_chunk::<SHOWN>())
-    else {
-        return "...".to_owned();
-    };
-    if characters.len() < LONG_ENOUGH {
-        return "...".to_owned();
-    }
-    head.iter().chain(&['.'; 3]).chain(tail).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_short_secret_shows_nothing() {
-        let masked = |text: &str| mask(&Secret::new(text.to_owned()));
-        assert_eq!(masked("sk-proj-0123456789wXyZ"), "sk-p...wXyZ");
-        assert_eq!(masked("0123456789abcdef"), "0123...cdef");
-        assert_eq!(masked("0123456789abcde"), "...");
-        assert_eq!(masked(""), "...");
-        assert_eq!(masked("ééééééééééééééééé"), "éééé...éééé");
-    }
 }

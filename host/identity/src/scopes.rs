@@ -38,6 +38,8 @@ macro_rules! scopes {
 scopes! {
     /// Calls models and whatever else is under /v1.
     Gateway = "gateway";
+    /// Calls providers' own APIs as they are, with their connections' credentials.
+    ProvidersRelay = "providers:relay";
     /// Reads traces, observations and scores.
     TracesRead = "traces:read";
     /// Sends traces, metrics, logs and scores.
@@ -191,8 +193,8 @@ mod tests {
         let error = Scopes::parse(&["gateway", "Gateway"]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown scope \"Gateway\": gateway, traces:read, traces:write, keys:read, keys:write, connections:read, \
-             connections:write, routes:read, routes:write, plugins:read, plugins:write, admin are known"
+            "unknown scope \"Gateway\": gateway, providers:relay, traces:read, traces:write, keys:read, keys:write, \
+             connections:read, connections:write, routes:read, routes:write, plugins:read, plugins:write, admin are known"
         );
     }
 

@@ -42,6 +42,8 @@ pub enum Operation {
     moderation,
     /// Documents put in order.
     rerank,
+    /// A provider's own API, relayed as it came.
+    raw,
     /// Anything else.
     other,
 }

@@ -43,7 +43,7 @@ impl Provider for Anthropic {
             "reasoning",
             "prompt_caching",
         ];
-        Description::provider([("chat.completions", &chat[..]), ("models", &[])])
+        Description::provider([("chat.completions", &chat[..]), ("models", &[]), ("raw", &[])])
             .native_dialects([native::DIALECT])
     }
 
@@ -70,6 +70,7 @@ impl Provider for Anthropic {
         match call.operation.as_str() {
             "chat.completions" => {}
             "models" => return Ok(models(call)?.into()),
+            "raw" => return Ok(raw(call)?.into()),
             _ => return Err(Problem::unsupported_operation(call)),
         }
         let bytes = body.read(0, u32::try_from(body.size()).unwrap_or(u32::MAX));
@@ -86,6 +87,16 @@ fn models(call: &Call) -> Result<UpstreamRequest, Problem> {
     let address = Address::parse(&call.options)?;
     let request = UpstreamRequest::get(format!("{}/models", address.prefix(base_path(call)))).native();
     Ok(identified(request, &address))
+}
+
+/// What a relayed call needs; the API's version is the caller's, if it says one.
+fn raw(call: &Call) -> Result<UpstreamRequest, Problem> {
+    let address = Address::parse(&call.options)?;
+    let mut request = identified(UpstreamRequest::raw(), &address);
+    if call.attributes.iter().any(|(name, _)| name == "header.anthropic-version") {
+        request.headers.clear();
+    }
+    Ok(request)
 }
 
 fn base_path(call: &Call) -> Option<&str> {

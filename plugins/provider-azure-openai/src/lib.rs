@@ -102,6 +102,7 @@ impl Provider for AzureOpenAi {
             ("audio.transcriptions", &[]),
             ("audio.translations", &[]),
             ("models", &[]),
+            ("raw", &[]),
         ])
     }
 
@@ -115,6 +116,9 @@ impl Provider for AzureOpenAi {
 
     fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {
         let options = options(&call.options)?;
+        if call.operation == "raw" {
+            return Ok(UpstreamRequest::raw().auth(auth(&options)?).into());
+        }
         let base =
             call.attributes.iter().find(|(name, _)| name == "base_path").map(|(_, path)| path.as_str());
         let deployment = options.deployments.get(&call.model).unwrap_or(&call.model);

@@ -52,7 +52,11 @@ impl Provider for Bedrock {
             "reasoning",
             "prompt_caching",
         ];
-        Description::provider([("chat.completions", &chat[..]), ("embeddings", &["base64", "dimensions"])])
+        Description::provider([
+            ("chat.completions", &chat[..]),
+            ("embeddings", &["base64", "dimensions"]),
+            ("raw", &[]),
+        ])
     }
 
     fn self_test() -> Result<(), Problem> {
@@ -75,6 +79,16 @@ impl Provider for Bedrock {
     }
 }
 
+fn auth(options: &Options) -> Auth {
+    match options.auth {
+        Authorization::ApiKey => Auth::Bearer,
+        Authorization::Sigv4 => {
+            let region = options.region.clone().unwrap_or_default();
+            Auth::Sigv4(Sigv4Auth { service: "bedrock".into(), region })
+        }
+    }
+}
+
 /// The request for a canonical body.
 fn upstream(call: &Call, body: &[u8]) -> Result<UpstreamRequest, Problem> {
     let options = Options::parse(&call.options)?;
@@ -87,17 +101,11 @@ fn upstream(call: &Call, body: &[u8]) -> Result<UpstreamRequest, Problem> {
             }
         }
         ("embeddings", _) => ("invoke", "whole", embeddings::request(body, &call.model, &options)?),
+        ("raw", _) => return Ok(UpstreamRequest::raw().auth(auth(&options))),
         _ => return Err(Problem::unsupported_operation(call)),
     };
-    let auth = match options.auth {
-        Authorization::ApiKey => Auth::Bearer,
-        Authorization::Sigv4 => {
-            let region = options.region.unwrap_or_default();
-            Auth::Sigv4(Sigv4Auth { service: "bedrock".into(), region })
-        }
-    };
     let mut request = UpstreamRequest::post(format!("/model/{}/{action}", segment(&call.model)))
-        .auth(auth)
+        .auth(auth(&options))
         .decoded(framing);
     request.body = BodyPlan::Replaced(Payload { content_type: "application/json".into(), data });
     Ok(request)

@@ -42,6 +42,7 @@ impl Provider for Cohere {
             ),
             ("embeddings", &["base64", "dimensions"]),
             ("rerank", &[]),
+            ("raw", &[]),
         ])
     }
 
@@ -72,6 +73,7 @@ fn upstream(call: &Call, body: &[u8]) -> Result<UpstreamRequest, Problem> {
         "chat.completions" => ("chat", request::chat(body, &call.model, call.streaming, &options)?),
         "embeddings" => ("embed", request::embed(body, &call.model, &options)?),
         "rerank" => ("rerank", request::rerank(body, &call.model, &options)?),
+        "raw" => return Ok(UpstreamRequest::raw()),
         _ => return Err(Problem::unsupported_operation(call)),
     };
     let base = call.attributes.iter().find(|(name, _)| name == "base_path").map(|(_, path)| path.as_str());

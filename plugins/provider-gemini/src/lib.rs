@@ -52,6 +52,7 @@ impl Provider for Gemini {
                 ][..],
             ),
             ("embeddings", &["base64", "dimensions"]),
+            ("raw", &[]),
         ])
         .native_dialects([DIALECT])
     }
@@ -88,6 +89,7 @@ fn upstream(call: &Call, body: &[u8]) -> Result<UpstreamRequest, Problem> {
             (method, shared_gemini::translate(body, &call.model, &options)?)
         }
         "embeddings" => embeddings::request(body, &call.model)?,
+        "raw" => return Ok(UpstreamRequest::raw().auth(auth())),
         _ => return Err(Problem::unsupported_operation(call)),
     };
     let mut request = post(call, method).decoded(if call.streaming { "sse" } else { "whole" });
@@ -115,8 +117,11 @@ fn post(call: &Call, method: &str) -> UpstreamRequest {
     let base = base.unwrap_or_default().trim_end_matches('/');
     let versioned = ["/v1beta", "/v1alpha", "/v1"].iter().any(|version| base.ends_with(version));
     let version = if versioned { "" } else { "/v1beta" };
-    UpstreamRequest::post(format!("{version}/{}:{method}", resource(&call.model)))
-        .auth(Auth::Header(HeaderAuth { name: "x-goog-api-key".into(), prefix: String::new() }))
+    UpstreamRequest::post(format!("{version}/{}:{method}", resource(&call.model))).auth(auth())
+}
+
+fn auth() -> Auth {
+    Auth::Header(HeaderAuth { name: "x-goog-api-key".into(), prefix: String::new() })
 }
 
 /// A model's resource name: `models/NAME`, unless the name is one already (`tunedModels/NAME`).

@@ -24,7 +24,11 @@ impl Provider for Jina {
     type Decoder = NoDecoder;
 
     fn describe() -> Description {
-        Description::provider([("embeddings", &["base64", "dimensions"][..]), ("rerank", &["documents"])])
+        Description::provider([
+            ("embeddings", &["base64", "dimensions"][..]),
+            ("rerank", &["documents"]),
+            ("raw", &[]),
+        ])
     }
 
     fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {
@@ -38,6 +42,7 @@ impl Provider for Jina {
                 "/embeddings"
             }
             "rerank" => "/rerank",
+            "raw" => return Ok(UpstreamRequest::raw().into()),
             _ => return Err(Problem::unsupported_operation(call)),
         };
         Ok(UpstreamRequest::post(path).edits(edits).native().into())

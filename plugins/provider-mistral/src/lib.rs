@@ -53,6 +53,7 @@ impl Provider for Mistral {
             ),
             ("embeddings", &["base64", "dimensions"]),
             ("models", &[]),
+            ("raw", &[]),
         ])
     }
 
@@ -78,6 +79,7 @@ fn upstream(call: &Call, body: &[u8]) -> Result<UpstreamRequest, Problem> {
     let options = Options::parse(&call.options)?;
     let (mut request, data) = match call.operation.as_str() {
         "models" => return Ok(UpstreamRequest::get("/models").native()),
+        "raw" => return Ok(UpstreamRequest::raw()),
         "chat.completions" => {
             let framing = if call.streaming { "sse" } else { "whole" };
             let data = request::chat(body, &call.model, call.streaming, &options)?;

@@ -41,6 +41,7 @@ impl Provider for Ollama {
                 &["stream", "tools", "parallel_tool_calls", "vision", "json_schema", "reasoning"][..],
             ),
             ("embeddings", &["base64", "dimensions"]),
+            ("raw", &[]),
         ])
     }
 
@@ -80,15 +81,16 @@ impl Provider for Ollama {
 
 fn upstream(call: &Call, body: &[u8]) -> Result<UpstreamRequest, Problem> {
     let options = Options::parse(&call.options)?;
+    let keyless = call.attributes.iter().any(|(name, value)| name == "credential" && value == "none");
+    let auth = if keyless { Auth::None } else { Auth::Bearer };
     let (path, data) = match call.operation.as_str() {
+        "raw" => return Ok(UpstreamRequest::raw().auth(auth)),
         "chat.completions" => ("/api/chat", request::chat(body, &call.model, call.streaming, &options)?),
         "embeddings" => ("/api/embed", embeddings::request(body, &call.model, &options)?),
         _ => return Err(Problem::unsupported_operation(call)),
     };
-    let keyless = call.attributes.iter().any(|(name, value)| name == "credential" && value == "none");
-    let mut request = UpstreamRequest::post(path)
-        .auth(if keyless { Auth::None } else { Auth::Bearer })
-        .decoded(if call.streaming { "ndjson" } else { "whole" });
+    let mut request =
+        UpstreamRequest::post(path).auth(auth).decoded(if call.streaming { "ndjson" } else { "whole" });
     request.body = BodyPlan::Replaced(Payload { content_type: "application/json".into(), data });
     Ok(request)
 }

@@ -53,6 +53,7 @@ impl Provider for OpenAiCompatible {
             ("moderations", &[]),
             ("rerank", &[]),
             ("models", &[]),
+            ("raw", &[]),
         ])
     }
 

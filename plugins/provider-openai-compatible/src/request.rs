@@ -23,9 +23,12 @@ pub(crate) type Get<'a> = dyn Fn(&str) -> Option<Vec<u8>> + 'a;
 /// `format` is a form's `response_format`.
 pub(crate) fn upstream(call: &Call, get: &Get<'_>, format: Option<&str>) -> Result<UpstreamRequest, Problem> {
     let options = Options::parse(&call.options)?;
-    let path = options.path(&call.operation)?.ok_or_else(|| Problem::unsupported_operation(call))?;
     let has_key = !call.attributes.iter().any(|(name, value)| name == "credential" && value == "none");
     let auth = options.auth(has_key);
+    if call.operation == "raw" {
+        return Ok(UpstreamRequest::raw().auth(auth));
+    }
+    let path = options.path(&call.operation)?.ok_or_else(|| Problem::unsupported_operation(call))?;
     if call.operation == "models" {
         return Ok(UpstreamRequest::get(path).auth(auth).native());
     }

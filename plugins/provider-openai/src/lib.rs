@@ -63,6 +63,7 @@ impl Provider for OpenAi {
             ("audio.translations", &[]),
             ("moderations", &[]),
             ("models", &[]),
+            ("raw", &[]),
         ])
         .native_dialects([RESPONSES])
     }
@@ -78,6 +79,9 @@ impl Provider for OpenAi {
         let options = options(&call.options)?;
         if call.operation == "models" {
             return Ok(options.identify(UpstreamRequest::get("/models").native()).into());
+        }
+        if call.operation == "raw" {
+            return Ok(options.identify(UpstreamRequest::raw()).into());
         }
         if call.format == RESPONSES {
             return Ok(options.identify(responses(call)?.native()).into());

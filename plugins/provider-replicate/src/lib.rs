@@ -38,7 +38,7 @@ impl Provider for Replicate {
     type Decoder = PredictionDecoder;
 
     fn describe() -> Description {
-        Description::provider([("chat.completions", &["stream", "vision", "reasoning"][..])])
+        Description::provider([("chat.completions", &["stream", "vision", "reasoning"][..]), ("raw", &[])])
     }
 
     fn self_test() -> Result<(), Problem> {
@@ -61,8 +61,10 @@ impl Provider for Replicate {
 
 /// The request that makes a prediction.
 fn upstream(call: &Call, body: &[u8]) -> Result<UpstreamRequest, Problem> {
-    if call.operation != "chat.completions" {
-        return Err(Problem::unsupported_operation(call));
+    match call.operation.as_str() {
+        "chat.completions" => {}
+        "raw" => return Ok(UpstreamRequest::raw()),
+        _ => return Err(Problem::unsupported_operation(call)),
     }
     let options = Options::parse(&call.options)?;
     let input = input::translate(body, &call.model, &options)?;

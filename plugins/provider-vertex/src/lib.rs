@@ -56,7 +56,11 @@ impl Provider for Vertex {
             "reasoning",
             "prompt_caching",
         ];
-        Description::provider([("chat.completions", &chat[..]), ("embeddings", &["base64", "dimensions"])])
+        Description::provider([
+            ("chat.completions", &chat[..]),
+            ("embeddings", &["base64", "dimensions"]),
+            ("raw", &[]),
+        ])
     }
 
     fn self_test() -> Result<(), Problem> {
@@ -94,13 +98,6 @@ impl Provider for Vertex {
 /// The request for a canonical body, which is read only where it is translated.
 fn upstream(call: &Call, read: impl Fn() -> Vec<u8>) -> Result<UpstreamRequest, Problem> {
     let options = Options::parse(&call.options)?;
-    let base = call.attributes.iter().find(|(name, _)| name == "base_path").map(|(_, path)| path.as_str());
-    let base = base.unwrap_or_default().trim_end_matches('/');
-    let version = if base.ends_with("/v1") || base.ends_with("/v1beta1") { "" } else { "/v1" };
-    let place = format!("{version}/{}", options.place()?);
-    let publisher = Publisher::of(&call.model);
-    let resource = format!("{place}{}", publisher.resource(&call.model));
-    let framing = if call.streaming { "sse" } else { "whole" };
     let auth = || match options.auth {
         Authorization::ApiKey => {
             Auth::Header(HeaderAuth { name: "x-goog-api-key".into(), prefix: String::new() })
@@ -111,6 +108,16 @@ fn upstream(call: &Call, read: impl Fn() -> Vec<u8>) -> Result<UpstreamRequest, 
             audience: String::new(),
         }),
     };
+    if call.operation == "raw" {
+        return Ok(UpstreamRequest::raw().auth(auth()));
+    }
+    let base = call.attributes.iter().find(|(name, _)| name == "base_path").map(|(_, path)| path.as_str());
+    let base = base.unwrap_or_default().trim_end_matches('/');
+    let version = if base.ends_with("/v1") || base.ends_with("/v1beta1") { "" } else { "/v1" };
+    let place = format!("{version}/{}", options.place()?);
+    let publisher = Publisher::of(&call.model);
+    let resource = format!("{place}{}", publisher.resource(&call.model));
+    let framing = if call.streaming { "sse" } else { "whole" };
     let post = |path: String, data: Vec<u8>| {
         let mut request = UpstreamRequest::post(path).auth(auth()).decoded(framing);
         request.body = BodyPlan::Replaced(Payload { content_type: "application/json".into(), data });

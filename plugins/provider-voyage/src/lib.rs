@@ -30,7 +30,11 @@ impl Provider for Voyage {
     type Decoder = Lists;
 
     fn describe() -> Description {
-        Description::provider([("embeddings", &["base64", "dimensions"][..]), ("rerank", &["documents"])])
+        Description::provider([
+            ("embeddings", &["base64", "dimensions"][..]),
+            ("rerank", &["documents"]),
+            ("raw", &[]),
+        ])
     }
 
     fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {
@@ -76,6 +80,7 @@ fn upstream(call: &Call, get: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<Upstre
             }
             "/rerank"
         }
+        "raw" => return Ok(UpstreamRequest::raw()),
         _ => return Err(Problem::unsupported_operation(call)),
     };
     Ok(UpstreamRequest::post(path).edits(edits).decoded("whole"))

@@ -111,6 +111,12 @@ impl UpstreamRequest {
         Self { method: "GET".into(), body: BodyPlan::None, ..Self::post(path) }
     }
 
+    /// What the host adds to a call that it relays as it came (the operation `raw`): headers and authorization, by
+    /// bearer token. Method, path and body are the caller's.
+    pub fn raw() -> Self {
+        Self { response: ResponsePlan::Opaque, ..Self::post("/") }
+    }
+
     /// How the credential goes in.
     #[must_use]
     pub fn auth(mut self, auth: Auth) -> Self {

@@ -26,12 +26,13 @@ const CHAT: [(&str, &str); 10] = [
 ];
 
 /// Columns of the table of operations.
-const OPERATIONS: [(&str, &str); 5] = [
+const OPERATIONS: [(&str, &str); 6] = [
     ("chat.completions", "chat"),
     ("completions", "completions"),
     ("embeddings", "embeddings"),
     ("rerank", "rerank"),
     ("models", "models"),
+    ("raw", "raw"),
 ];
 
 fn root() -> PathBuf {

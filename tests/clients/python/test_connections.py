@@ -46,6 +46,30 @@ def test_it_serves_at_once_and_its_credential_goes_to_the_vendor_only(made, mark
     assert status == 200 and made["id"] in [c["id"] for c in listed["data"]] and SECRET not in str(listed)
 
 
+def test_calls_take_turns_with_several_credentials(mark):
+    both = ["sk-first-0123456789abcdef-AAAA", "sk-second-0123456789abcdef-BBBB"]
+    body = wanted(secrets=both)
+    status, problem = connections("POST", body=body)
+    assert (status, problem["param"]) == (422, "secret"), problem
+    del body["secret"]
+    status, trial = connections("POST", "/test", {**body, "headers": {"x-test-fault": "status=401"}})
+    assert status == 200 and trial["error"]["message"].startswith("secret 1 of 2: "), trial
+    status, made = connections("POST", body=body)
+    assert status == 201 and made["secret_previews"] == ["sk-f...AAAA", "sk-s...BBBB"], made
+    try:
+        with make_client() as client:
+            for _ in range(4):
+                client.chat.completions.create(
+                    model=f"{made['name']}/gpt-4o-mini", messages=user("hi"), extra_headers=mark.headers
+                )
+        used = [value for r in mark.requests() for name, value in r["headers"] if name == "authorization"]
+        assert sorted(used) == sorted(f"Bearer {key}" for key in both * 2), "each had half of the calls"
+        status, changed = connections("PATCH", f"/{made['id']}", {"secrets": [SECRET]})
+        assert status == 200 and changed["secret_previews"] == ["sk-t...WXYZ"], changed
+    finally:
+        connections("DELETE", f"/{made['id']}")
+
+
 def test_a_trial_tells_what_the_vendor_says_and_stores_nothing():
     body = wanted()
     status, trial = connections("POST", "/test", body)

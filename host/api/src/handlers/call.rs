@@ -36,8 +36,7 @@ pub(super) async fn call_in(
         None => identify(app, &head.extensions, &head.headers).await?,
     };
     // Before the body is read: what can't be served is refused at next to no cost.
-    let given = head.extensions.get::<RequestId>().and_then(|id| id.as_str().parse().ok());
-    let id = given.unwrap_or_else(|| ids::RequestId::generate(app.clock.as_ref(), app.random.as_ref()));
+    let id = request_id(app, &head.extensions);
     if caller.is_err() {
         let answer = gateway.serve_in(dialect, operation, caller, &head.headers, Bytes::new(), id).await;
         return Ok(answer.map(Body::new));
@@ -82,6 +81,12 @@ fn form_only(headers: &http::HeaderMap) -> Result<(), ApiError> {
     }
     let message = "Unsupported media type: the request's body must be multipart/form-data.";
     Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
+}
+
+/// The request's id, as an observation has it: a caller's own is kept if it is a ULID.
+pub(super) fn request_id(app: &App, extensions: &http::Extensions) -> ids::RequestId {
+    let given = extensions.get::<RequestId>().and_then(|id| id.as_str().parse().ok());
+    given.unwrap_or_else(|| ids::RequestId::generate(app.clock.as_ref(), app.random.as_ref()))
 }
 
 /// The gateway that a handler needs.

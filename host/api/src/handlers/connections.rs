@@ -4,10 +4,11 @@
 //! which only a key with the scope `admin` may say. Another project's connections, and other organizations', are as
 //! missing as those that never were.
 //!
-//! **Credentials** go in and never come out: answers carry a preview (`sk-p...wXyZ`). They are sealed with AES-256-GCM.
+//! **Credentials** go in and never come out: answers carry previews (`sk-p...wXyZ`). They are sealed with AES-256-GCM. There
+//! may be several (`secrets` instead of `secret`): calls take turns with them.
 //!
 //! **Before it is saved** a connection is held against the provider's schema, and its vendor is asked for its models with
-//! the new credential; what fails is answered 422 and nothing is stored. `?verify=false` leaves the vendor alone.
+//! the new credential, or each of the new ones; what fails is answered 422 and nothing is stored. `?verify=false` leaves the vendor alone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use brokle_core::tenancy::Tenant;
 use brokle_gateway::{Gateway, Trial, connections as gateway};
 use brokle_identity::connections::{
     Connection, ConnectionError, ConnectionService, ConnectionUpdate, NewConnection, Options, SecretChange,
+    previews,
 };
 use brokle_identity::{Scope, Secret};
 use brokle_storage::sql::{Page, StorageError};
@@ -64,9 +66,11 @@ pub struct ConnectionView {
     pub name: String,
     /// Where the provider is reached; null leaves it to the plugin.
     pub base_url: Option<String>,
-    /// Enough of the credential to recognize it.
+    /// Enough of the credential to recognize it; of the first, if there are several.
     #[schema(example = "sk-p...wXyZ")]
     pub secret_preview: Option<String>,
+    /// The same of each.
+    pub secret_previews: Vec<String>,
     /// The plugin's options.
     #[schema(value_type = Object)]
     pub options: Options,
@@ -86,6 +90,7 @@ pub struct ConnectionView {
 
 impl From<Connection> for ConnectionView {
     fn from(from: Connection) -> Self {
+        let secret_previews = previews(from.secret_preview.as_deref());
         Self {
             id: from.id.to_string(),
             scope: if from.project.is_some() { Serves::Project } else { Serves::Organization },
@@ -93,7 +98,8 @@ impl From<Connection> for ConnectionView {
             provider: from.provider,
             name: from.name,
             base_url: from.base_url,
-            secret_preview: from.secret_preview,
+            secret_preview: secret_previews.first().cloned(),
+            secret_previews,
             options: from.options,
             headers: from.headers,
             priority: from.priority,
@@ -131,6 +137,9 @@ pub struct CreateConnection {
     /// The provider's key.
     #[serde(default)]
     secret: Option<String>,
+    /// Several keys instead, 1 to 16, which calls take turns with.
+    #[serde(default)]
+    secrets: Option<Vec<String>>,
     /// The plugin's options.
     #[serde(default)]
     #[schema(value_type = Object)]
@@ -171,6 +180,8 @@ pub struct ChangeConnection {
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     secret: Option<Option<String>>,
+    /// New credentials instead, all of them.
+    secrets: Option<Vec<String>>,
     /// New options, all of them.
     #[schema(value_type = Option<Object>)]
     options: Option<Options>,
@@ -333,13 +344,21 @@ fn failed(error: ConnectionError) -> ApiError {
     }
 }
 
-fn secret(text: Option<String>) -> Result<Option<Secret>, ApiError> {
-    let Some(text) = text else { return Ok(None) };
-    let text = text.trim();
-    if text.is_empty() || text.len() > MAX_SECRET {
-        return Err(wrong("secret: 1 to 16,384 characters are expected".into()).param("secret"));
-    }
-    Ok(Some(Secret::new(text.to_owned())))
+/// One credential, or several.
+fn secrets(one: Option<String>, several: Option<Vec<String>>) -> Result<Vec<Secret>, ApiError> {
+    let param = if one.is_some() { "secret" } else { "secrets" };
+    let refuse = |what: &str| wrong(format!("{param}: {what}")).param(param);
+    let texts = match (one, several) {
+        (Some(_), Some(_)) => return Err(refuse("it comes with secrets: one of the two is expected")),
+        (_, Some(several)) if several.is_empty() => return Err(refuse("at least one is expected")),
+        (one, several) => one.into_iter().chain(several.into_iter().flatten()),
+    };
+    let secret = |text: String| match text.trim() {
+        "" => Err(refuse("1 to 16,384 characters are expected")),
+        text if text.len() > MAX_SECRET => Err(refuse("1 to 16,384 characters are expected")),
+        text => Ok(Secret::new(text.to_owned())),
+    };
+    texts.map(secret).collect()
 }
 
 pub(super) fn json<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiError> {
@@ -351,18 +370,19 @@ pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Api
 }
 
 /// The same, as the gateway wants it.
-fn for_gateway(connection: &Connection, secret: Option<Secret>) -> gateway::NewConnection {
+fn for_gateway(connection: &Connection, secrets: Vec<Secret>) -> gateway::NewConnection {
     gateway::NewConnection {
         id: Some(connection.id.to_string()),
         name: connection.name.clone(),
         base_url: connection.base_url.clone(),
-        secret,
+        secrets,
         options: connection.options.clone(),
         headers: connection.headers.clone().into_iter().collect(),
         priority: connection.priority,
         weight: u32::try_from(connection.weight).unwrap_or(0),
         models: Vec::new(),
         gate: None,
+        raw: true,
     }
 }
 
@@ -373,7 +393,7 @@ impl CreateConnection {
             provider: self.provider,
             name: self.name,
             base_url: self.base_url,
-            secret: secret(self.secret)?,
+            secrets: secrets(self.secret, self.secrets)?,
             options: self.options,
             headers: self.headers,
             priority: self.priority,
@@ -388,13 +408,14 @@ fn of_new(new: &NewConnection) -> gateway::NewConnection {
         id: None,
         name: new.name.clone(),
         base_url: new.base_url.clone(),
-        secret: new.secret.clone(),
+        secrets: new.secrets.clone(),
         options: new.options.clone(),
         headers: new.headers.clone().into_iter().collect(),
         priority: new.priority,
         weight: u32::try_from(new.weight).unwrap_or(0),
         models: Vec::new(),
         gate: None,
+        raw: true,
     }
 }
 
@@ -479,10 +500,10 @@ pub(crate) async fn change(
     let (asked, body) = (query(asked)?, json(body)?);
     let mut next = caller.own(&id).await?;
     let id = next.id;
-    let change = match body.secret {
-        None => SecretChange::Keep,
-        Some(None) => SecretChange::Clear,
-        Some(Some(text)) => secret(Some(text))?.map_or(SecretChange::Keep, SecretChange::Set),
+    let change = match (body.secret, body.secrets) {
+        (None, None) => SecretChange::Keep,
+        (Some(None), None) => SecretChange::Clear,
+        (one, several) => SecretChange::Set(secrets(one.flatten(), several)?),
     };
     let reaches = body.base_url.is_some()
         || body.options.is_some()
@@ -499,9 +520,9 @@ pub(crate) async fn change(
         enabled: body.enabled,
     };
     if reaches {
-        let secret = match &update.secret {
-            SecretChange::Set(secret) => Some(secret.clone()),
-            SecretChange::Clear => None,
+        let secrets = match &update.secret {
+            SecretChange::Set(secrets) => secrets.clone(),
+            SecretChange::Clear => Vec::new(),
             SecretChange::Keep => {
                 // The credential goes where it was meant to go: another address needs it again.
                 if update.base_url.as_ref().is_some_and(|url| *url != next.base_url)
@@ -510,13 +531,13 @@ pub(crate) async fn change(
                     let message = "secret: another base_url needs the credential again".to_owned();
                     return Err(wrong(message).param("secret"));
                 }
-                caller.service.open_secret(caller.tenant.organization, id).await.map_err(failed)?
+                caller.service.open_secrets(caller.tenant.organization, id).await.map_err(failed)?
             }
         };
         next.base_url = update.base_url.clone().unwrap_or(next.base_url);
         next.options = update.options.clone().unwrap_or(next.options);
         next.headers = update.headers.clone().unwrap_or(next.headers);
-        caller.check(&next.provider, for_gateway(&next, secret), asked.verify).await?;
+        caller.check(&next.provider, for_gateway(&next, secrets), asked.verify).await?;
     }
     let changed = caller.service.update(caller.tenant.organization, id, &update).await.map_err(failed)?;
     caller.gateway.poll_revision().await;

@@ -5,15 +5,13 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use brokle_core::ids;
 use brokle_gateway::{Asking, Dialect, ObjectCall, Operation};
 use brokle_identity::AuthError;
 use http::request::Parts;
 
-use super::call::{asking, call_in, gateway};
+use super::call::{asking, call_in, gateway, request_id};
 use crate::app::App;
 use crate::auth::presented_key;
-use crate::boundary::RequestId;
 use crate::error::{ApiError, OpenAiError};
 
 /// Makes a response.
@@ -121,9 +119,7 @@ async fn kept(app: &App, asking: Asking, id: &str, head: &Parts) -> Result<Respo
         Some(key) => app.keys.authenticate(key).await,
         None => Err(AuthError::Missing),
     };
-    let given = head.extensions.get::<RequestId>().and_then(|id| id.as_str().parse().ok());
-    let request_id =
-        given.unwrap_or_else(|| ids::RequestId::generate(app.clock.as_ref(), app.random.as_ref()));
+    let request_id = request_id(app, &head.extensions);
     let call = ObjectCall { asking, id, caller, headers: &head.headers, request_id };
     Ok(gateway(app)?.object(call).await.map(Body::new))
 }

@@ -137,6 +137,9 @@ pub(crate) struct Connection {
     /// The environment variable that holds the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) api_key_env: Option<String>,
+    /// Environment variables that each hold a key: calls take turns with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) api_keys_env: Vec<String>,
     /// The file that holds the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) api_key_file: Option<PathBuf>,
@@ -155,6 +158,9 @@ pub(crate) struct Connection {
     /// The models that it serves; none named means all that the catalogue lists for its provider.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) models: Vec<String>,
+    /// Whether keys with the scope `providers:relay` may call the provider's own API through it, as they like.
+    #[serde(default)]
+    pub(crate) raw: bool,
     /// Calls at once; the next one goes to another candidate, or waits. None: as many as come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_in_flight: Option<usize>,
@@ -245,6 +251,11 @@ impl Gateway {
             }
             if connection.api_key_env.is_some() && connection.api_key_file.is_some() {
                 return refuse("api_key_file", "the key comes from api_key_env already");
+            }
+            if !connection.api_keys_env.is_empty()
+                && (connection.api_key_env.is_some() || connection.api_key_file.is_some())
+            {
+                return refuse("api_keys_env", "the key comes from elsewhere already");
             }
             if let Some(url) = &connection.base_url
                 && !(url.starts_with("http://") || url.starts_with("https://"))

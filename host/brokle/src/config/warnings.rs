@@ -28,11 +28,11 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         "plugins.dev is on and the server listens beyond this machine: unsigned plugins run",
     );
     for (index, connection) in gateway.connections.iter().enumerate() {
-        if connection.api_key_env.as_deref().is_some_and(|name| std::env::var_os(name).is_none()) {
+        let one = connection.api_key_env.iter().map(|variable| ("api_key_env", variable));
+        let several = connection.api_keys_env.iter().map(|variable| ("api_keys_env", variable));
+        for (key, _) in one.chain(several).filter(|(_, variable)| std::env::var_os(variable).is_none()) {
             let name = &connection.name;
-            warnings.push(format!(
-                "gateway.connections[{index}] ({name}): the variable of api_key_env isn't set"
-            ));
+            warnings.push(format!("gateway.connections[{index}] ({name}): a variable of {key} isn't set"));
         }
     }
     warnings

@@ -172,28 +172,27 @@ fn fixed(config: &Config, view: &View) -> Result<Vec<Template>, Failure> {
     let mut templates = Vec::new();
     for wanted in &config.gateway.connections {
         let name = &wanted.name;
-        let secret = match (&wanted.api_key_env, &wanted.api_key_file) {
-            (Some(variable), _) => {
-                let missing = || format!("connection '{name}': the variable {variable} isn't set");
-                Some(variable_of(variable).ok_or_else(missing)?)
-            }
-            (None, Some(path)) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| format!("connection '{name}': {}: {error}", path.display()))?;
-                Some(Secret::new(text.trim().to_owned()))
-            }
-            (None, None) => None,
-        };
+        let mut secrets = Vec::new();
+        for variable in wanted.api_key_env.iter().chain(&wanted.api_keys_env) {
+            let missing = || format!("connection '{name}': the variable {variable} isn't set");
+            secrets.push(variable_of(variable).ok_or_else(missing)?);
+        }
+        if let Some(path) = &wanted.api_key_file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| format!("connection '{name}': {}: {error}", path.display()))?;
+            secrets.push(Secret::new(text.trim().to_owned()));
+        }
         let new = NewConnection {
             name: name.clone(),
             base_url: wanted.base_url.clone(),
-            secret,
+            secrets,
             options: wanted.options.clone().into_iter().collect(),
             headers: wanted.headers.clone().into_iter().collect(),
             priority: i32::try_from(wanted.priority).unwrap_or(i32::MAX),
             weight: wanted.weight,
             models: wanted.models.clone(),
             gate: wanted.gate(),
+            raw: wanted.raw,
             ..NewConnection::default()
         };
         templates.push(Template { provider: wanted.provider.clone(), new, trusted: true });
@@ -217,7 +216,7 @@ fn fixed(config: &Config, view: &View) -> Result<Vec<Template>, Failure> {
         let new = NewConnection {
             name: name.clone(),
             base_url,
-            secret,
+            secrets: secret.into_iter().collect(),
             priority: 100,
             weight: 1,
             ..NewConnection::default()
@@ -251,7 +250,7 @@ fn presets(
         let new = NewConnection {
             name: name.clone(),
             base_url,
-            secret: secret.map(Secret::new),
+            secrets: secret.map(Secret::new).into_iter().collect(),
             options,
             priority: 100,
             weight: 1,
@@ -361,7 +360,7 @@ mod tests {
         let [hosted] = made(&[("HOSTED_API_KEY", "k\n")]).try_into().unwrap();
         assert_eq!((hosted.provider.as_str(), hosted.new.name.as_str()), ("brokle.many", "hosted"));
         assert_eq!(hosted.new.options.get("preset"), Some(&"hosted".into()));
-        assert_eq!(hosted.new.secret.unwrap().expose(), "k");
+        assert_eq!(hosted.new.secrets[0].expose(), "k");
         assert_eq!(hosted.new.base_url, None);
     }
 

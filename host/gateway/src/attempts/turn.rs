@@ -26,7 +26,7 @@ use crate::start;
 
 use super::wire::{
     answer_headers, broken_answer, error_body, event_stream, json_headers, next_piece, plugin_head,
-    read_canonical, send,
+    read_canonical, said, send,
 };
 use super::{ESTIMATED, HELD, HELD_NATIVE, Served};
 
@@ -119,11 +119,7 @@ impl<'a> Attempt<'a> {
             asked.rest();
             call.format = asked.dialect.name().into();
             call.operation.clone_from(&asked.call.endpoint);
-            // What the provider would set itself, had the caller not said it.
-            let said = self.passed.iter().filter_map(|(name, value)| {
-                Some((format!("header.{name}"), value.to_str().ok()?.to_owned()))
-            });
-            call.attributes.extend(said);
+            call.attributes.extend(said(self.passed));
             call.attributes.extend(
                 asked.call.query.iter().map(|(name, value)| (format!("query.{name}"), value.clone())),
             );

@@ -16,12 +16,14 @@ use crate::account::Meter;
 use crate::decoding;
 use crate::egress::{self, Segments};
 use crate::gateway::Gateway;
+use crate::keys::Key;
 use crate::refusal::Refusal;
 use crate::routing::Candidate;
 
 use super::ERROR_BODY;
 
-/// Sends a plugin's request; the answer's head has come.
+/// Sends a plugin's request; the answer's head has come. With several keys the call takes the next one whose turn it is; one
+/// that the vendor refuses (401, 429) is passed over for a while, and the call goes on with another that isn't.
 pub(crate) async fn send(
     gateway: &Gateway,
     candidate: &Candidate,
@@ -36,17 +38,41 @@ pub(crate) async fn send(
     }
     let (content_type, body) = egress::planned(&wanted.body, body)?;
     let content_type = content_type.as_deref();
+    for _ in 1..connection.keys.len() {
+        let key = gateway.cooling.pick(connection);
+        let answer = send_with(gateway, candidate, key, wanted, content_type, body.clone(), passed).await?;
+        if !gateway.cooling.heard(connection, key, &answer) {
+            return Ok(answer);
+        }
+    }
+    let key = gateway.cooling.pick(connection);
+    let answer = send_with(gateway, candidate, key, wanted, content_type, body, passed).await?;
+    gateway.cooling.heard(connection, key, &answer);
+    Ok(answer)
+}
+
+/// Sends it with this key.
+async fn send_with(
+    gateway: &Gateway,
+    candidate: &Candidate,
+    key: Option<&Key>,
+    wanted: &UpstreamRequest,
+    content_type: Option<&str>,
+    body: Segments,
+    passed: &HeaderMap,
+) -> Result<Response<Upstream>, Refusal> {
+    let connection = &candidate.connection;
     let (tokens, clock) = (&gateway.tokens, &*gateway.parts.clock);
-    let token = tokens.authorization(gateway, connection, &wanted.auth, None).await?;
+    let token = tokens.authorization(gateway, connection, key, &wanted.auth, None).await?;
     // A token can be taken back before its time: one that is refused is bought anew, once.
     let again = token.is_some().then(|| body.clone());
-    let request = egress::build(connection, wanted, content_type, body, passed, token.as_ref(), clock)?;
+    let request = egress::build(connection, key, wanted, content_type, body, passed, token.as_ref(), clock)?;
     let answer = head(gateway, candidate, request).await?;
     let Some(body) = again.filter(|_| answer.status() == http::StatusCode::UNAUTHORIZED) else {
         return Ok(answer);
     };
-    let token = tokens.authorization(gateway, connection, &wanted.auth, token.as_ref()).await?;
-    let request = egress::build(connection, wanted, content_type, body, passed, token.as_ref(), clock)?;
+    let token = tokens.authorization(gateway, connection, key, &wanted.auth, token.as_ref()).await?;
+    let request = egress::build(connection, key, wanted, content_type, body, passed, token.as_ref(), clock)?;
     head(gateway, candidate, request).await
 }
 
@@ -110,7 +136,7 @@ pub(crate) async fn error_body(body: &mut Upstream, idle: Duration) -> Vec<u8> {
 }
 
 /// Reads what the account needs from a whole canonical answer, which proves on the way that it is one.
-pub(super) fn read_canonical(answer: &[u8], meter: &mut Meter) -> Result<(), Refusal> {
+pub(crate) fn read_canonical(answer: &[u8], meter: &mut Meter) -> Result<(), Refusal> {
     let mut usage = None;
     let mut model = None;
     let mut finish = None;
@@ -173,6 +199,13 @@ pub(crate) fn passed_on(headers: &HeaderMap) -> HeaderMap {
         passed.append(name, value.clone());
     }
     passed
+}
+
+/// What the provider would set itself, had the caller not said it: the attributes `header.NAME`.
+pub(crate) fn said(passed: &HeaderMap) -> impl Iterator<Item = (String, String)> {
+    passed
+        .iter()
+        .filter_map(|(name, value)| Some((format!("header.{name}"), value.to_str().ok()?.to_owned())))
 }
 
 /// The provider's headers that belong to the caller.

@@ -32,6 +32,7 @@ use super::oauth::ClientCredential;
 use super::service_account::ServiceAccount;
 use crate::connections::Connection;
 use crate::gateway::Gateway;
+use crate::keys::Key;
 use crate::refusal::Refusal;
 
 /// How long before its end a token isn't used any more.
@@ -93,13 +94,14 @@ impl Tokens {
         &self,
         gateway: &Gateway,
         connection: &Connection,
+        key: Option<&Key>,
         auth: &Auth,
         refused: Option<&HeaderValue>,
     ) -> Result<Option<HeaderValue>, Refusal> {
         match Wanted::of(auth) {
             None => Ok(None),
             // In a box: most calls need none of it, and would carry its room about.
-            Some(wanted) => Box::pin(self.token(gateway, connection, &wanted, refused)).await.map(Some),
+            Some(wanted) => Box::pin(self.token(gateway, connection, key, &wanted, refused)).await.map(Some),
         }
     }
 
@@ -107,10 +109,11 @@ impl Tokens {
         &self,
         gateway: &Gateway,
         connection: &Connection,
+        key: Option<&Key>,
         wanted: &Wanted<'_>,
         refused: Option<&HeaderValue>,
     ) -> Result<HeaderValue, Refusal> {
-        let slot = self.slots.get_with(wanted.key(connection), Arc::default);
+        let slot = self.slots.get_with(wanted.slot(connection, key), Arc::default);
         let clock = &*gateway.parts.clock;
         if let Some(header) = slot.usable(clock.now(), refused) {
             return Ok(header);
@@ -124,7 +127,7 @@ impl Tokens {
         if let Some(refusal) = failed.as_ref().filter(|_| slot.asked.load(Ordering::Acquire) != before) {
             return Err(refusal.clone());
         }
-        let bought = wanted.buy(gateway, connection).await;
+        let bought = wanted.buy(gateway, connection, key).await;
         slot.asked.fetch_add(1, Ordering::Release);
         match bought {
             Ok(held) => {
@@ -168,21 +171,26 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    fn key(&self, connection: &Connection) -> [u8; 32] {
+    fn slot(&self, connection: &Connection, key: Option<&Key>) -> [u8; 32] {
         let mut hash = digest::Context::new(&digest::SHA256);
-        let secret = connection.secret.as_ref().map_or("", brokle_identity::Secret::expose);
+        let secret = key.map_or("", |key| key.secret.expose());
         for part in [&connection.id, self.scheme, self.token_url, self.scope, self.audience, secret] {
             hash.update(&(part.len() as u64).to_le_bytes());
             hash.update(part.as_bytes());
         }
-        let mut key = [0; 32];
-        key.copy_from_slice(hash.finish().as_ref());
-        key
+        let mut slot = [0; 32];
+        slot.copy_from_slice(hash.finish().as_ref());
+        slot
     }
 
-    async fn buy(&self, gateway: &Gateway, connection: &Connection) -> Result<Held, Refusal> {
+    async fn buy(
+        &self,
+        gateway: &Gateway,
+        connection: &Connection,
+        key: Option<&Key>,
+    ) -> Result<Held, Refusal> {
         let unusable = |reason| connection.unusable(reason);
-        let secret = connection.secret.as_ref().ok_or_else(|| unusable("there is none"))?.expose();
+        let secret = key.ok_or_else(|| unusable("there is none"))?.secret.expose();
         let now = gateway.parts.clock.now();
         let (uri, header, form) = if self.scheme == "client-credentials" {
             let credential = ClientCredential::parse(secret).map_err(unusable)?;

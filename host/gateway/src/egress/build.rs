@@ -9,16 +9,19 @@ use super::Segments;
 use super::sigv4::{self, Signer};
 use crate::connections::Connection;
 use crate::credentials::AwsCredential;
+use crate::keys::Key;
 use crate::refusal::Refusal;
 
-/// Builds the request that really goes out. `passed` are the caller's headers that belong to the provider, `token` is what
+/// Builds the request that really goes out, with this one of the connection's keys. `passed` are the caller's headers that belong to the provider, `token` is what
 /// was fetched for an authorization by token.
 ///
 /// # Errors
 /// 502 naming the plugin, when it asked for something that isn't allowed or known; 502 naming the connection, when its
 /// credential is missing or isn't of the kind that the plugin asks for.
+#[expect(clippy::too_many_arguments, reason = "each is another one's word on the request")]
 pub fn build(
     connection: &Connection,
+    key: Option<&Key>,
     request: &UpstreamRequest,
     content_type: Option<&str>,
     body: Segments,
@@ -32,7 +35,7 @@ pub fn build(
         Refusal { fault: crate::Fault::Plugin, ..Refusal::upstream(502, "plugin_request_refused", message) }
     };
     let secret = || {
-        connection.secret.as_ref().map(brokle_identity::Secret::expose).ok_or_else(|| {
+        key.map(|key| key.secret.expose()).ok_or_else(|| {
             let message = format!("Connection '{}' has no credential.", connection.name);
             Refusal::upstream(502, "connection_without_credential", message)
         })
@@ -77,7 +80,7 @@ pub fn build(
         Auth::None | Auth::Query(_) => {}
         Auth::Bearer => {
             secret()?;
-            let bearer = connection.bearer.clone();
+            let bearer = key.and_then(|key| key.bearer.clone());
             headers
                 .insert(AUTHORIZATION, bearer.ok_or_else(|| connection.unusable("no header can hold it"))?);
         }

@@ -22,7 +22,7 @@ pub(crate) fn form_value(value: &str) -> String {
 }
 
 /// What encoded text of a query stands for: `+` is a space. A `%` without two hex digits stands for itself.
-pub(super) fn decoded(text: &str) -> Vec<u8> {
+pub(crate) fn decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

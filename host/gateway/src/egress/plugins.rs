@@ -14,7 +14,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
 use super::address::Refused;
-use super::{Egress, Segments, bare};
+use super::{Egress, Outgoing, Segments, bare};
 
 impl HttpTransport for Egress {
     fn fetch(
@@ -22,7 +22,7 @@ impl HttpTransport for Egress {
         outbound: Outbound,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, TransportError>> + Send + '_>> {
         Box::pin(async move {
-            let request = outbound.request.map(Segments::from);
+            let request = outbound.request.map(|body| Outgoing::from(Segments::from(body)));
             let host = request.uri().host().map(bare).unwrap_or_default().to_owned();
             if outbound.named {
                 self.allow(&host);

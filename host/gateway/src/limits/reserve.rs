@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use brokle_identity::Principal;
+use http::HeaderMap;
 
 use super::cell::{Allowance, Cell, Measure, Refused};
 use super::shared::SharedTaken;
+use crate::account::Meter;
+use crate::answer::Told;
 use crate::gateway::Gateway;
 use crate::pipeline::Stage;
 use crate::refusal::Refusal;
@@ -124,27 +127,40 @@ type Call<'a> = Stage<'a, (Arc<Principal>, Request)>;
 
 impl Reserve {
     pub(crate) async fn run<'a>(gateway: &Gateway, call: Call<'a>) -> Result<Call<'a>, Refusal> {
-        let limits = &gateway.limits;
-        if !limits.has_rules(false) && !limits.has_rules(true) && gateway.parts.budgets.is_empty() {
-            return Ok(call);
-        }
         let (principal, request) = &call.known;
-        let own = call.incoming.headers.get("x-brokle-user").and_then(|value| value.to_str().ok());
-        let user = own.map(str::trim).filter(|user| !user.is_empty()).or(request.user.as_deref());
-        let hold = call.meter.hold(gateway, principal, user.unwrap_or_default(), request);
-        if gateway.limits.has_rules(false) {
-            let caller = hold.caller(None);
-            match gateway.limits.admit(&caller, hold.tokens()).await {
-                Ok((reservation, standing)) => {
-                    hold.call = Some(reservation);
-                    call.told.standing.tighten(standing);
-                }
-                Err(exceeded) => {
-                    call.told.standing.tighten(exceeded.standing);
-                    return Err(*exceeded.refusal);
-                }
-            }
-        }
+        reserve(gateway, call.meter, call.told, call.incoming.headers, principal, request).await?;
         Ok(call)
     }
+}
+
+/// Takes what a call may use, of the rules that need no candidate; the meter holds it.
+pub(crate) async fn reserve(
+    gateway: &Gateway,
+    meter: &mut Meter,
+    told: &mut Told,
+    headers: &HeaderMap,
+    principal: &Arc<Principal>,
+    request: &Request,
+) -> Result<(), Refusal> {
+    let limits = &gateway.limits;
+    if !limits.has_rules(false) && !limits.has_rules(true) && gateway.parts.budgets.is_empty() {
+        return Ok(());
+    }
+    let own = headers.get("x-brokle-user").and_then(|value| value.to_str().ok());
+    let user = own.map(str::trim).filter(|user| !user.is_empty()).or(request.user.as_deref());
+    let hold = meter.hold(gateway, principal, user.unwrap_or_default(), request);
+    if limits.has_rules(false) {
+        let caller = hold.caller(None);
+        match limits.admit(&caller, hold.tokens()).await {
+            Ok((reservation, standing)) => {
+                hold.call = Some(reservation);
+                told.standing.tighten(standing);
+            }
+            Err(exceeded) => {
+                told.standing.tighten(exceeded.standing);
+                return Err(*exceeded.refusal);
+            }
+        }
+    }
+    Ok(())
 }

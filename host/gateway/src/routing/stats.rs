@@ -27,7 +27,7 @@
 
 pub(crate) mod breaker;
 mod ewma;
-mod headers;
+pub(crate) mod headers;
 mod latest;
 
 use std::borrow::Cow;

@@ -149,15 +149,15 @@ fn forward(piece: &Bytes, part: std::ops::Range<usize>, ready: &mut VecDeque<Byt
 
 /// What a chunk told.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// It carries usage and nothing else.
-    pub(super) usage_only: bool,
+    pub(crate) usage_only: bool,
     /// It ends a choice.
-    pub(super) finished: bool,
+    pub(crate) finished: bool,
 }
 
 /// Reads one canonical chunk for the account.
-pub(super) fn read_chunk(data: &[u8], meter: &mut Meter) -> Seen {
+pub(crate) fn read_chunk(data: &[u8], meter: &mut Meter) -> Seen {
     let mut seen = Seen::default();
     meter.keep_chunk(data);
     if let Some(usage) = usage_of(data) {

@@ -30,7 +30,7 @@ async fn cloud(plugin: &'static str, origin: String, secret: &str, options: Valu
     let new = NewConnection {
         name: "cloud".into(),
         base_url: Some(origin),
-        secret: Some(Secret::new(secret.into())),
+        secrets: vec![Secret::new(secret.into())],
         options: options.as_object().cloned().unwrap_or_default(),
         weight: 1,
         ..NewConnection::default()

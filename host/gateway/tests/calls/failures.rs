@@ -50,10 +50,10 @@ async fn one_that_cools_down_is_asked_last() {
     let clock = Arc::new(ManualClock::new(start));
     let connection = |name: &str, upstream: &Upstream, priority| {
         let base_url = Some(upstream.base_url());
-        let secret = Some(Secret::new("sk-very-secret".into()));
+        let secrets = vec![Secret::new("sk-very-secret".into())];
         (
             "provider_openai",
-            NewConnection { name: name.into(), base_url, secret, priority, ..NewConnection::default() },
+            NewConnection { name: name.into(), base_url, secrets, priority, ..NewConnection::default() },
         )
     };
     let connections = vec![connection("a", &first, 0), connection("b", &second, 1)];

@@ -152,7 +152,7 @@ fn made(to: To) -> (&'static str, NewConnection) {
     let new = NewConnection {
         name: to.name.into(),
         base_url: (!to.url.is_empty()).then_some(to.url),
-        secret: Some(Secret::new("sk-very-secret".into())),
+        secrets: vec![Secret::new("sk-very-secret".into())],
         priority: to.priority,
         weight: 1,
         models: to.models,

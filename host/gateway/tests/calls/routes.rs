@@ -38,7 +38,7 @@ async fn world(upstreams: [&Upstream; 2], routes: Vec<Route>, policies: &[&str])
         let new = NewConnection {
             name: name.into(),
             base_url: Some(upstream.base_url()),
-            secret: Some(Secret::new("sk-very-secret".into())),
+            secrets: vec![Secret::new("sk-very-secret".into())],
             weight: 1,
             ..NewConnection::default()
         };

@@ -126,7 +126,7 @@ pub async fn dictated(origin: String, secret: &str, options: Value, clock: Arc<d
     let new = NewConnection {
         name: "dictated".into(),
         base_url: Some(origin),
-        secret: Some(Secret::new(secret.into())),
+        secrets: vec![Secret::new(secret.into())],
         options: options.as_object().cloned().unwrap_or_default(),
         weight: 1,
         ..NewConnection::default()

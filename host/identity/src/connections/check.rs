@@ -5,10 +5,13 @@ use brokle_storage::sql::connections::Connection;
 use http::{HeaderName, HeaderValue, Uri};
 
 use super::ConnectionError;
+use super::secrets::SEPARATOR;
+use crate::secret::Secret;
 
 const MAX_NAME: usize = 100;
 const MAX_PROVIDER: usize = 128;
 const MAX_HEADERS: usize = 32;
+const MAX_SECRETS: usize = 16;
 
 /// Headers that belong to the message or its transport (RFC 9110), or to the secret.
 const RESERVED: [&str; 11] = [
@@ -47,6 +50,22 @@ pub(super) fn connection(connection: &Connection) -> Result<(), ConnectionError>
     }
     if connection.weight < 0 {
         return invalid("weight", "0 or more is expected");
+    }
+    Ok(())
+}
+
+pub(super) fn secrets(secrets: &[Secret]) -> Result<(), ConnectionError> {
+    if secrets.len() > MAX_SECRETS {
+        return invalid("secrets", "16 secrets at most are expected");
+    }
+    if secrets.iter().any(|secret| secret.expose().is_empty() || secret.expose().contains(SEPARATOR)) {
+        return invalid("secrets", "a secret is a text without the control character U+001E");
+    }
+    let mut others = secrets.iter();
+    while let Some(secret) = others.next() {
+        if others.clone().any(|other| other == secret) {
+            return invalid("secrets", "each secret is expected once");
+        }
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use brokle_core::ids::ConnectionId;
 use brokle_core::random::SystemRandom;
 use brokle_identity::Secret;
 use brokle_identity::connections::{
-    ConnectionError, ConnectionService, ConnectionUpdate, NewConnection, SecretChange,
+    ConnectionError, ConnectionService, ConnectionUpdate, NewConnection, SecretChange, previews,
 };
 use brokle_identity::seal::{MasterKey, SealError};
 use brokle_storage::sql::connections::Connection;
@@ -41,7 +41,7 @@ fn secret(text: &str) -> Secret {
 }
 
 fn new(name: &str) -> NewConnection {
-    NewConnection { secret: Some(secret(SECRET)), ..NewConnection::new("openai", name) }
+    NewConnection { secrets: vec![secret(SECRET)], ..NewConnection::new("openai", name) }
 }
 
 async fn a_secret_is_sealed_shown_masked_and_opened(fixture: Fixture) {
@@ -55,15 +55,15 @@ async fn a_secret_is_sealed_shown_masked_and_opened(fixture: Fixture) {
     assert!(!sealed.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()));
     assert_eq!(connections.get(organization, made.id).await.unwrap(), made);
     assert_eq!(connections.list(organization, Page::first(10)).await.unwrap(), std::slice::from_ref(&made));
-    assert_eq!(connections.open_secret(organization, made.id).await.unwrap(), Some(secret(SECRET)));
+    assert_eq!(connections.open_secrets(organization, made.id).await.unwrap(), [secret(SECRET)]);
 
     let bare = connections.create(organization, NewConnection::new("echo", "echo")).await.unwrap();
-    assert_eq!(connections.open_secret(organization, bare.id).await.unwrap(), None);
+    assert_eq!(connections.open_secrets(organization, bare.id).await.unwrap(), []);
 
-    let error = service_with(&fixture, [8; 32]).open_secret(organization, made.id).await.unwrap_err();
+    let error = service_with(&fixture, [8; 32]).open_secrets(organization, made.id).await.unwrap_err();
     assert!(matches!(error, ConnectionError::Seal(SealError::WrongKey)), "{error:?}");
     connections.delete(organization, made.id).await.unwrap();
-    let gone = connections.open_secret(organization, made.id).await;
+    let gone = connections.open_secrets(organization, made.id).await;
     assert!(matches!(gone, Err(ConnectionError::Storage(StorageError::NotFound))), "{gone:?}");
 }
 
@@ -81,7 +81,7 @@ async fn an_update_touches_what_it_names(fixture: Fixture) {
 
     let all = ConnectionUpdate {
         base_url: Some(Some("http://127.0.0.1:8081/v1".to_owned())),
-        secret: SecretChange::Set(secret("another-secret-of-ours")),
+        secret: SecretChange::Set(vec![secret("another-secret-of-ours"), secret("and-a-second-of-ours")]),
         options: Some(serde_json::from_str(r#"{"api_version": "2026-01-01"}"#).unwrap()),
         headers: Some([("x-team".to_owned(), "search".to_owned())].into()),
         priority: Some(3),
@@ -96,15 +96,15 @@ async fn an_update_touches_what_it_names(fixture: Fixture) {
         (Some(&changed.options), Some(&changed.headers)),
         (all.options.as_ref(), all.headers.as_ref())
     );
-    assert_eq!(changed.secret_preview.as_deref(), Some("anot...ours"));
-    let opened = connections.open_secret(organization, made.id).await.unwrap();
-    assert_eq!(opened, Some(secret("another-secret-of-ours")));
+    assert_eq!(previews(changed.secret_preview.as_deref()), ["anot...ours", "and-...ours"]);
+    let opened = connections.open_secrets(organization, made.id).await.unwrap();
+    assert_eq!(opened, [secret("another-secret-of-ours"), secret("and-a-second-of-ours")]);
 
     let clear =
         ConnectionUpdate { base_url: Some(None), secret: SecretChange::Clear, ..ConnectionUpdate::default() };
     let changed = connections.update(organization, made.id, &clear).await.unwrap();
     assert_eq!((changed.base_url, changed.sealed_secret, changed.secret_preview), (None, None, None));
-    assert_eq!(connections.open_secret(organization, made.id).await.unwrap(), None);
+    assert_eq!(connections.open_secrets(organization, made.id).await.unwrap(), []);
 }
 
 async fn updates_at_the_same_time_do_not_undo_each_other(fixture: Fixture) {
@@ -145,18 +145,20 @@ async fn a_call_gets_its_projects_connections_with_secrets(fixture: Fixture) {
     let summary = async |service: &ConnectionService| {
         let resolved = service.resolve(tenant).await.unwrap();
         let line = |one: brokle_identity::connections::ResolvedConnection| {
-            (one.connection.name, one.secret.map(|secret| secret.map(|secret| secret.expose().to_owned())))
+            let secrets =
+                one.secrets.map(|all| all.iter().map(|one| one.expose().to_owned()).collect::<Vec<_>>());
+            (one.connection.name, secrets)
         };
         resolved.into_iter().map(line).collect::<Vec<_>>()
     };
-    let good = Ok(Some(SECRET.to_owned()));
+    let good = Ok(vec![SECRET.to_owned()]);
     let expected =
-        [("own".to_owned(), good.clone()), ("shared".to_owned(), good), ("bare".to_owned(), Ok(None))];
+        [("own".to_owned(), good.clone()), ("shared".to_owned(), good), ("bare".to_owned(), Ok(Vec::new()))];
     assert_eq!(summary(&connections).await, expected);
 
     let bad = Err(SealError::WrongKey);
     let expected =
-        [("own".to_owned(), bad.clone()), ("shared".to_owned(), bad), ("bare".to_owned(), Ok(None))];
+        [("own".to_owned(), bad.clone()), ("shared".to_owned(), bad), ("bare".to_owned(), Ok(Vec::new()))];
     assert_eq!(
         summary(&service_with(&fixture, [8; 32])).await,
         expected,
@@ -175,7 +177,7 @@ async fn connections_of_other_tenants_do_not_exist(fixture: Fixture) {
             connections.get(ours.organization, id).await.map(drop).map_err(ConnectionError::from),
             connections.update(ours.organization, id, &ConnectionUpdate::default()).await.map(drop),
             connections.delete(ours.organization, id).await.map_err(ConnectionError::from),
-            connections.open_secret(ours.organization, id).await.map(drop),
+            connections.open_secrets(ours.organization, id).await.map(drop),
         ];
         for answer in answers {
             assert!(matches!(answer, Err(ConnectionError::Storage(StorageError::NotFound))), "{answer:?}");
@@ -197,7 +199,7 @@ async fn a_stolen_secret_does_not_open(fixture: Fixture) {
     let own = connections.create(thief, new("main")).await.unwrap();
     let copy = Connection { sealed_secret: theirs.sealed_secret, ..own.clone() };
     fixture.database.connections().replace(thief, &copy, own.updated_at).await.unwrap();
-    let answer = connections.open_secret(thief, own.id).await;
+    let answer = connections.open_secrets(thief, own.id).await;
     assert!(matches!(answer, Err(ConnectionError::Seal(SealError::Tampered))), "{answer:?}");
 }
 

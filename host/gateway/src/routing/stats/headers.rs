@@ -12,14 +12,14 @@ const AT_MOST: Duration = Duration::from_secs(3600);
 
 /// What was told.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
-    pub(super) retry_after: Option<Duration>,
+pub(crate) struct Told {
+    pub(crate) retry_after: Option<Duration>,
     /// What is left, and for how long that is good.
-    pub(super) requests: Option<(u64, Duration)>,
-    pub(super) tokens: Option<(u64, Duration)>,
+    pub(crate) requests: Option<(u64, Duration)>,
+    pub(crate) tokens: Option<(u64, Duration)>,
 }
 
-pub(super) fn read(headers: &HeaderMap) -> Told {
+pub(crate) fn read(headers: &HeaderMap) -> Told {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let left = |remaining: &str, reset: &str| {
         let left = text(remaining)?.parse().ok()?;
