@@ -118,6 +118,8 @@ pub struct QueueHealth {
     pub depth: u64,
     /// Observations that were given up since the start because the queue was full.
     pub dropped: u64,
+    /// Observations that can't be stored and are kept aside: `brokle queue dlq list`.
+    pub dead_letters: u64,
 }
 
 /// No components, and no store: a server without a gateway, such as a test's.

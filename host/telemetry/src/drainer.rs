@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use brokle_core::observation::Observation;
 use brokle_storage::observations::{AnalyticsError, AnalyticsStore, Inserted};
 
-use crate::frame::{self, Unreadable};
+use crate::frame::{self, Dead};
 use crate::shared::{Backoff, Shared};
 
 /// How long the oldest batch waits for others, so that the database has fewer and larger commits.
@@ -101,7 +101,7 @@ fn insert(
     store: &dyn AnalyticsStore,
     rows: &[Observation],
     inserted: &mut Inserted,
-    dead: &mut Vec<Unreadable>,
+    dead: &mut Vec<Dead>,
 ) -> Result<(), AnalyticsError> {
     if rows.is_empty() {
         return Ok(());
@@ -110,7 +110,7 @@ fn insert(
         Err(AnalyticsError::Rejected(reason)) => match rows {
             [row] => {
                 let body = frame::encode([row]).map_err(|error| AnalyticsError::Unavailable(error.into()))?;
-                dead.push(Unreadable { body, reason: reason.to_string() });
+                dead.push(Dead { body, reason: reason.to_string(), project: Some(row.tenant.project) });
                 Ok(())
             }
             _ => {

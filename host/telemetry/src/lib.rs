@@ -22,7 +22,8 @@
 //!   memory fills up to the bound. Rows that somebody waits for are given back to their sender instead.
 //! - **The analytics database is**: batches stay in the queue, which grows on disk; same backoff.
 //! - **A row can't be stored**: the batch is halved until the row is alone; it goes to `dead_letters` in `queue.db` with
-//!   the reason, its neighbors are stored. [`Recorder::dead_letters`] lists them, [`Recorder::redrive`] tries one again.
+//!   the reason, its neighbors are stored. [`Recorder::dead_letters`] lists them, [`Recorder::redrive`] tries one again,
+//!   [`Recorder::discard`] forgets it.
 //! - **A crash**: what is in memory is lost: at most the last [`WINDOW`] and what arrives during a commit.
 
 mod collector;
@@ -37,5 +38,5 @@ mod shared;
 
 pub use self::collector::{DURABLE_WINDOW, MAX_BATCH_BYTES, MAX_BATCH_ROWS, WINDOW};
 pub use self::drainer::{MAX_ROUND_ROWS, ROUND};
-pub use self::queue::{DeadLetter, QueueError};
+pub use self::queue::{DeadLetter, QueueError, Whose};
 pub use self::recorder::{NotDurable, Options, Recorder, Stats};

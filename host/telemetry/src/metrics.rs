@@ -229,6 +229,8 @@ pub struct Metrics {
     pub plugin_swaps: Counter,
     /// Observations that wait to be stored.
     pub telemetry_queue_depth: Gauge,
+    /// Observations that couldn't be stored and are kept aside.
+    pub telemetry_dead_letters: Gauge,
     /// Observations that were given up; the store's own count, copied at each scrape.
     pub telemetry_dropped: Counter,
     /// Spans from elsewhere, by what became of them.
@@ -279,6 +281,7 @@ impl Metrics {
             plugin_refusals: Family::default(),
             plugin_swaps: Counter::default(),
             telemetry_queue_depth: Gauge::default(),
+            telemetry_dead_letters: Gauge::default(),
             telemetry_dropped: Counter::default(),
             cache: Family::default(),
             limit_fallbacks: Counter::default(),
@@ -348,6 +351,11 @@ impl Metrics {
             self.telemetry_queue_depth.clone(),
         );
         registry.register(
+            "telemetry_dead_letters",
+            "Observations that can't be stored and are kept aside",
+            self.telemetry_dead_letters.clone(),
+        );
+        registry.register(
             "telemetry_dropped",
             "Observations that were given up since the queue was full",
             self.telemetry_dropped.clone(),
@@ -387,8 +395,9 @@ impl Metrics {
     }
 
     /// Takes the queue's state over; a count that went back (another store) leaves the counter as it is.
-    pub fn observe_queue(&self, depth: u64, dropped: u64) {
+    pub fn observe_queue(&self, depth: u64, dropped: u64, dead_letters: u64) {
         self.telemetry_queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
+        self.telemetry_dead_letters.set(i64::try_from(dead_letters).unwrap_or(i64::MAX));
         self.telemetry_dropped.inner().fetch_max(dropped, std::sync::atomic::Ordering::Relaxed);
     }
 
@@ -430,14 +439,15 @@ mod tests {
         let openai = ProviderLabels { provider: "openai".to_owned() };
         metrics.cost_usd.get_or_create(&openai).inc_by(0.25);
         metrics.duration.get_or_create(&OperationLabels { operation: Operation::chat }).observe(0.02);
-        metrics.observe_queue(3, 7);
-        metrics.observe_queue(2, 6);
+        metrics.observe_queue(3, 7, 1);
+        metrics.observe_queue(2, 6, 5);
         let text = metrics.encode().unwrap();
         for line in [
             "brokle_requests_total{operation=\"chat\",status=\"canceled\"} 1",
             "brokle_cost_usd_total{provider=\"openai\"} 0.25",
             "brokle_request_duration_seconds_bucket{le=\"0.025\",operation=\"chat\"} 1",
             "brokle_telemetry_queue_depth 2",
+            "brokle_telemetry_dead_letters 5",
             "brokle_telemetry_dropped_total 7",
             "# UNIT brokle_request_duration_seconds seconds",
             "# EOF",

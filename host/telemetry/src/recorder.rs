@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::collector::{Collector, Durable, MAX_BATCH_BYTES, MAX_BATCH_ROWS, Message};
 use crate::drainer::Drainer;
-use crate::queue::{DeadLetter, Queue, QueueError};
+use crate::queue::{DeadLetter, Queue, QueueError, Whose};
 use crate::shared::Shared;
 
 /// How often dropping is logged at most.
@@ -279,29 +279,48 @@ impl Recorder {
         }
     }
 
-    /// At most `limit` dead letters behind `after` (0 for the first), in the order they died. Of every tenant: for
-    /// operators only.
+    /// At most `limit` dead letters behind `after` (0 for the first), in the order they died.
     ///
     /// # Errors
     /// When the queue's file can't be read.
-    pub async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<DeadLetter>, QueueError> {
-        let shared = Arc::clone(&self.shared);
-        blocking(move || Ok(shared.queue.dead_letters(after, limit)?)).await
+    pub async fn dead_letters(
+        &self,
+        whose: Whose,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, QueueError> {
+        self.blocking(move |shared| Ok(shared.queue.dead_letters(whose, after, limit)?)).await
     }
 
     /// Puts a dead letter back into the queue; false when there is no such one. If it fails again it gets a new number.
     ///
     /// # Errors
     /// When the queue's file can't be written.
-    pub async fn redrive(&self, id: i64) -> Result<bool, QueueError> {
-        let shared = Arc::clone(&self.shared);
-        blocking(move || {
-            let Some(batch) = shared.queue.redrive(id, shared.now_us())? else { return Ok(false) };
+    pub async fn redrive(&self, whose: Whose, id: i64) -> Result<bool, QueueError> {
+        self.blocking(move |shared| {
+            let Some(batch) = shared.queue.redrive(whose, id, shared.now_us())? else { return Ok(false) };
             shared.advance(|progress| progress.committed_id = progress.committed_id.max(batch));
             shared.wake();
             Ok(true)
         })
         .await
+    }
+
+    /// Forgets a dead letter for good; false when there is no such one.
+    ///
+    /// # Errors
+    /// When the queue's file can't be written.
+    pub async fn discard(&self, whose: Whose, id: i64) -> Result<bool, QueueError> {
+        self.blocking(move |shared| Ok(shared.queue.discard(whose, id)?)).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, QueueError> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let shared = Arc::clone(&self.shared);
+        let working = tokio::task::spawn_blocking(move || work(&shared));
+        working.await.map_err(|error| QueueError::Io(error.into()))?
     }
 
     fn give_up(&self, weight: usize) {
@@ -318,12 +337,6 @@ impl Recorder {
             tracing::warn!(dropped, "telemetry has no room: observations are dropped");
         }
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, QueueError> + Send + 'static,
-) -> Result<T, QueueError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| QueueError::Io(error.into()))?
 }
 
 /// As long as it lives, batches don't wait for others.

@@ -19,7 +19,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
         content_type = "application/openmetrics-text")))]
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, ApiError> {
     let queue = app.telemetry.queue();
-    app.metrics.observe_queue(queue.depth, queue.dropped);
+    app.metrics.observe_queue(queue.depth, queue.dropped, queue.dead_letters);
     let text = app.metrics.encode().map_err(ApiError::internal)?;
     Ok(([(CONTENT_TYPE, OPEN_METRICS)], text))
 }

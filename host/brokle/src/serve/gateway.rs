@@ -57,7 +57,11 @@ pub(super) struct Queue(pub(super) Arc<Recorder>);
 impl Telemetry for Queue {
     fn queue(&self) -> QueueHealth {
         let stats = self.0.stats();
-        QueueHealth { depth: (stats.waiting_rows + stats.queued_rows) as u64, dropped: stats.dropped }
+        QueueHealth {
+            depth: (stats.waiting_rows + stats.queued_rows) as u64,
+            dropped: stats.dropped,
+            dead_letters: stats.dead_letters,
+        }
     }
 }
 

@@ -13,6 +13,8 @@ mod limits;
 #[cfg(test)]
 mod otlp;
 #[cfg(test)]
+mod queue;
+#[cfg(test)]
 mod resilience;
 #[cfg(test)]
 mod routes;
