@@ -53,7 +53,10 @@ impl Encoder {
     }
 
     /// The batch's bytes, compressed.
-    pub(crate) fn encode(&mut self, batch: &[Observation]) -> Result<Vec<u8>, EncodeError> {
+    pub(crate) fn encode<'a>(
+        &mut self,
+        batch: impl IntoIterator<Item = &'a Observation>,
+    ) -> Result<Vec<u8>, EncodeError> {
         let plain = encode(batch)?;
         let Some(compressor) = self.compressor.as_mut().filter(|_| plain.len() <= MAX_COMPRESSED) else {
             return Ok(plain);

@@ -52,6 +52,9 @@ pub enum QueueError {
     /// The directory can't be made, or a thread not be started.
     #[error("the telemetry queue can't be opened")]
     Io(#[from] std::io::Error),
+    /// Redis doesn't answer, or its URL is none.
+    #[error("the telemetry queue's Redis can't be used")]
+    Redis(#[from] redis::RedisError),
     /// Another version wrote the file.
     #[error("the telemetry queue has layout {0}; this version of brokle knows {VERSION}")]
     Version(i64),
