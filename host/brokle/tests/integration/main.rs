@@ -24,3 +24,5 @@ mod scene;
 mod trust;
 #[cfg(test)]
 mod walk;
+#[cfg(test)]
+mod worker;
