@@ -138,7 +138,9 @@ impl Recorder {
         let remote = options.shared.clone().map(|queue| Remote::new(queue, options.max_queued_bytes));
         let shared = Arc::new(Shared::new(queue, remote, clock));
         let (sender, receiver) = channel();
-        let collector = Collector { shared: Arc::clone(&shared), link: link(), receiver };
+        // With a shared queue rows belong to whoever takes them from there.
+        let embedded = store.is_embedded().then(|| Arc::clone(&store)).filter(|_| options.shared.is_none());
+        let collector = Collector { shared: Arc::clone(&shared), embedded, link: link(), receiver };
         let drainer =
             Drainer { shared: Arc::clone(&shared), sink: link().map_or(Sink::Store(store), Sink::Shared) };
         std::thread::Builder::new().name("telemetry-queue".into()).spawn(move || collector.run())?;

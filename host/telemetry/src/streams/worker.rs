@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::letters::Entry;
 use super::{GROUP, LANES, Link, SharedQueue};
-use crate::drainer::{MAX_ROUND_BYTES, MAX_ROUND_ROWS, ROUND, insert};
+use crate::drainer::{MAX_ROUND_BYTES, MAX_ROUND_ROWS, ROUND, insert_parts, tell_dead};
 use crate::frame;
 use crate::queue::QueueError;
 use crate::shared::{Backoff, Outage};
@@ -163,7 +163,7 @@ impl Consumer {
                 }
                 Err(error) if error.code() == Some("NOGROUP") => {
                     // The first start, or a Redis that lost what it had.
-                    if let Err(error) = self.link.make_groups().and_then(|()| self.forget_the_gone()) {
+                    if let Err(error) = self.link.make_groups() {
                         self.failed(&outage, &error);
                         self.waits(backoff.step());
                     }
@@ -213,7 +213,7 @@ impl Consumer {
         loop {
             let mut inserted = Inserted::default();
             dead.truncate(unreadable);
-            let stored = insert(&*self.store, &rows, &mut inserted, &mut dead);
+            let stored = insert_parts(&*self.store, &rows, &mut inserted, &mut dead);
             self.counters.inserted.fetch_add(inserted.rows, Ordering::Relaxed);
             self.counters.duplicates.fetch_add(inserted.duplicates, Ordering::Relaxed);
             let Err(error) = stored else { break };
@@ -228,9 +228,7 @@ impl Consumer {
         let died_us = self.clock.now().timestamp_micros();
         self.link.finish(&entries, died_us, &dead)?;
         self.counters.is_well.store(true, Ordering::Relaxed);
-        for letter in &dead {
-            tracing::error!(reason = letter.reason, "an observation can't be stored: kept as a dead letter");
-        }
+        tell_dead(&dead);
         Ok(())
     }
 
@@ -289,6 +287,10 @@ impl Consumer {
             let answer: StreamAutoClaimReply = self.link.with(|connection| claim.query(connection))?;
             self.counters.claimed.fetch_add(answer.claimed.len() as u64, Ordering::Relaxed);
             entries.extend(answer.claimed.iter().map(|id| entry(lane, id)));
+        }
+        // What was claimed matters more than names that are in nobody's way.
+        if let Err(error) = self.forget_the_gone() {
+            tracing::debug!(error = &error as &dyn std::error::Error, "old consumers weren't forgotten");
         }
         Ok(())
     }
