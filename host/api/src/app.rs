@@ -112,12 +112,18 @@ pub trait Telemetry: Send + Sync + Debug {
 }
 
 /// The state of the queue between calls and the store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct QueueHealth {
+    /// False while a shared queue's Redis doesn't answer, or a worker gets nowhere.
+    pub available: bool,
     /// Observations that wait.
     pub depth: u64,
     /// Observations that were given up since the start because the queue was full.
     pub dropped: u64,
+    /// Observations that can't be stored and are kept aside: `brokle queue dlq list`.
+    pub dead_letters: u64,
+    /// Observations that went to the file since the start, since Redis didn't take them.
+    pub spilled: u64,
 }
 
 /// No components, and no store: a server without a gateway, such as a test's.
@@ -132,7 +138,7 @@ impl Plugins for Nothing {
 
 impl Telemetry for Nothing {
     fn queue(&self) -> QueueHealth {
-        QueueHealth::default()
+        QueueHealth { available: true, depth: 0, dropped: 0, dead_letters: 0, spilled: 0 }
     }
 }
 

@@ -19,6 +19,7 @@ pub mod models;
 pub mod otlp;
 pub mod plugins;
 pub mod queries;
+pub mod queue;
 pub mod relay;
 pub mod responses;
 pub mod routes;

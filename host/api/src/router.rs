@@ -17,8 +17,8 @@ use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
 use crate::handlers::{
     budgets, cache, chat_completions, completions, connections, docs, embeddings, generate_content, health,
-    keys, langfuse, media, messages, metrics, models, otlp, plugins, queries, relay, responses, routes,
-    routing, scores, traces,
+    keys, langfuse, media, messages, metrics, models, otlp, plugins, queries, queue, relay, responses,
+    routes, routing, scores, traces,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -106,6 +106,9 @@ fn for_people() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(plugins::grants, plugins::set_grants))
         .routes(routes!(plugins::config, plugins::set_config))
         .routes(routes!(plugins::events))
+        .routes(routes!(queue::list))
+        .routes(routes!(queue::get, queue::remove))
+        .routes(routes!(queue::retry))
 }
 
 fn for_operators() -> OpenApiRouter<Arc<App>> {

@@ -3,6 +3,7 @@
 //! Exit codes: 0 for success, 1 for a failure (the reason is on standard error), 2 for a command line that can't be read
 //! or a destructive command that nobody confirmed.
 
+mod client;
 mod config;
 mod health;
 mod key;
@@ -10,6 +11,7 @@ mod keys;
 mod license;
 mod migrate;
 mod plugin;
+mod queue;
 mod trust;
 
 use std::error::Error;
@@ -51,6 +53,9 @@ enum Command {
     /// Sign components, and see whether and why one would run.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// See what of the telemetry queue can't be stored, try it again, or drop it.
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
     /// See and change whom this host believes.
     #[command(subcommand)]
     Trust(trust::TrustCommand),
@@ -78,6 +83,12 @@ pub(crate) struct ConfigFile {
 /// What a command ends with: nothing more to say, or why it failed.
 pub(crate) type Outcome = Result<ExitCode, Box<dyn Error + Send + Sync>>;
 
+/// What a destructive command that nobody confirmed ends with.
+pub(crate) fn unconfirmed() -> ExitCode {
+    output::complain("brokle: nothing was done: confirm with yes, or pass --yes");
+    ExitCode::from(2)
+}
+
 /// Runs the command that the arguments name.
 pub(crate) fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
@@ -85,6 +96,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Migrate(command) => migrate::run(&command),
         Command::Key(command) => key::run(command),
         Command::Plugin(command) => plugin::run(command),
+        Command::Queue(command) => queue::run(command),
         Command::Trust(command) => trust::run(&command),
         Command::License(command) => license::run(&command),
         Command::Config(command) => config::run(&command),

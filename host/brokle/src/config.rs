@@ -23,6 +23,7 @@ use brokle_core::catalogue::ModelOverride;
 use brokle_gateway::routing::definition::Definition;
 use brokle_gateway::routing::routes::{ChosenPolicy, DEFAULT_POLICY, Routing};
 use brokle_storage::observations::clickhouse::ClickHouse;
+use brokle_telemetry::SharedQueue;
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use schemars::JsonSchema;
@@ -35,7 +36,7 @@ pub(crate) use self::gateway::Gateway;
 pub(crate) use self::guardrails::Guardrail;
 pub(crate) use self::limits::Limit;
 pub(crate) use self::plugins::Plugins;
-pub(crate) use self::sections::{LogFormat, Logs, Runtime, Server, Storage, Telemetry};
+pub(crate) use self::sections::{LogFormat, Logs, QueueKind, Runtime, Server, Storage, Telemetry};
 
 /// The file that is read if no other one is named.
 pub(crate) const DEFAULT_FILE: &str = "brokle.toml";
@@ -134,6 +135,7 @@ impl Config {
         self.server.check()?;
         self.clickhouse()?;
         self.telemetry.check()?;
+        self.shared_queue()?;
         self.gateway.check()?;
         self.runtime.check()?;
         self.plugins.check()?;
@@ -163,6 +165,22 @@ impl Config {
     pub(crate) fn clickhouse(&self) -> Result<Option<ClickHouse>, String> {
         let named = self.storage.clickhouse_url.as_deref().map(ClickHouse::new).transpose();
         named.map_err(|error| format!("storage.clickhouse_url: {error}"))
+    }
+
+    /// The queue that processes share, if that is where observations wait.
+    pub(crate) fn shared_queue(&self) -> Result<Option<SharedQueue>, String> {
+        let storage = &self.storage;
+        let is_shared = match self.telemetry.queue {
+            Some(kind) => kind == QueueKind::Redis,
+            None => storage.redis_url.is_some() && storage.clickhouse_url.is_some(),
+        };
+        if !is_shared {
+            return Ok(None);
+        }
+        let url = storage.redis_url.as_deref().ok_or("telemetry.queue: redis needs storage.redis_url")?;
+        SharedQueue::new(url)
+            .map(Some)
+            .map_err(|_| "storage.redis_url: redis://HOST:PORT is expected".to_owned())
     }
 
     /// The database's URL: the configured one, or a file in the data directory.

@@ -36,7 +36,7 @@ use brokle_identity::{KeyService, Secret};
 use brokle_plugins::Catalogue;
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
-use brokle_telemetry::Recorder;
+use brokle_telemetry::{Recorder, Worker};
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
@@ -53,6 +53,10 @@ const MIGRATION_NOTICE: Duration = Duration::from_millis(300);
 
 /// How long the background tasks and the database have to end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a worker doesn't start.
+const ALONE: &str = "a worker of its own needs a shared queue and a shared store: REDIS_URL and CLICKHOUSE_URL. Those of \
+                     the data directory belong to one process, which works them off itself (--role all or server)";
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -74,9 +78,9 @@ pub(crate) struct ServeArgs {
 pub(crate) enum Role {
     /// Everything.
     All,
-    /// Answers requests, and migrates the database at its start.
+    /// Answers requests, and migrates the databases at its start; leaves a shared queue to workers.
     Server,
-    /// Works in the background; answers health checks and metrics only.
+    /// Brings what is in the shared queue to ClickHouse; answers health checks and metrics only.
     Worker,
 }
 
@@ -153,6 +157,9 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         if let Some(recorder) = &started.recorder {
             recorder.shutdown().await;
         }
+        if let Some(worker) = &started.worker {
+            worker.shutdown().await;
+        }
         started.app.database.close().await;
     };
     tokio::select! {
@@ -178,6 +185,7 @@ struct Started {
     plugins: Option<Arc<Catalogue>>,
     pending: Option<analytics::Pending>,
     recorder: Option<Arc<Recorder>>,
+    worker: Option<Arc<Worker>>,
     listener: TcpListener,
     /// For OTLP over gRPC.
     grpc: Option<TcpListener>,
@@ -192,6 +200,14 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
 
     let database = connect(config).await?;
     migrate(&database, args.role).await?;
+    let queue = config.shared_queue()?;
+    let mut workers_store = None;
+    if args.role == Role::Worker {
+        workers_store = analytics::shared(config, clock.clone())?.filter(|_| queue.is_some());
+        if workers_store.is_none() {
+            return Err(ALONE.into());
+        }
+    }
     for warning in database.warnings().await? {
         tracing::warn!("{warning}");
     }
@@ -229,6 +245,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         let store = opened.store;
         let with = gateway::Ingredients { clock, random, database, master_key, catalogue, store };
         let made = gateway::assemble(config, with).await?;
+        workers_store = Some(Arc::clone(&made.store)).filter(|_| args.role == Role::All);
         app = app
             .gateway(Arc::clone(&made.gateway))
             .connections(Arc::clone(&made.connections))
@@ -241,6 +258,15 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         catalogue_of_plugins = Some(made.catalogue);
         (gateway, recorder) = (Some(made.gateway), Some(made.recorder));
     }
+    let mut worker = None;
+    if let (Some(queue), Some(store)) = (queue, workers_store) {
+        let started = Worker::start(queue, store.clone(), Arc::new(SystemClock), &SystemRandom)?;
+        let started = Arc::new(started);
+        if args.role == Role::Worker {
+            app = app.observations(store).telemetry(Arc::new(gateway::WorkersQueue(Arc::clone(&started))));
+        }
+        worker = Some(started);
+    }
     let app = app.build();
     let grpc_address = grpc.as_ref().and_then(|listener| listener.local_addr().ok());
     if let Some(key) = &first_key {
@@ -250,7 +276,17 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     let grpc_address = grpc_address.map(tracing::field::display);
     let (database, analytics) = (app.database.kind(), app.observations.as_ref().map(|store| store.kind()));
     tracing::info!(%address, grpc_address, version, database, analytics, role = ?args.role, "serving");
-    Ok(Started { app, keys, gateway, plugins: catalogue_of_plugins, pending, recorder, listener, grpc })
+    Ok(Started {
+        app,
+        keys,
+        gateway,
+        plugins: catalogue_of_plugins,
+        pending,
+        recorder,
+        worker,
+        listener,
+        grpc,
+    })
 }
 
 /// Gives the default project the configured capture setting, if that isn't what it has.

@@ -60,6 +60,10 @@ scopes! {
     PluginsRead = "plugins:read";
     /// Installs, enables, configures, grants and rolls back components.
     PluginsWrite = "plugins:write";
+    /// Sees what of the telemetry queue can't be stored.
+    QueueRead = "queue:read";
+    /// Tries again or deletes what of the telemetry queue can't be stored.
+    QueueWrite = "queue:write";
     /// Everything in the organization: implies every other scope.
     Admin = "admin";
 }
@@ -194,7 +198,8 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "unknown scope \"Gateway\": gateway, providers:relay, traces:read, traces:write, keys:read, keys:write, \
-             connections:read, connections:write, routes:read, routes:write, plugins:read, plugins:write, admin are known"
+             connections:read, connections:write, routes:read, routes:write, plugins:read, plugins:write, \
+             queue:read, queue:write, admin are known"
         );
     }
 

@@ -17,6 +17,7 @@ use crate::drainer::{insert, tell_dead};
 use crate::frame::Encoder;
 use crate::recorder::NotDurable;
 use crate::shared::{Backoff, Shared};
+use crate::streams::Link;
 
 /// How long the first observation of a batch waits for others. At 1,000 calls per second a batch has 20 rows, and this
 /// thread takes 13 to 17 µs of CPU per call; with 5 ms it takes 33 µs (`examples/cost.rs`, 2 cores). It is also what a
@@ -57,6 +58,8 @@ pub(crate) struct Durable {
 
 pub(crate) struct Collector {
     pub(crate) shared: Arc<Shared>,
+    /// To the queue in Redis, if that is where batches go.
+    pub(crate) link: Option<Link>,
     /// An analytics database that needs no queue before it.
     pub(crate) embedded: Option<Arc<dyn AnalyticsStore>>,
     pub(crate) receiver: Receiver<Message>,
@@ -100,7 +103,7 @@ impl Batch {
 
 impl Collector {
     /// Until everything is closed and nothing is in memory any more.
-    pub(crate) fn run(self) {
+    pub(crate) fn run(mut self) {
         let _collected = Collected(Arc::clone(&self.shared));
         let mut encoder = Encoder::new();
         let mut open = true;
@@ -146,7 +149,7 @@ impl Collector {
 
     /// Once with everything; what somebody waits for is given back to its sender if that fails, and the rest is tried
     /// until it is durable.
-    fn commit(&self, encoder: &mut Encoder, mut batch: Batch) {
+    fn commit(&mut self, encoder: &mut Encoder, mut batch: Batch) {
         let (own, mut refused) = (batch.rows.len(), 0);
         let mut waiting = Vec::with_capacity(batch.durable.len());
         for durable in batch.durable {
@@ -168,7 +171,7 @@ impl Collector {
                 Ok(id) => {
                     rows = Vec::new();
                     self.leave(own + batch.durable_rows, weight);
-                    self.collected(own + batch.durable_rows, Some(id));
+                    self.collected(own + batch.durable_rows, id);
                     Ok(())
                 }
                 Err(back) => {
@@ -216,9 +219,25 @@ impl Collector {
         true
     }
 
-    /// Tries until it is durable. Only a closing collector gives up, and counts what it drops.
-    fn commit_own(&self, encoder: &mut Encoder, rows: Vec<Observation>, weight: usize) {
+    /// Tries until it is durable. Only a closing collector gives up, and counts what it drops. What Redis doesn't take is
+    /// spilled to the file, up to its bound; from there it goes to Redis later.
+    fn commit_own(&mut self, encoder: &mut Encoder, rows: Vec<Observation>, weight: usize) {
         let count = rows.len();
+        if let Some(shared_it) = self.share(&rows) {
+            let is_full = self
+                .shared
+                .remote
+                .as_ref()
+                .is_some_and(|remote| self.shared.queue.depth().bytes >= remote.max_spilled_bytes);
+            if shared_it || is_full {
+                if !shared_it {
+                    self.shared.counters.dropped.fetch_add(count as u64, Ordering::Relaxed);
+                }
+                self.leave(count, weight);
+                return self.collected(count, None);
+            }
+            self.shared.counters.spilled.fetch_add(count as u64, Ordering::Relaxed);
+        }
         let committed = match encoder.encode(&rows) {
             Ok(body) => self.append(&body, rows, weight),
             Err(error) => {
@@ -252,13 +271,29 @@ impl Collector {
         tracing::error!(rows, error = error as &dyn std::error::Error, "observations can't be written");
     }
 
-    /// The batch's id, or the rows again.
+    /// Whether Redis has the rows now; none when batches go to the file.
+    fn share(&mut self, rows: &[Observation]) -> Option<bool> {
+        let link = self.link.as_mut()?;
+        let outcome = link.append(rows);
+        if let (Some(remote), Err(error)) = (&self.shared.remote, &outcome) {
+            self.shared.counters.queue_errors.fetch_add(1, Ordering::Relaxed);
+            remote.failed(error);
+        } else if let Some(remote) = &self.shared.remote {
+            remote.answered();
+        }
+        Some(outcome.is_ok())
+    }
+
+    /// The batch's id in the file, none in Redis; or the rows again.
     fn append_once(
-        &self,
+        &mut self,
         encoder: &mut Encoder,
         rows: Vec<Observation>,
         weight: usize,
-    ) -> Result<i64, Vec<Observation>> {
+    ) -> Result<Option<i64>, Vec<Observation>> {
+        if let Some(shared_it) = self.share(&rows) {
+            return if shared_it { Ok(None) } else { Err(rows) };
+        }
         let body = match encoder.encode(&rows) {
             Ok(body) => body,
             Err(error) => {
@@ -267,7 +302,7 @@ impl Collector {
             }
         };
         let shared = &*self.shared;
-        shared.queue.append(shared.now_us(), &body, rows, weight).map_err(|(rows, error)| {
+        shared.queue.append(shared.now_us(), &body, rows, weight).map(Some).map_err(|(rows, error)| {
             shared.counters.queue_errors.fetch_add(1, Ordering::Relaxed);
             let error = &error as &dyn std::error::Error;
             tracing::error!(rows = rows.len(), error, "the telemetry queue takes nothing: senders are told");

@@ -1,4 +1,4 @@
-//! The thread that brings batches from the queue to the analytics database.
+//! The thread that brings batches from the queue's file to the analytics database, or to Redis.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,38 +7,56 @@ use std::time::{Duration, Instant};
 use brokle_core::observation::Observation;
 use brokle_storage::observations::{AnalyticsError, AnalyticsStore, Inserted};
 
-use crate::frame::{self, Unreadable};
+use crate::frame::{self, Dead};
 use crate::shared::{Backoff, Shared};
+use crate::streams::{AppendError, Link};
 
 /// How long the oldest batch waits for others, so that the database has fewer and larger commits.
 pub const ROUND: Duration = Duration::from_millis(250);
 /// Rows per round; so many in the queue end the wait.
 pub const MAX_ROUND_ROWS: usize = 1_000;
 /// Bytes of batches per round.
-const MAX_ROUND_BYTES: usize = 32 << 20;
+pub(crate) const MAX_ROUND_BYTES: usize = 32 << 20;
+/// How often to look how much is in Redis, and whether it is there.
+const LOOK: Duration = Duration::from_millis(500);
 
 pub(crate) struct Drainer {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) store: Arc<dyn AnalyticsStore>,
+    pub(crate) sink: Sink,
+}
+
+/// Where batches of the file go.
+pub(crate) enum Sink {
+    /// Into the analytics database.
+    Store(Arc<dyn AnalyticsStore>),
+    /// Into the queue in Redis, which didn't take them before.
+    Shared(Link),
 }
 
 /// Why a round wasn't finished. The batches are still in the queue.
 enum Failure {
     Queue(rusqlite::Error),
     Store(AnalyticsError),
+    Shared(AppendError),
 }
 
 impl Drainer {
     /// Until everything is closed and the queue is empty, or the database fails while closing: the next start goes on.
-    pub(crate) fn run(self) {
+    pub(crate) fn run(mut self) {
         let _finished = Finished(Arc::clone(&self.shared));
-        let shared = &*self.shared;
+        let shared = Arc::clone(&self.shared);
+        let shared = &*shared;
         let mut backoff = Backoff::new();
         loop {
             let closing = || shared.collected.load(Ordering::SeqCst);
-            shared.wait(None, || shared.queue.rows() > 0 || closing());
+            let look = matches!(self.sink, Sink::Shared(_)).then(|| Instant::now() + LOOK);
+            shared.wait(look, || shared.queue.rows() > 0 || closing());
+            self.look();
             if shared.queue.rows() == 0 {
-                return;
+                if closing() {
+                    return;
+                }
+                continue;
             }
             shared.wait(Some(Instant::now() + ROUND), || {
                 shared.queue.rows() >= MAX_ROUND_ROWS || shared.is_urgent() || closing()
@@ -56,7 +74,19 @@ impl Drainer {
         }
     }
 
-    fn round(&self) -> Result<(), Failure> {
+    fn look(&mut self) {
+        if let (Sink::Shared(link), Some(remote)) = (&mut self.sink, &self.shared.remote) {
+            match link.depth() {
+                Ok(depth) => {
+                    *remote.depth.lock() = depth;
+                    remote.answered();
+                }
+                Err(error) => remote.failed(&error),
+            }
+        }
+    }
+
+    fn round(&mut self) -> Result<(), Failure> {
         let shared = &*self.shared;
         let (mut rows, mut dead, mut last_id) = (Vec::new(), Vec::new(), 0);
         for batch in shared.queue.peek(MAX_ROUND_ROWS, MAX_ROUND_BYTES) {
@@ -65,7 +95,17 @@ impl Drainer {
             rows.append(&mut readable);
             dead.extend(unreadable);
         }
-        insert(shared, &*self.store, &rows, &mut dead).map_err(Failure::Store)?;
+        let store = match &mut self.sink {
+            Sink::Store(store) => store,
+            Sink::Shared(link) => {
+                link.append(&rows).map_err(Failure::Shared)?;
+                link.bury(shared.now_us(), &dead).map_err(|error| Failure::Shared(error.into()))?;
+                shared.queue.finish(last_id, shared.now_us(), &[]).map_err(Failure::Queue)?;
+                shared.advance(|progress| progress.drained_id = last_id);
+                return Ok(());
+            }
+        };
+        insert(shared, &**store, &rows, &mut dead).map_err(Failure::Store)?;
         shared.queue.finish(last_id, shared.now_us(), &dead).map_err(Failure::Queue)?;
         tell_dead(&dead);
         shared.advance(|progress| progress.drained_id = last_id);
@@ -79,6 +119,12 @@ impl Drainer {
                 counters.queue_errors.fetch_add(1, Ordering::Relaxed);
                 let error = error as &dyn std::error::Error;
                 tracing::error!(error, "the telemetry queue can't be read: trying again");
+            }
+            Failure::Shared(error) => {
+                counters.queue_errors.fetch_add(1, Ordering::Relaxed);
+                if let Some(remote) = &self.shared.remote {
+                    remote.failed(error);
+                }
             }
             Failure::Store(error) => {
                 counters.store_errors.fetch_add(1, Ordering::Relaxed);
@@ -94,7 +140,7 @@ pub(crate) fn insert(
     shared: &Shared,
     store: &dyn AnalyticsStore,
     rows: &[Observation],
-    dead: &mut Vec<Unreadable>,
+    dead: &mut Vec<Dead>,
 ) -> Result<(), AnalyticsError> {
     let mut inserted = Inserted::default();
     let stored = insert_parts(store, rows, &mut inserted, dead);
@@ -104,18 +150,18 @@ pub(crate) fn insert(
 }
 
 /// Says what is in the queue's file as dead letters now.
-pub(crate) fn tell_dead(letters: &[Unreadable]) {
+pub(crate) fn tell_dead(letters: &[Dead]) {
     for letter in letters {
         tracing::error!(reason = letter.reason, "an observation can't be stored: kept as a dead letter");
     }
 }
 
 /// A refused batch is halved until the row that is to blame is alone, at most 20 more inserts for one such row of 1,000.
-fn insert_parts(
+pub(crate) fn insert_parts(
     store: &dyn AnalyticsStore,
     rows: &[Observation],
     inserted: &mut Inserted,
-    dead: &mut Vec<Unreadable>,
+    dead: &mut Vec<Dead>,
 ) -> Result<(), AnalyticsError> {
     if rows.is_empty() {
         return Ok(());
@@ -124,7 +170,7 @@ fn insert_parts(
         Err(AnalyticsError::Rejected(reason)) => match rows {
             [row] => {
                 let body = frame::encode([row]).map_err(|error| AnalyticsError::Unavailable(error.into()))?;
-                dead.push(Unreadable { body, reason: reason.to_string() });
+                dead.push(Dead { body, reason: reason.to_string(), project: Some(row.tenant.project) });
                 Ok(())
             }
             _ => {

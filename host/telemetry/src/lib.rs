@@ -18,6 +18,17 @@
 //! [`Recorder::record_durably`] goes the same way, and answers when its rows are committed: for spans from elsewhere,
 //! whose senders keep them until they are acknowledged ([`otlp`]).
 //!
+//! With a [`SharedQueue`] the collector commits to Redis instead, and a [`Worker`], in this process or another, brings it
+//! from there to the database:
+//!
+//! ```text
+//! record() ──memory──▶ collector ──▶ 16 streams of Redis ──▶ worker ──▶ AnalyticsStore
+//!                          └─ Redis away: queue.db ──drainer──▶ Redis
+//! ```
+//!
+//! While Redis doesn't answer, rows that somebody waits for are given back to their sender, and the gateway's own spill to
+//! `queue.db`, up to [`Options::max_queued_bytes`]; the drainer brings them to Redis when it is back.
+//!
 //! When things go wrong:
 //! - **Too much at once**: more than [`Options::max_rows`] or [`Options::max_bytes`] in memory. What comes on top is
 //!   dropped and counted ([`Stats::dropped`]), and logged once per 10 s. Requests never wait for telemetry.
@@ -25,7 +36,8 @@
 //!   memory fills up to the bound. Rows that somebody waits for are given back to their sender instead.
 //! - **The analytics database is**: batches stay in the queue, which grows on disk; same backoff.
 //! - **A row can't be stored**: the batch is halved until the row is alone; it goes to `dead_letters` in `queue.db` with
-//!   the reason, its neighbors are stored. [`Recorder::dead_letters`] lists them, [`Recorder::redrive`] tries one again.
+//!   the reason, its neighbors are stored. [`Recorder::dead_letters`] lists them, [`Recorder::redrive`] tries one again,
+//!   [`Recorder::discard`] forgets it.
 //! - **A crash**: what is in memory is lost: at most the last [`WINDOW`] and what arrives during a commit.
 
 mod collector;
@@ -37,8 +49,10 @@ mod progress;
 mod queue;
 mod recorder;
 mod shared;
+mod streams;
 
 pub use self::collector::{DURABLE_WINDOW, MAX_BATCH_BYTES, MAX_BATCH_ROWS, WINDOW};
 pub use self::drainer::{MAX_ROUND_ROWS, ROUND};
-pub use self::queue::{DeadLetter, QueueError};
+pub use self::queue::{DeadLetter, QueueError, Whose};
 pub use self::recorder::{NotDurable, Options, Recorder, Stats};
+pub use self::streams::{LANES, SharedQueue, Worker, WorkerStats};

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
 pub use prometheus_client::metrics::counter::Counter;
@@ -202,6 +203,19 @@ pub struct CodeLabels {
 
 type Latency<Labels> = Family<Labels, Histogram, fn() -> Histogram>;
 
+/// What the queue counts, for a scrape.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QueueState {
+    /// Observations that wait to be stored.
+    pub depth: u64,
+    /// Observations that were given up since the start.
+    pub dropped: u64,
+    /// Observations that can't be stored and are kept aside.
+    pub dead_letters: u64,
+    /// Observations that went to the file since Redis didn't take them.
+    pub spilled: u64,
+}
+
 /// Every metric, registered. The fields are what the house increments.
 pub struct Metrics {
     registry: Registry,
@@ -231,8 +245,12 @@ pub struct Metrics {
     pub plugin_swaps: Counter,
     /// Observations that wait to be stored.
     pub telemetry_queue_depth: Gauge,
+    /// Observations that couldn't be stored and are kept aside.
+    pub telemetry_dead_letters: Gauge,
     /// Observations that were given up; the store's own count, copied at each scrape.
     pub telemetry_dropped: Counter,
+    /// Observations that Redis didn't take and that went to the file; copied likewise.
+    pub telemetry_spilled: Counter,
     /// Spans from elsewhere, by what became of them.
     pub spans: Family<SpanLabels, Counter>,
     /// Looks into the cache.
@@ -281,7 +299,9 @@ impl Metrics {
             plugin_refusals: Family::default(),
             plugin_swaps: Counter::default(),
             telemetry_queue_depth: Gauge::default(),
+            telemetry_dead_letters: Gauge::default(),
             telemetry_dropped: Counter::default(),
+            telemetry_spilled: Counter::default(),
             cache: Family::default(),
             limit_fallbacks: Counter::default(),
             budget_refusals: Family::default(),
@@ -350,9 +370,19 @@ impl Metrics {
             self.telemetry_queue_depth.clone(),
         );
         registry.register(
+            "telemetry_dead_letters",
+            "Observations that can't be stored and are kept aside",
+            self.telemetry_dead_letters.clone(),
+        );
+        registry.register(
             "telemetry_dropped",
             "Observations that were given up since the queue was full",
             self.telemetry_dropped.clone(),
+        );
+        registry.register(
+            "telemetry_spilled",
+            "Observations that went to the file since Redis didn't take them",
+            self.telemetry_spilled.clone(),
         );
         registry.register(
             "upstream_connections",
@@ -389,9 +419,11 @@ impl Metrics {
     }
 
     /// Takes the queue's state over; a count that went back (another store) leaves the counter as it is.
-    pub fn observe_queue(&self, depth: u64, dropped: u64) {
-        self.telemetry_queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
-        self.telemetry_dropped.inner().fetch_max(dropped, std::sync::atomic::Ordering::Relaxed);
+    pub fn observe_queue(&self, queue: QueueState) {
+        self.telemetry_queue_depth.set(i64::try_from(queue.depth).unwrap_or(i64::MAX));
+        self.telemetry_dead_letters.set(i64::try_from(queue.dead_letters).unwrap_or(i64::MAX));
+        self.telemetry_dropped.inner().fetch_max(queue.dropped, Ordering::Relaxed);
+        self.telemetry_spilled.inner().fetch_max(queue.spilled, Ordering::Relaxed);
     }
 
     /// All of them in the
@@ -432,15 +464,17 @@ mod tests {
         let openai = ProviderLabels { provider: "openai".to_owned() };
         metrics.cost_usd.get_or_create(&openai).inc_by(0.25);
         metrics.duration.get_or_create(&OperationLabels { operation: Operation::chat }).observe(0.02);
-        metrics.observe_queue(3, 7);
-        metrics.observe_queue(2, 6);
+        metrics.observe_queue(QueueState { depth: 3, dropped: 7, dead_letters: 1, spilled: 0 });
+        metrics.observe_queue(QueueState { depth: 2, dropped: 6, dead_letters: 5, spilled: 4 });
         let text = metrics.encode().unwrap();
         for line in [
             "brokle_requests_total{operation=\"chat\",status=\"canceled\"} 1",
             "brokle_cost_usd_total{provider=\"openai\"} 0.25",
             "brokle_request_duration_seconds_bucket{le=\"0.025\",operation=\"chat\"} 1",
             "brokle_telemetry_queue_depth 2",
+            "brokle_telemetry_dead_letters 5",
             "brokle_telemetry_dropped_total 7",
+            "brokle_telemetry_spilled_total 4",
             "# UNIT brokle_request_duration_seconds seconds",
             "# EOF",
         ] {

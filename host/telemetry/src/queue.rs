@@ -15,8 +15,8 @@ use brokle_core::observation::Observation;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-pub use self::dead::DeadLetter;
-use crate::frame::Unreadable;
+pub use self::dead::{DeadLetter, Whose};
+use crate::frame::Dead;
 
 /// How long a commit waits for another process that holds the lock (a backup, a person with a shell).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// written: up to this many bytes, then it reads.
 const MAX_KEPT_BYTES: usize = 16 << 20;
 /// The layout's version; a file of a later one is refused.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE batches (
@@ -37,8 +37,10 @@ CREATE TABLE dead_letters (
     id INTEGER PRIMARY KEY,
     died_us INTEGER NOT NULL,
     reason TEXT NOT NULL,
-    body BLOB NOT NULL
+    body BLOB NOT NULL,
+    project TEXT
 ) STRICT;
+CREATE INDEX dead_letters_by_project ON dead_letters (project, id);
 ";
 
 /// The queue's file can't be used.
@@ -50,6 +52,9 @@ pub enum QueueError {
     /// The directory can't be made, or a thread not be started.
     #[error("the telemetry queue can't be opened")]
     Io(#[from] std::io::Error),
+    /// Redis doesn't answer, or its URL is none.
+    #[error("the telemetry queue's Redis can't be used")]
+    Redis(#[from] redis::RedisError),
     /// Another version wrote the file.
     #[error("the telemetry queue has layout {0}; this version of brokle knows {VERSION}")]
     Version(i64),
@@ -115,6 +120,7 @@ impl Queue {
                 transaction.pragma_update(None, "user_version", VERSION)?;
                 transaction.commit()?;
             }
+            1 => dead::name_projects(&mut connection, VERSION)?,
             VERSION => {}
             later => return Err(QueueError::Version(later)),
         }
@@ -190,7 +196,7 @@ impl Queue {
     }
 
     /// A batch's observations, from memory or from the file, and those that can't be read.
-    pub(crate) fn load(&self, batch: Batch) -> Result<(Vec<Observation>, Vec<Unreadable>), rusqlite::Error> {
+    pub(crate) fn load(&self, batch: Batch) -> Result<(Vec<Observation>, Vec<Dead>), rusqlite::Error> {
         if let Some((observations, _)) = batch.kept {
             return Ok((observations, Vec::new()));
         }
@@ -204,12 +210,7 @@ impl Queue {
     }
 
     /// Takes the batches up to `last_id` out of the queue, and keeps what couldn't be stored: both or neither.
-    pub(crate) fn finish(
-        &self,
-        last_id: i64,
-        died_us: i64,
-        dead: &[Unreadable],
-    ) -> Result<(), rusqlite::Error> {
+    pub(crate) fn finish(&self, last_id: i64, died_us: i64, dead: &[Dead]) -> Result<(), rusqlite::Error> {
         let mut file = self.file.lock();
         let transaction = file.transaction()?;
         dead::insert(&transaction, died_us, dead)?;

@@ -13,12 +13,15 @@ use brokle_storage::observations::AnalyticsStore;
 use tokio::sync::oneshot;
 
 use crate::collector::{Collector, Durable, MAX_BATCH_BYTES, MAX_BATCH_ROWS, Message};
-use crate::drainer::Drainer;
-use crate::queue::{DeadLetter, Queue, QueueError};
-use crate::shared::Shared;
+use crate::drainer::{Drainer, Sink};
+use crate::queue::{DeadLetter, Queue, QueueError, Whose};
+use crate::shared::{Remote, Shared};
+use crate::streams::{Link, SharedQueue};
 
 /// How often dropping is logged at most.
 const LOG_EVERY: Duration = Duration::from_secs(10);
+/// How often a flush looks whether Redis is empty.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Where the queue is, and how much may be in memory.
 #[derive(Clone, Debug)]
@@ -32,6 +35,9 @@ pub struct Options {
     /// Bytes of the queue's batches on disk from which on [`Recorder::record_durably`] refuses, so that an analytics
     /// database that is away doesn't fill the disk: its callers can keep what they have. Default 1 GiB.
     pub max_queued_bytes: usize,
+    /// The queue that processes share. Batches go there and a [`Worker`](crate::Worker) brings them to the analytics
+    /// database; `queue.db` only holds calls that Redis doesn't take, until it does. Default: none.
+    pub shared: Option<SharedQueue>,
 }
 
 impl Options {
@@ -43,6 +49,7 @@ impl Options {
             max_rows: 65_536,
             max_bytes: 128 << 20,
             max_queued_bytes: 1 << 30,
+            shared: None,
         }
     }
 }
@@ -70,7 +77,11 @@ pub struct Stats {
     pub duplicates: u64,
     /// Dead letters that there are now.
     pub dead_letters: u64,
-    /// Failed uses of the queue's file.
+    /// Observations that Redis didn't take and that went to the file in its place.
+    pub spilled: u64,
+    /// Whether the shared queue's Redis answers; true without one.
+    pub is_available: bool,
+    /// Failed uses of the queue's file, or of Redis.
     pub queue_errors: u64,
     /// Failed inserts into the analytics database.
     pub store_errors: u64,
@@ -123,11 +134,15 @@ impl Recorder {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, QueueError> {
         let queue = Queue::open(&options.directory.join("queue.db"))?;
-        let shared = Arc::new(Shared::new(queue, clock));
+        let link = || options.shared.clone().map(Link::new);
+        let remote = options.shared.clone().map(|queue| Remote::new(queue, options.max_queued_bytes));
+        let shared = Arc::new(Shared::new(queue, remote, clock));
         let (sender, receiver) = channel();
-        let embedded = store.is_embedded().then(|| Arc::clone(&store));
-        let collector = Collector { shared: Arc::clone(&shared), embedded, receiver };
-        let drainer = Drainer { shared: Arc::clone(&shared), store };
+        // With a shared queue rows belong to whoever takes them from there.
+        let embedded = store.is_embedded().then(|| Arc::clone(&store)).filter(|_| options.shared.is_none());
+        let collector = Collector { shared: Arc::clone(&shared), embedded, link: link(), receiver };
+        let drainer =
+            Drainer { shared: Arc::clone(&shared), sink: link().map_or(Sink::Store(store), Sink::Shared) };
         std::thread::Builder::new().name("telemetry-queue".into()).spawn(move || collector.run())?;
         std::thread::Builder::new().name("telemetry-store".into()).spawn(move || drainer.run())?;
         let limits = Limits {
@@ -164,7 +179,7 @@ impl Recorder {
     /// Whether [`record_durably`](Self::record_durably) would take anything now: to be asked before a body is read.
     ///
     /// # Errors
-    /// [`NotDurable::Full`] or [`NotDurable::Closed`].
+    /// [`NotDurable::Full`], [`NotDurable::Closed`], or [`NotDurable::Failed`] while Redis doesn't answer.
     pub fn has_room(&self) -> Result<(), NotDurable> {
         let memory = &self.shared.memory;
         if self.shared.is_closed() {
@@ -172,8 +187,19 @@ impl Recorder {
         }
         let is_full = memory.rows.load(Ordering::SeqCst) >= self.limits.max_rows / 2
             || memory.bytes.load(Ordering::SeqCst) >= self.limits.max_bytes / 2
-            || self.shared.queue.depth().bytes >= self.limits.max_queued_bytes;
+            || self.queued_bytes() >= self.limits.max_queued_bytes;
+        if self.shared.remote.as_ref().is_some_and(|remote| remote.outage.goes_on()) {
+            return Err(NotDurable::Failed);
+        }
         if is_full { Err(NotDurable::Full) } else { Ok(()) }
+    }
+
+    /// Where durable rows go: Redis, or the file.
+    fn queued_bytes(&self) -> usize {
+        match &self.shared.remote {
+            Some(remote) => remote.depth.lock().bytes,
+            None => self.shared.queue.depth().bytes,
+        }
     }
 
     /// The most that one call of [`record_durably`](Self::record_durably) may hand over: half of memory, in rows and in
@@ -213,7 +239,7 @@ impl Recorder {
         }
         if rows_before.saturating_add(count) > max_rows
             || bytes_before.saturating_add(weight) > max_bytes
-            || self.shared.queue.depth().bytes >= self.limits.max_queued_bytes
+            || self.queued_bytes() >= self.limits.max_queued_bytes
         {
             return give_back(NotDurable::Full);
         }
@@ -232,7 +258,7 @@ impl Recorder {
     }
 
     /// Waits until everything that was recorded before is in the analytics database, or a dead letter, or (while
-    /// closing) left in the queue for the next start. As long as the database fails, this waits: give it a timeout.
+    /// closing) left in the queue for the next start. A shared queue must have been empty once, whoever filled it. As long as the database fails, this waits: give it a timeout.
     pub async fn flush(&self) {
         let target = self.shared.counters.accepted.load(Ordering::SeqCst);
         let _hurry = Hurry::new(&self.shared);
@@ -246,6 +272,20 @@ impl Recorder {
             return;
         };
         let _ = progress.wait_for(|now| now.drained_id >= last || now.finished).await;
+        if let Some(remote) = &self.shared.remote {
+            let mut link = Link::new(remote.queue.clone());
+            loop {
+                let look = self.blocking(move |_| {
+                    let is_empty = link.depth().is_ok_and(|depth| depth.rows == 0);
+                    Ok((link, is_empty))
+                });
+                match look.await {
+                    Ok((back, false)) => link = back,
+                    _ => return,
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        }
     }
 
     /// Accepts nothing more, finishes what is there, and waits until the threads have ended. What the analytics database
@@ -263,46 +303,80 @@ impl Recorder {
     pub fn stats(&self) -> Stats {
         let (memory, counters) = (&self.shared.memory, &self.shared.counters);
         let depth = self.shared.queue.depth();
-        let age_us = depth.oldest_us.map(|oldest| self.shared.now_us().saturating_sub(oldest));
+        let remote = self.shared.remote.as_ref().map(|remote| *remote.depth.lock()).unwrap_or_default();
+        let oldest_us = depth.oldest_us.into_iter().chain(remote.oldest_us).min();
+        let age_us = oldest_us.map(|oldest| self.shared.now_us().saturating_sub(oldest));
         Stats {
             waiting_rows: memory.rows.load(Ordering::Relaxed),
             waiting_bytes: memory.bytes.load(Ordering::Relaxed),
-            queued_rows: depth.rows,
-            queued_bytes: depth.bytes,
+            queued_rows: depth.rows + remote.rows,
+            queued_bytes: depth.bytes + remote.bytes,
             oldest_age: age_us.map(|age| Duration::from_micros(u64::try_from(age).unwrap_or_default())),
             dropped: counters.dropped.load(Ordering::Relaxed),
             refused: counters.refused.load(Ordering::Relaxed),
             inserted: counters.inserted.load(Ordering::Relaxed),
             duplicates: counters.duplicates.load(Ordering::Relaxed),
-            dead_letters: depth.dead_letters,
+            dead_letters: depth.dead_letters + remote.dead_letters,
+            spilled: counters.spilled.load(Ordering::Relaxed),
+            is_available: self.shared.remote.as_ref().is_none_or(|remote| !remote.outage.goes_on()),
             queue_errors: counters.queue_errors.load(Ordering::Relaxed),
             store_errors: counters.store_errors.load(Ordering::Relaxed),
         }
     }
 
-    /// At most `limit` dead letters behind `after` (0 for the first), in the order they died. Of every tenant: for
-    /// operators only.
+    /// At most `limit` dead letters behind `after` (0 for the first), in the order they died.
     ///
     /// # Errors
     /// When the queue's file can't be read.
-    pub async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<DeadLetter>, QueueError> {
-        let shared = Arc::clone(&self.shared);
-        blocking(move || Ok(shared.queue.dead_letters(after, limit)?)).await
+    pub async fn dead_letters(
+        &self,
+        whose: Whose,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, QueueError> {
+        self.blocking(move |shared| match &shared.remote {
+            Some(remote) => Ok(Link::new(remote.queue.clone()).dead_letters(whose, after, limit)?),
+            None => Ok(shared.queue.dead_letters(whose, after, limit)?),
+        })
+        .await
     }
 
     /// Puts a dead letter back into the queue; false when there is no such one. If it fails again it gets a new number.
     ///
     /// # Errors
     /// When the queue's file can't be written.
-    pub async fn redrive(&self, id: i64) -> Result<bool, QueueError> {
-        let shared = Arc::clone(&self.shared);
-        blocking(move || {
-            let Some(batch) = shared.queue.redrive(id, shared.now_us())? else { return Ok(false) };
+    pub async fn redrive(&self, whose: Whose, id: i64) -> Result<bool, QueueError> {
+        self.blocking(move |shared| {
+            if let Some(remote) = &shared.remote {
+                return Ok(Link::new(remote.queue.clone()).redrive(whose, id)?);
+            }
+            let Some(batch) = shared.queue.redrive(whose, id, shared.now_us())? else { return Ok(false) };
             shared.advance(|progress| progress.committed_id = progress.committed_id.max(batch));
             shared.wake();
             Ok(true)
         })
         .await
+    }
+
+    /// Forgets a dead letter for good; false when there is no such one.
+    ///
+    /// # Errors
+    /// When the queue's file can't be written.
+    pub async fn discard(&self, whose: Whose, id: i64) -> Result<bool, QueueError> {
+        self.blocking(move |shared| match &shared.remote {
+            Some(remote) => Ok(Link::new(remote.queue.clone()).discard(whose, id)?),
+            None => Ok(shared.queue.discard(whose, id)?),
+        })
+        .await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, QueueError> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let shared = Arc::clone(&self.shared);
+        let working = tokio::task::spawn_blocking(move || work(&shared));
+        working.await.map_err(|error| QueueError::Io(error.into()))?
     }
 
     fn give_up(&self, weight: usize) {
@@ -319,12 +393,6 @@ impl Recorder {
             tracing::warn!(dropped, "telemetry has no room: observations are dropped");
         }
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, QueueError> + Send + 'static,
-) -> Result<T, QueueError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| QueueError::Io(error.into()))?
 }
 
 /// As long as it lives, batches don't wait for others.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::progress::Progress;
 use crate::queue::Queue;
+use crate::streams::{SharedDepth, SharedQueue};
 
 /// The first wait after a failure; each further one is twice as long.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -20,6 +21,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) queue: Queue,
+    /// Where batches go instead of the file, as long as it takes them.
+    pub(crate) remote: Option<Remote>,
     pub(crate) memory: Memory,
     pub(crate) counters: Counters,
     pub(crate) progress: watch::Sender<Progress>,
@@ -45,6 +48,7 @@ pub(crate) struct Memory {
 pub(crate) struct Counters {
     pub(crate) accepted: AtomicU64,
     pub(crate) dropped: AtomicU64,
+    pub(crate) spilled: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) inserted: AtomicU64,
     pub(crate) duplicates: AtomicU64,
@@ -53,13 +57,14 @@ pub(crate) struct Counters {
 }
 
 impl Shared {
-    pub(crate) fn new(queue: Queue, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(queue: Queue, remote: Option<Remote>, clock: Arc<dyn Clock>) -> Self {
         let backlog = queue.last_id();
         // Batches that an earlier process left behind count as committed, so that a flush waits for them too.
         let progress = Progress { committed_id: backlog, ..Progress::default() };
         Self {
             clock,
             queue,
+            remote,
             memory: Memory::default(),
             counters: Counters::default(),
             progress: watch::Sender::new(progress),
@@ -127,7 +132,61 @@ impl Backoff {
 
     /// Waits; cut short when everything closes.
     pub(crate) fn wait(&mut self, shared: &Shared) {
-        shared.wait(Some(Instant::now() + self.0), || shared.is_closed());
-        self.0 = MAX_BACKOFF.min(self.0 * 2);
+        shared.wait(Some(Instant::now() + self.step()), || shared.is_closed());
+    }
+
+    /// How long to wait now.
+    pub(crate) fn step(&mut self) -> Duration {
+        let longer = MAX_BACKOFF.min(self.0 * 2);
+        std::mem::replace(&mut self.0, longer)
+    }
+}
+
+/// Logs an outage's beginning and its end, and not each try that fails.
+#[derive(Debug, Default)]
+pub(crate) struct Outage(AtomicBool);
+
+impl Outage {
+    pub(crate) fn began(&self, error: &(dyn std::error::Error + 'static), what: &str) {
+        if !self.0.swap(true, Ordering::SeqCst) {
+            tracing::error!(error, "{what}");
+        }
+    }
+
+    pub(crate) fn ended(&self, what: &str) {
+        if self.0.swap(false, Ordering::SeqCst) {
+            tracing::info!("{what}");
+        }
+    }
+
+    pub(crate) fn goes_on(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// The queue in Redis, as this process knows it.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    pub(crate) queue: SharedQueue,
+    pub(crate) depth: Mutex<SharedDepth>,
+    pub(crate) outage: Outage,
+    /// Bytes of the file from which on it takes nothing more in Redis' place.
+    pub(crate) max_spilled_bytes: usize,
+}
+
+impl Remote {
+    pub(crate) fn new(queue: SharedQueue, max_spilled_bytes: usize) -> Self {
+        Self { queue, depth: Mutex::default(), outage: Outage::default(), max_spilled_bytes }
+    }
+
+    pub(crate) fn answered(&self) {
+        self.outage.ended("the telemetry queue's Redis answers again");
+    }
+
+    pub(crate) fn failed(&self, error: &(dyn std::error::Error + 'static)) {
+        self.outage.began(
+            error,
+            "the telemetry queue's Redis takes nothing: calls go to the file, senders are told",
+        );
     }
 }

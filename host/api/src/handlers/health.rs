@@ -65,7 +65,7 @@ pub struct AnalyticsHealth {
 /// Everything in one answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Health {
-    /// `ok`; `degraded` when the database or the store of observations is away, or a component was refused or quarantined; `draining`.
+    /// `ok`; `degraded` when the database or the store of observations is away, the telemetry queue isn't available, or a component was refused or quarantined; `draining`.
     pub status: CheckStatus,
     /// The server's version.
     pub version: String,
@@ -110,10 +110,14 @@ pub struct ProvidersHealth {
 pub(crate) async fn summary(State(app): State<Arc<App>>) -> Json<Health> {
     let (database, analytics) = tokio::join!(check_database(&app), check_analytics(&app));
     let plugins = app.plugins.list();
+    let telemetry = app.telemetry.queue();
     let plugins_failed = plugins.iter().filter(|plugin| has_failed(plugin)).count();
     let status = if !app.lifecycle.is_ready() {
         CheckStatus::Draining
-    } else if [database.status, analytics.status] == [CheckStatus::Ok; 2] && plugins_failed == 0 {
+    } else if [database.status, analytics.status] == [CheckStatus::Ok; 2]
+        && telemetry.available
+        && plugins_failed == 0
+    {
         CheckStatus::Ok
     } else {
         CheckStatus::Degraded
@@ -124,7 +128,7 @@ pub(crate) async fn summary(State(app): State<Arc<App>>) -> Json<Health> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         database,
         analytics,
-        telemetry: app.telemetry.queue(),
+        telemetry,
         plugins_active,
         plugins_failed,
     })

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::IntoResponse;
+use brokle_telemetry::metrics::QueueState;
 use http::header::CONTENT_TYPE;
 
 use crate::app::App;
@@ -19,7 +20,12 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
         content_type = "application/openmetrics-text")))]
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, ApiError> {
     let queue = app.telemetry.queue();
-    app.metrics.observe_queue(queue.depth, queue.dropped);
+    app.metrics.observe_queue(QueueState {
+        depth: queue.depth,
+        dropped: queue.dropped,
+        dead_letters: queue.dead_letters,
+        spilled: queue.spilled,
+    });
     let text = app.metrics.encode().map_err(ApiError::internal)?;
     Ok(([(CONTENT_TYPE, OPEN_METRICS)], text))
 }

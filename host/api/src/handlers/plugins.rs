@@ -71,9 +71,7 @@ impl<'a> Reader<'a> {
     async fn allowed(app: &'a App, caller: &'a Authenticated) -> Result<Self, ApiError> {
         let catalogue = app.plugin_catalogue.as_ref();
         let catalogue = catalogue.ok_or_else(|| ApiError::not_found("This server has no plugins."))?;
-        let operator = app.database.default_tenant().await?;
-        let organization = caller.0.tenant.organization;
-        let is_operator = operator.is_some_and(|operator| operator.organization == organization);
+        let is_operator = is_operator(app, caller).await?;
         Ok(Self { catalogue, caller, is_operator })
     }
 
@@ -110,9 +108,14 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn operator_only() -> ApiError {
-    let message =
-        "Only the organization that runs this server may do this. Use scope=organization or scope=project.";
+/// Is the caller's organization the one that runs the server?
+pub(super) async fn is_operator(app: &App, caller: &Authenticated) -> Result<bool, ApiError> {
+    let operator = app.database.default_tenant().await?;
+    Ok(operator.is_some_and(|operator| operator.organization == caller.0.tenant.organization))
+}
+
+pub(super) fn operator_only() -> ApiError {
+    let message = "Only the organization that runs this server may do this. Others name a narrower scope.";
     ApiError::new(StatusCode::FORBIDDEN, "operator_only", message)
 }
 

@@ -13,4 +13,6 @@ mod plugins;
 #[cfg(test)]
 mod queries;
 #[cfg(test)]
+mod queue;
+#[cfg(test)]
 mod surface;

@@ -33,7 +33,7 @@ async fn json(server: &Server, key: &str, line: &str, body: &str) -> Answer {
 }
 
 /// A key with every scope, of an organization that doesn't run the server.
-async fn other_tenant(server: &Server) -> (Tenant, Secret) {
+pub(crate) async fn other_tenant(server: &Server) -> (Tenant, Secret) {
     let (clock, random) = (SystemClock, SystemRandom);
     let tenant = Tenant {
         organization: OrganizationId::generate(&clock, &random),

@@ -10,11 +10,8 @@ use brokle_storage::sql::Database;
 use brokle_storage::sql::migrate::{Direction, MigrateError, MigrationInfo, MigrationStatus, Migrator, Step};
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{ConfigFile, Outcome, block_on};
+use super::{ConfigFile, Outcome, block_on, unconfirmed};
 use crate::{config, output, serve};
-
-/// What a destructive command that nobody confirmed ends with.
-const UNCONFIRMED: u8 = 2;
 
 /// Bring the databases' schemas up or down, or see where they stand.
 #[derive(Debug, Subcommand)]
@@ -179,11 +176,6 @@ impl Schema {
             Self::Analytics(database) => clickhouse::Migrator::new(database).force(version).await,
         }
     }
-}
-
-fn unconfirmed() -> ExitCode {
-    output::complain("brokle: nothing was done: confirm with yes, or pass --yes");
-    ExitCode::from(UNCONFIRMED)
 }
 
 fn with(common: &Common, run: impl AsyncFnOnce(&[Schema]) -> Outcome) -> Outcome {

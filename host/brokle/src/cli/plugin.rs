@@ -1,7 +1,6 @@
 //! `brokle plugin`: write, build, test, sign, check and look into components; see and change what a running server makes of them.
 
 mod build;
-mod client;
 mod dev;
 mod inspect;
 mod keygen;

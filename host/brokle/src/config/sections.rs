@@ -122,7 +122,8 @@ pub(crate) struct Storage {
     /// the data directory. Also `CLICKHOUSE_URL`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) clickhouse_url: Option<String>,
-    /// A Redis server `redis://HOST:PORT`, for limits that several servers share. Also `REDIS_URL`.
+    /// A Redis server `redis://HOST:PORT`, for limits and a telemetry queue that several processes share. Also
+    /// `REDIS_URL`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) redis_url: Option<String>,
 }
@@ -151,8 +152,22 @@ pub(crate) struct Telemetry {
     /// Where OTLP over gRPC is taken, `127.0.0.1:4317` for instance; without it nowhere. Also `BROKLE_OTLP_GRPC_LISTEN`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) grpc_listen: Option<SocketAddr>,
-    /// Bytes of the queue on disk from which on spans from elsewhere are answered 503.
+    /// Bytes of the queue from which on spans from elsewhere are answered 503.
     pub(crate) max_queue_bytes: usize,
+    /// Where observations wait to be stored: `embedded`, a file of the data directory, or `redis`, which processes share.
+    /// Without it Redis, if both `storage.redis_url` and `storage.clickhouse_url` are there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) queue: Option<QueueKind>,
+}
+
+/// Where observations wait to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum QueueKind {
+    /// In a file of the data directory, which belongs to one process.
+    Embedded,
+    /// In the Redis of `storage.redis_url`, which servers and workers share.
+    Redis,
 }
 
 impl Default for Telemetry {
@@ -162,6 +177,7 @@ impl Default for Telemetry {
             max_request_bytes: brokle_api::ingest::DEFAULT_MAX_BYTES,
             grpc_listen: None,
             max_queue_bytes: brokle_telemetry::Options::new("").max_queued_bytes,
+            queue: None,
         }
     }
 }

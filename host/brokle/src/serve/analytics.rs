@@ -79,6 +79,12 @@ pub(super) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Opene
     Ok(Opened { store, pending })
 }
 
+/// The ClickHouse that a worker inserts into. It leaves the schema to the servers, and waits for it.
+pub(super) fn shared(config: &Config, clock: Arc<dyn Clock>) -> Result<Option<Arc<dyn QueryStore>>, Failure> {
+    let Some(database) = config.clickhouse()? else { return Ok(None) };
+    Ok(Some(Arc::new(ClickHouseObservations::new(database, clock)?)))
+}
+
 async fn migrate(database: &ClickHouse) -> Result<(), MigrateError> {
     let migrator = Migrator::new(database);
     let applied = migrator.up(None, false, |step| {

@@ -24,7 +24,7 @@ use brokle_runtime::{Limits, Preset, ProviderManifest, ProviderPlugin, Runtime, 
 use brokle_storage::observations::QueryStore;
 use brokle_storage::sql::Database;
 use brokle_telemetry::metrics::Metrics;
-use brokle_telemetry::{Options, Recorder};
+use brokle_telemetry::{Options, Recorder, Worker};
 
 use super::Failure;
 use super::{analytics, plugins, routing};
@@ -57,14 +57,41 @@ pub(super) struct Queue(pub(super) Arc<Recorder>);
 impl Telemetry for Queue {
     fn queue(&self) -> QueueHealth {
         let stats = self.0.stats();
-        QueueHealth { depth: (stats.waiting_rows + stats.queued_rows) as u64, dropped: stats.dropped }
+        QueueHealth {
+            available: stats.is_available,
+            spilled: stats.spilled,
+            depth: (stats.waiting_rows + stats.queued_rows) as u64,
+            dropped: stats.dropped,
+            dead_letters: stats.dead_letters,
+        }
+    }
+}
+
+/// A worker without a server, as the HTTP surface sees it.
+#[derive(Debug)]
+pub(super) struct WorkersQueue(pub(super) Arc<Worker>);
+
+impl Telemetry for WorkersQueue {
+    fn queue(&self) -> QueueHealth {
+        let stats = self.0.stats();
+        QueueHealth {
+            available: self.0.is_well(),
+            depth: stats.queued_rows,
+            dropped: 0,
+            dead_letters: stats.dead_letters,
+            spilled: 0,
+        }
     }
 }
 
 pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assembled, Failure> {
     let directory = analytics::directory(config)?;
     let store = Arc::clone(&with.store);
-    let options = Options { max_queued_bytes: config.telemetry.max_queue_bytes, ..Options::new(&directory) };
+    let options = Options {
+        max_queued_bytes: config.telemetry.max_queue_bytes,
+        shared: config.shared_queue()?,
+        ..Options::new(&directory)
+    };
     let recorder = Recorder::start(&options, store.clone(), Arc::clone(&with.clock))?;
     let recorder = Arc::new(recorder);
     let metrics = Arc::new(Metrics::new());

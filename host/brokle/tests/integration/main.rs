@@ -13,6 +13,8 @@ mod limits;
 #[cfg(test)]
 mod otlp;
 #[cfg(test)]
+mod queue;
+#[cfg(test)]
 mod resilience;
 #[cfg(test)]
 mod routes;
@@ -22,3 +24,5 @@ mod scene;
 mod trust;
 #[cfg(test)]
 mod walk;
+#[cfg(test)]
+mod worker;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::cli::{KEY, Server, brokle};
 
 /// Spans in a request.
-const SPANS: u64 = 10;
+pub(crate) const SPANS: u64 = 10;
 
 /// Sends spans `n..n + SPANS`; true when they were acknowledged.
-fn send(address: &str, n: u64) -> bool {
+pub(crate) fn send(address: &str, n: u64) -> bool {
     let spans: Vec<String> = (n..n + SPANS)
         .map(|n| {
             #[expect(

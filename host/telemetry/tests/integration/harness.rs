@@ -1,8 +1,8 @@
 //! A recorder over a store that can be told to fail.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brokle_core::clock::{Clock, SystemClock};
@@ -14,7 +14,8 @@ use brokle_storage::observations::{
     AnalyticsError, AnalyticsStore, Answer, Cursor, Inserted, Month, Page, Rollup, SqliteObservations,
     Summary, Trace, TraceFilter,
 };
-use brokle_telemetry::{Options, Recorder};
+use brokle_telemetry::{Options, Recorder, SharedQueue, Worker};
+use brokle_test_services::Redis;
 use chrono::DateTime;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -25,6 +26,8 @@ pub(crate) struct Fussy {
     inner: SqliteObservations,
     pub(crate) down: AtomicBool,
     pub(crate) refuses_poison: AtomicBool,
+    /// The projects of the first batch.
+    pub(crate) first_batch: Mutex<Vec<ProjectId>>,
     /// Whether it says that it needs no queue.
     embedded: bool,
 }
@@ -38,6 +41,11 @@ impl AnalyticsStore for Fussy {
         if self.refuses_poison.load(Ordering::SeqCst) && batch.iter().any(poisonous) {
             return Err(AnalyticsError::Rejected("it tastes odd".into()));
         }
+        let mut first = self.first_batch.lock().unwrap();
+        if first.is_empty() {
+            first.extend(batch.iter().map(|row| row.tenant.project));
+        }
+        drop(first);
         self.inner.insert(batch, inserted)
     }
 
@@ -148,6 +156,7 @@ fn fussy(directory: &Path, embedded: bool) -> Arc<Fussy> {
         inner: SqliteObservations::open(directory).unwrap(),
         down: AtomicBool::new(false),
         refuses_poison: AtomicBool::new(true),
+        first_batch: Mutex::default(),
     })
 }
 
@@ -202,4 +211,85 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), all).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// A queue of either kind, and what is around it.
+pub(crate) struct Scene {
+    pub(crate) fixture: Fixture,
+    redis: Option<Redis>,
+}
+
+/// Recorder and, for Redis, worker in one process.
+pub(crate) struct Pipeline {
+    pub(crate) recorder: Recorder,
+    worker: Option<Worker>,
+}
+
+impl Scene {
+    pub(crate) fn embedded() -> Self {
+        Self { fixture: Fixture::new(), redis: None }
+    }
+
+    /// None when services are left out.
+    pub(crate) fn redis() -> Option<Self> {
+        let redis = Redis::start().unwrap_or_else(|error| panic!("{error}"))?;
+        Some(Self { fixture: Fixture::new(), redis: Some(redis) })
+    }
+
+    pub(crate) fn redis_url(&self) -> String {
+        self.redis.as_ref().unwrap().url()
+    }
+
+    pub(crate) fn stop_redis(&mut self) {
+        self.redis.as_mut().unwrap().stop();
+    }
+
+    pub(crate) fn start_redis(&mut self) {
+        self.redis.as_mut().unwrap().start_again().unwrap();
+    }
+
+    fn shared(&self) -> Option<SharedQueue> {
+        self.redis.as_ref().map(|redis| SharedQueue::new(&redis.url()).unwrap())
+    }
+
+    pub(crate) fn start(&self) -> Pipeline {
+        self.start_with(Options::new(self.fixture.directory.path()))
+    }
+
+    pub(crate) fn start_with(&self, options: Options) -> Pipeline {
+        let recorder = self.fixture.start_with(&Options { shared: self.shared(), ..options });
+        Pipeline { recorder, worker: self.redis.as_ref().map(|_| self.worker(Duration::from_secs(30))) }
+    }
+
+    /// A server without a worker.
+    pub(crate) fn recorder(&self) -> Recorder {
+        self.recorder_at("server")
+    }
+
+    pub(crate) fn recorder_at(&self, name: &str) -> Recorder {
+        let directory = self.fixture.directory.path().join(name);
+        self.fixture.start_with(&Options { shared: self.shared(), ..Options::new(directory) })
+    }
+
+    pub(crate) fn worker(&self, claim_after: Duration) -> Worker {
+        let queue = self.shared().unwrap().claim_after(claim_after);
+        Worker::start(queue, self.fixture.store.clone(), Arc::new(SystemClock), &SystemRandom).unwrap()
+    }
+}
+
+impl Pipeline {
+    /// Rows that were stored, and that were there already.
+    pub(crate) fn stored(&self) -> (u64, u64) {
+        match &self.worker {
+            Some(worker) => (worker.stats().inserted, worker.stats().duplicates),
+            None => (self.recorder.stats().inserted, self.recorder.stats().duplicates),
+        }
+    }
+
+    pub(crate) async fn shutdown(self) {
+        self.recorder.shutdown().await;
+        if let Some(worker) = &self.worker {
+            worker.shutdown().await;
+        }
+    }
 }

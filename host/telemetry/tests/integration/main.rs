@@ -17,3 +17,7 @@ mod outage;
 mod overflow;
 #[cfg(test)]
 mod poison;
+#[cfg(test)]
+mod port;
+#[cfg(test)]
+mod shared;

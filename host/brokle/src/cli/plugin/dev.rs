@@ -10,8 +10,8 @@ use reqwest::Method;
 use serde::Serialize;
 
 use super::Outcome;
-use super::client::{Failure, Payload, Server};
 use crate::cli::block_on;
+use crate::cli::client::{Failure, Payload, Server};
 use crate::output;
 
 /// How often the files are looked at.
@@ -72,7 +72,7 @@ fn round(command: &Dev) -> Result<Served, Failure> {
     let query = [("name", name), ("enable", "true".to_owned())];
     block_on(async {
         let payload = Payload::Component { bytes, signature: None };
-        command.server.ask(Method::POST, &[], &query, payload).await?;
+        command.server.ask(Method::POST, &["plugins"], &query, payload).await?;
         Ok(ExitCode::SUCCESS)
     })?;
     Ok(Served { plugin: report.plugin, sha256: built.inspection.sha256, fixtures: report.fixtures.len() })

@@ -10,7 +10,7 @@ use clap::{Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::{Failure, Payload, Server};
+use crate::cli::client::{Failure, Payload, Server};
 use crate::cli::{Outcome, block_on};
 use crate::output;
 
@@ -174,11 +174,11 @@ async fn work(command: ManageCommand) -> Result<(), Failure> {
     use ManageCommand as C;
     match command {
         C::List { server } => {
-            let answer = server.ask(Method::GET, &[], &[], Payload::Nothing).await?;
+            let answer = server.ask(Method::GET, &["plugins"], &[], Payload::Nothing).await?;
             show(&server, &answer, lines_of_all)
         }
         C::Show { server, id } => {
-            let answer = server.ask(Method::GET, &[&id], &[], Payload::Nothing).await?;
+            let answer = server.ask(Method::GET, &["plugins", &id], &[], Payload::Nothing).await?;
             show(&server, &answer, lines_of)
         }
         C::Install { server, from, pin, allow_downgrade, enable, no_enable } => {
@@ -187,7 +187,7 @@ async fn work(command: ManageCommand) -> Result<(), Failure> {
             query.extend(allow_downgrade.then(|| ("allow_downgrade", "true".to_owned())));
             query.extend((enable || no_enable).then(|| ("enable", enable.to_string())));
             let payload = offered(&from, &mut query)?;
-            let answer = server.ask(Method::POST, &[], &query, payload).await?;
+            let answer = server.ask(Method::POST, &["plugins"], &query, payload).await?;
             show(&server, &answer, lines_of)
         }
         C::Enable { server, id, version, scope } => {
@@ -201,15 +201,17 @@ async fn work(command: ManageCommand) -> Result<(), Failure> {
             change(&server, &id, json!({ "enabled": null, "scope": scope.as_str() })).await
         }
         C::Grant { server, id, grants: None } => {
-            let answer = server.ask(Method::GET, &[&id, "grants"], &[], Payload::Nothing).await?;
+            let answer = server.ask(Method::GET, &["plugins", &id, "grants"], &[], Payload::Nothing).await?;
             Ok(output::json(&answer)?)
         }
         C::Grant { server, id, grants: Some(path) } => {
             let grants = Payload::Json(serde_json::from_slice(&read(&path, MAX_ENVELOPE)?)?);
-            server.ask(Method::PUT, &[&id, "grants"], &[], grants).await.map(drop)
+            server.ask(Method::PUT, &["plugins", &id, "grants"], &[], grants).await.map(drop)
         }
         C::Config { server, id, set: None, scope } => {
-            let answer = server.ask(Method::GET, &[&id, "config"], &scope.query(), Payload::Nothing).await?;
+            let answer = server
+                .ask(Method::GET, &["plugins", &id, "config"], &scope.query(), Payload::Nothing)
+                .await?;
             Ok(output::json(&answer)?)
         }
         C::Config { server, id, set: Some(text), scope } => {
@@ -217,29 +219,30 @@ async fn work(command: ManageCommand) -> Result<(), Failure> {
                 Some(path) => serde_json::from_slice(&read(Path::new(path), MAX_ENVELOPE)?)?,
                 None => serde_json::from_str(&text)?,
             };
-            let path = [id.as_str(), "config"];
+            let path = ["plugins", id.as_str(), "config"];
             server.ask(Method::PUT, &path, &scope.query(), Payload::Json(config)).await.map(drop)
         }
         C::Rollback { server, id, scope } => {
-            let path = [id.as_str(), "rollback"];
+            let path = ["plugins", id.as_str(), "rollback"];
             let answer = server.ask(Method::POST, &path, &scope.query(), Payload::Nothing).await?;
             show(&server, &answer, lines_of)
         }
         C::Events { server, id, limit, scope } => {
             let mut query = scope.query();
             query.push(("limit", limit.to_string()));
-            let answer = server.ask(Method::GET, &[&id, "events"], &query, Payload::Nothing).await?;
+            let answer =
+                server.ask(Method::GET, &["plugins", &id, "events"], &query, Payload::Nothing).await?;
             show(&server, &answer, lines_of_events)
         }
         C::Remove { server, id, version } => {
             let query: Vec<_> = version.map(|version| ("version", version)).into_iter().collect();
-            server.ask(Method::DELETE, &[&id], &query, Payload::Nothing).await.map(drop)
+            server.ask(Method::DELETE, &["plugins", &id], &query, Payload::Nothing).await.map(drop)
         }
     }
 }
 
 async fn change(server: &Server, id: &str, body: Value) -> Result<(), Failure> {
-    let answer = server.ask(Method::PATCH, &[id], &[], Payload::Json(body)).await?;
+    let answer = server.ask(Method::PATCH, &["plugins", id], &[], Payload::Json(body)).await?;
     show(server, &answer, lines_of)
 }
 

@@ -35,7 +35,7 @@ pub(super) enum Payload {
 }
 
 impl Server {
-    /// Asks; the answer's JSON, or `null` if it has none.
+    /// Asks for a path below `/api/v1`; the answer's JSON, or `null` if it has none.
     pub(super) async fn ask(
         &self,
         method: Method,
@@ -48,7 +48,7 @@ impl Server {
         url.path_segments_mut()
             .map_err(|()| "--url: a URL such as http://127.0.0.1:8080 is expected")?
             .pop_if_empty()
-            .extend(["api", "v1", "plugins"])
+            .extend(["api", "v1"])
             .extend(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query.iter().map(|(name, value)| (*name, value.as_str())));
