@@ -16,9 +16,9 @@ use crate::app::App;
 use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
 use crate::handlers::{
-    budgets, cache, chat_completions, completions, connections, docs, embeddings, generate_content, health,
-    keys, langfuse, media, messages, metrics, models, otlp, plugins, queries, responses, routes, routing,
-    scores, traces,
+    api_keys, budgets, cache, chat_completions, completions, connections, docs, embeddings, generate_content,
+    health, keys, langfuse, media, messages, metrics, models, otlp, plugins, queries, responses, routes,
+    routing, scores, traces,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -93,6 +93,9 @@ fn for_people() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(connections::list, connections::create))
         .routes(routes!(connections::get, connections::change, connections::remove))
         .routes(routes!(connections::test))
+        .routes(routes!(api_keys::list, api_keys::create))
+        .routes(routes!(api_keys::get, api_keys::revoke))
+        .routes(routes!(api_keys::rotate))
         .routes(routes!(routes::list, routes::create))
         .routes(routes!(routes::dry_run))
         .routes(routes!(routes::get, routes::change, routes::remove))

@@ -45,7 +45,7 @@ enum Command {
     /// Bring the database's schema up or down, or see where it stands.
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
-    /// Make, list and revoke API keys.
+    /// Make, list, rotate and revoke API keys.
     #[command(subcommand)]
     Key(key::KeyCommand),
     /// Sign components, and see whether and why one would run.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use brokle_core::clock::Clock;
 use brokle_core::ids::RequestId;
 use brokle_core::random::Random;
-use brokle_core::tenancy::Tenant;
 use brokle_identity::{AuthError, Principal};
 use brokle_plugins::Snapshots;
 use brokle_storage::sql::Database;
@@ -269,12 +268,14 @@ impl Gateway {
         }
     }
 
-    /// The models and routes that a tenant can ask for.
-    pub async fn models(&self, tenant: Tenant) -> Vec<ModelObject> {
+    /// The models and routes that a key can ask for.
+    pub async fn models(&self, caller: &Principal) -> Vec<ModelObject> {
+        let tenant = caller.tenant;
         let plugins = self.parts.plugins.load();
         let connections = self.parts.connections.of(tenant, plugins.of(tenant)).await;
         let routes = self.routes.of(tenant).await;
-        models::list(&connections, routes.there(&connections), &self.parts.books.catalogue)
+        let there = routes.there(&connections, caller);
+        models::list(&connections, there, &self.parts.books.catalogue, caller)
     }
 
     /// Looks for changed connections and routes; for the server to call each second.

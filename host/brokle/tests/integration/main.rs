@@ -7,6 +7,8 @@ mod clickhouse;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod licensed;
 #[cfg(test)]
 mod limits;
