@@ -25,3 +25,4 @@ pub mod routes;
 pub mod routing;
 pub mod scores;
 pub mod traces;
+pub mod usage;

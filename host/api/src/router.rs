@@ -18,7 +18,7 @@ use crate::error::ApiError;
 use crate::handlers::{
     api_keys, budgets, cache, chat_completions, completions, connections, docs, embeddings, generate_content,
     health, keys, langfuse, media, messages, metrics, models, otlp, plugins, queries, responses, routes,
-    routing, scores, traces,
+    routing, scores, traces, usage,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -64,6 +64,7 @@ fn for_machines() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(models::list))
         .routes(routes!(routing::explain))
         .routes(routes!(budgets::list))
+        .routes(routes!(usage::usage))
         .routes(routes!(cache::status))
         .routes(routes!(cache::invalidate))
         // Google's newer clients call their own version 1 there.

@@ -26,7 +26,7 @@ use crate::dialects::{self, Asking};
 use crate::egress::Egress;
 use crate::gate::{Place, Room};
 use crate::guardrails::Guardrails;
-use crate::limits::{Limit, Limits, SharedLimits};
+use crate::limits::{Limit, LimitState, Limits, SharedLimits};
 use crate::models::{self, ModelObject};
 use crate::operation::Operation;
 use crate::pipeline::{self, Stage};
@@ -276,6 +276,11 @@ impl Gateway {
         let routes = self.routes.of(tenant).await;
         let there = routes.there(&connections, caller);
         models::list(&connections, there, &self.parts.books.catalogue, caller)
+    }
+
+    /// Where a key stands with its limits. Those by user are told for the user that is named; empty: for nobody.
+    pub async fn limits_of(&self, caller: &Principal, user: &str) -> Vec<LimitState> {
+        self.limits.left(caller, user).await
     }
 
     /// Looks for changed connections and routes; for the server to call each second.
