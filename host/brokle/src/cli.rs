@@ -5,6 +5,7 @@
 
 mod config;
 mod health;
+mod import;
 mod key;
 mod keys;
 mod license;
@@ -60,6 +61,9 @@ enum Command {
     /// Check a configuration, or describe what one may hold.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Turn another gateway's configuration into one of Brokle's.
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Print the OpenAPI description of the HTTP surface.
     Openapi,
     /// Ask a running server whether it is ready; for containers without curl.
@@ -88,6 +92,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Trust(command) => trust::run(&command),
         Command::License(command) => license::run(&command),
         Command::Config(command) => config::run(&command),
+        Command::Import(command) => import::run(&command),
         Command::Openapi => {
             output::json(&brokle_api::router::openapi()).map_err(Into::into).map(|()| ExitCode::SUCCESS)
         }

@@ -48,6 +48,21 @@ fn eighty() -> Vec<u8> {
 }
 
 impl Budget {
+    /// One of dollars that refuses calls.
+    pub(crate) fn dollars(name: &str, by: By, per: Period, usd: Usd) -> Self {
+        Self {
+            name: name.to_owned(),
+            by: vec![by],
+            per,
+            usd: Some(usd),
+            tokens: None,
+            on_exceeded: OnExceeded::default(),
+            unknown_price: UnknownPrice::default(),
+            alert_at: eighty(),
+            only: Only::default(),
+        }
+    }
+
     /// As the gateway takes it.
     ///
     /// # Errors
