@@ -7,6 +7,8 @@ mod clickhouse;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod import;
 #[cfg(test)]
 mod keys;
