@@ -9,6 +9,10 @@ mod serve;
 
 use std::process::ExitCode;
 
+/// With the system's allocator a small call takes 6 % more instructions, and what is kept after a load is larger.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     cli::run()
 }

@@ -87,7 +87,9 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
     for warning in config.warnings().into_iter().chain(secrets.warnings()) {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Pure calls of components run on the worker's own stack, and may take 512 KiB of it.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(2 << 20).build()?;
     let outcome = runtime.block_on(run_until_stopped(args, &config, &secrets));
     // What still blocks a thread now isn't waited for.
     runtime.shutdown_background();

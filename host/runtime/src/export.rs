@@ -60,6 +60,24 @@ impl<S: Signature> Export<S> {
         store: &mut Store<State>,
         params: S::Params<'_>,
     ) -> Wasm<S::Return> {
+        self.function(instance, store)?.call_async(store, params).await
+    }
+
+    /// The same on the caller's stack: only within [`Session::at_once`].
+    pub(crate) fn call_now(
+        &self,
+        instance: &Instance,
+        store: &mut Store<State>,
+        params: S::Params<'_>,
+    ) -> Wasm<S::Return> {
+        self.function(instance, store)?.call(store, params)
+    }
+
+    fn function<'a>(
+        &self,
+        instance: &Instance,
+        store: &mut Store<State>,
+    ) -> Wasm<TypedFunc<S::Params<'a>, S::Return>> {
         let function = instance
             .get_func(&mut *store, self.index)
             .ok_or_else(|| wasmtime::Error::msg("an instance of another component"))?;
@@ -67,8 +85,7 @@ impl<S: Signature> Export<S> {
             unsafe_code,
             reason = "the type belongs to the component, not to the instance, and `check` has checked it"
         )]
-        let function = unsafe { TypedFunc::<S::Params<'_>, S::Return>::new_unchecked(function) };
-        function.call_async(store, params).await
+        Ok(unsafe { TypedFunc::new_unchecked(function) })
     }
 }
 

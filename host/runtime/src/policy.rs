@@ -9,10 +9,10 @@ use wasmtime::component::{Component, HasSelf, Instance, InstancePre};
 use crate::bindings::common::ConfigProblem;
 use crate::bindings::routing::RoutingPolicy;
 use crate::engine::Runtime;
-use crate::error::{Fault, LoadError, PluginError};
+use crate::error::{LoadError, PluginError};
 use crate::export::{CheckConfig, Export, describe_and_test, signature};
 use crate::facts::{Candidate, Plan, Refusal, Request};
-use crate::instance::{CallContext, Session, Spent, State, guarded};
+use crate::instance::{CallContext, Pace, Session, Spent, State, guarded, instantiate};
 use crate::lazy::Lazy;
 use crate::load::{Inspection, compile, inspect, linker, world_error};
 use crate::manifest::{Kind, Manifest};
@@ -29,6 +29,7 @@ pub struct PolicyPlugin {
 /// A component that can be instantiated.
 struct Ready {
     pre: InstancePre<State>,
+    pace: Pace,
     decide: Export<Decide>,
     check_config: Export<CheckConfig>,
 }
@@ -121,24 +122,29 @@ impl PolicyPlugin {
         request: &Request,
         candidates: &[Candidate],
     ) -> Result<(Result<Plan, Refusal>, Spent), PluginError> {
-        let (mut session, instance, ready) = self.open(context).await?;
+        let (mut session, mut instance, ready) = self.open(context).await?;
         let params = (request, candidates);
+        if session.is_pure() && ready.pace.is_quick() {
+            let started = Instant::now();
+            if let Some(outcome) = session.at_once(|store| ready.decide.call_now(&instance, store, params)) {
+                let (answer,) = session.end("decide", started, Ok(outcome))?;
+                return Ok((answer, session.spent));
+            }
+            ready.pace.slow();
+            session.renew();
+            session.spent.time += started.elapsed();
+            instance = instantiate(&mut session, &ready.pre, &ready.pace).await?;
+        }
         let (answer,) =
             guarded!(session, "decide", ready.decide.call(&instance, &mut session.store, params))?;
         Ok((answer, session.spent))
     }
 
     async fn open(&self, context: CallContext) -> Result<(Session, Instance, &Ready), PluginError> {
-        let started = Instant::now();
         let ready = self.ready().await?;
         let mut session = Session::open(&self.runtime, &self.label, self.runtime.config.policy, context)?;
-        let made = ready.pre.instantiate_async(&mut session.store).await;
-        session.spent.time += started.elapsed();
-        made.map(|instance| (session, instance, ready)).map_err(|error| PluginError {
-            plugin: self.label.clone(),
-            export: "instantiate",
-            fault: Fault::Instantiate(format!("{error:#}")),
-        })
+        let instance = instantiate(&mut session, &ready.pre, &ready.pace).await?;
+        Ok((session, instance, ready))
     }
 }
 
@@ -151,7 +157,7 @@ async fn make(runtime: &Runtime, bytes: &[u8], inspection: &Inspection) -> Resul
     let pre = pre.map_err(|error| world_error(manifest, &error))?;
     let label: Arc<str> = manifest.label().into();
     let (decide, check_config) = probe(runtime, &label, &component, &pre, manifest).await?;
-    Ok(Ready { pre, decide, check_config })
+    Ok(Ready { pre, pace: Pace::default(), decide, check_config })
 }
 
 /// Checks the export's type and runs the self-test, in an instance like those that requests get.

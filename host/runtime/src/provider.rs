@@ -14,7 +14,7 @@ use crate::engine::Runtime;
 use crate::error::{Fault, LoadError, PluginError};
 use crate::exchange::{Call, Ending, ErrorOutcome, Frame, Output, Preparation, ResponseHead};
 use crate::export::{CheckConfig, Export, describe_and_test, signature};
-use crate::instance::{CallContext, Session, Spent, State, guarded};
+use crate::instance::{CallContext, Pace, Session, Spent, State, guarded, instantiate};
 use crate::lazy::Lazy;
 use crate::load::{Inspection, compile, inspect, linker, world_error};
 use crate::manifest::{Kind, Manifest, ProviderManifest};
@@ -31,6 +31,7 @@ pub struct ProviderPlugin {
 /// A component that can be instantiated.
 struct Ready {
     pre: InstancePre<State>,
+    pace: Pace,
     adapter: Adapter,
     /// What it can do: the JSON of `describe`.
     description: serde_json::Value,
@@ -153,19 +154,10 @@ impl ProviderPlugin {
     /// # Errors
     /// No slot is free, or the instance can't be made.
     pub async fn open(&self, context: CallContext) -> Result<ProviderInstance, PluginError> {
-        let started = Instant::now();
         let ready = self.ready().await?.clone();
         let mut session = Session::open(&self.runtime, &self.label, self.runtime.config.provider, context)?;
-        let made = ready.pre.instantiate_async(&mut session.store).await;
-        session.spent.time += started.elapsed();
-        match made {
-            Ok(instance) => Ok(ProviderInstance { session, instance, ready, decoder: None }),
-            Err(error) => Err(PluginError {
-                plugin: self.label.clone(),
-                export: "instantiate",
-                fault: Fault::Instantiate(format!("{error:#}")),
-            }),
-        }
+        let instance = instantiate(&mut session, &ready.pre, &ready.pace).await?;
+        Ok(ProviderInstance { session, instance, ready, decoder: None })
     }
 }
 
@@ -178,7 +170,7 @@ async fn make(runtime: &Runtime, bytes: &[u8], inspection: &Inspection) -> Resul
     let pre = pre.map_err(|error| world_error(manifest, &error))?;
     let label: Arc<str> = manifest.label().into();
     let (adapter, description) = probe(runtime, &label, &component, &pre, manifest).await?;
-    Ok(Arc::new(Ready { pre, adapter, description }))
+    Ok(Arc::new(Ready { pre, pace: Pace::default(), adapter, description }))
 }
 
 /// Checks the exports' types and runs the self-test, in an instance like those that requests get.
@@ -238,9 +230,20 @@ impl ProviderInstance {
         call: &Call,
         body: Body,
     ) -> Result<Result<Preparation, Problem>, PluginError> {
-        let session = &mut self.session;
+        let (session, export) = (&mut self.session, &self.ready.adapter.prepare);
+        // What an earlier call left in the instance would be gone with it.
+        if session.spent.calls == 0 && session.is_pure() && self.ready.pace.is_quick() {
+            let (started, handle) = (Instant::now(), session.lend(body.clone()));
+            let call = |store: &mut _| export.call_now(&self.instance, store, (call, handle));
+            if let Some(outcome) = session.at_once(call) {
+                return session.end("prepare", started, Ok(outcome)).map(|(prepared,)| prepared);
+            }
+            self.ready.pace.slow();
+            session.renew();
+            session.spent.time += started.elapsed();
+            self.instance = instantiate(session, &self.ready.pre, &self.ready.pace).await?;
+        }
         let handle = session.lend(body);
-        let export = &self.ready.adapter.prepare;
         let called =
             guarded!(session, "prepare", export.call(&self.instance, &mut session.store, (call, handle)));
         called.map(|(prepared,)| prepared)

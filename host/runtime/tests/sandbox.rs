@@ -213,6 +213,24 @@ async fn nothing_outside_is_to_be_seen() {
     assert_eq!(path("flood").await, "/flooded");
 }
 
+/// Tried at once, it is interrupted by a tick (5 ms); it has the rest of its second all the same.
+#[tokio::test]
+async fn a_call_of_many_ticks_is_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let (runtime, plugin) = hostile(&folder).await;
+    for asked in 0..3 {
+        let mut instance = plugin.open(CallContext::default()).await.unwrap();
+        let prepared = instance.prepare(&call("long", false), body()).await.unwrap().unwrap();
+        assert!(matches!(prepared, Preparation::Request(request) if request.path == "/long"), "{asked}");
+        assert_eq!(instance.spent().calls, 1, "as the account has it");
+        // What answers is decoded by the instance that was asked last.
+        let head = ResponseHead { status: 200, headers: vec![] };
+        instance.begin_decoding(&call("long", false), &head, &[]).await.unwrap();
+        instance.push(&[Frame { event: String::new(), data: b"x".to_vec() }]).await.unwrap().unwrap();
+    }
+    assert_eq!(runtime.instances(), 0);
+}
+
 /// Two spinning guests on two threads: a third call still gets its turn, long before they end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn busy_guests_give_their_threads_back() {

@@ -96,6 +96,13 @@ pub trait AnalyticsStore: Send + Sync + Debug {
     /// though parts of the batch may.
     fn insert(&self, batch: &[Observation], inserted: &mut Inserted) -> Result<(), AnalyticsError>;
 
+    /// Whether [`insert`](Self::insert) is a commit on this machine's disk, which is as quick and as safe as the telemetry
+    /// queue's own: then there is nothing to gain by writing rows to the queue first. False for a server, which may be slow or
+    /// away.
+    fn is_embedded(&self) -> bool {
+        false
+    }
+
     /// The project's calls and spans that pass the filter, newest first. `limit` is cut to 1 to [`MAX_LIMIT`]. Rows that
     /// arrive between two pages neither repeat nor hide any that was there.
     fn list(

@@ -1,4 +1,8 @@
-//! The thread that makes batches and commits them to the queue.
+//! The thread that makes batches and commits them.
+//!
+//! To the queue; or at once to an analytics database that is embedded ([`AnalyticsStore::is_embedded`]), as long as the queue
+//! is empty: two commits of the same rows to two files of one disk make nothing more durable
+//! (`docs/adr/0007-embedded-store-without-the-queue.md`). What the database doesn't take goes to the queue as ever.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,8 +10,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use brokle_core::observation::Observation;
+use brokle_storage::observations::AnalyticsStore;
 use tokio::sync::oneshot;
 
+use crate::drainer::{insert, tell_dead};
 use crate::frame::Encoder;
 use crate::recorder::NotDurable;
 use crate::shared::{Backoff, Shared};
@@ -51,6 +57,8 @@ pub(crate) struct Durable {
 
 pub(crate) struct Collector {
     pub(crate) shared: Arc<Shared>,
+    /// An analytics database that needs no queue before it.
+    pub(crate) embedded: Option<Arc<dyn AnalyticsStore>>,
     pub(crate) receiver: Receiver<Message>,
 }
 
@@ -146,6 +154,15 @@ impl Collector {
             waiting.push(durable.done);
         }
         let (mut rows, weight) = (batch.rows, batch.weight + batch.durable_weight);
+        if self.insert_now(&rows) {
+            self.leave(rows.len(), weight);
+            self.collected(rows.len(), None);
+            for done in waiting {
+                // Its sender may have gone away; then nobody needs to know.
+                let _ = done.send(Ok(()));
+            }
+            return;
+        }
         if !waiting.is_empty() {
             let answer = match self.append_once(encoder, rows, weight) {
                 Ok(id) => {
@@ -175,6 +192,28 @@ impl Collector {
         if refused > 0 {
             self.collected(refused, None);
         }
+    }
+
+    /// Whether all rows are in an embedded database now. Of those that are, some may come to the queue as well: it takes each once.
+    fn insert_now(&self, rows: &[Observation]) -> bool {
+        let (shared, mut dead) = (&*self.shared, Vec::new());
+        let Some(store) = self.embedded.as_ref().filter(|_| shared.queue.rows() == 0) else { return false };
+        if let Err(error) = insert(shared, &**store, rows, &mut dead) {
+            shared.counters.store_errors.fetch_add(1, Ordering::Relaxed);
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(
+                rows = rows.len(),
+                error,
+                "the analytics database takes nothing: they are queued"
+            );
+            return false;
+        }
+        // Batches begin with 1: none is finished.
+        if !dead.is_empty() && shared.queue.finish(0, shared.now_us(), &dead).is_err() {
+            return false;
+        }
+        tell_dead(&dead);
+        true
     }
 
     /// Tries until it is durable. Only a closing collector gives up, and counts what it drops.

@@ -65,15 +65,9 @@ impl Drainer {
             rows.append(&mut readable);
             dead.extend(unreadable);
         }
-        let mut inserted = Inserted::default();
-        let stored = insert(&*self.store, &rows, &mut inserted, &mut dead);
-        shared.counters.inserted.fetch_add(inserted.rows, Ordering::Relaxed);
-        shared.counters.duplicates.fetch_add(inserted.duplicates, Ordering::Relaxed);
-        stored.map_err(Failure::Store)?;
+        insert(shared, &*self.store, &rows, &mut dead).map_err(Failure::Store)?;
         shared.queue.finish(last_id, shared.now_us(), &dead).map_err(Failure::Queue)?;
-        for letter in &dead {
-            tracing::error!(reason = letter.reason, "an observation can't be stored: kept as a dead letter");
-        }
+        tell_dead(&dead);
         shared.advance(|progress| progress.drained_id = last_id);
         Ok(())
     }
@@ -95,9 +89,29 @@ impl Drainer {
     }
 }
 
-/// Inserts what can be inserted. A refused batch is halved until the row that is to blame is alone, at most 20 more
-/// inserts for one such row of 1,000.
-fn insert(
+/// Inserts what can be inserted, and counts it.
+pub(crate) fn insert(
+    shared: &Shared,
+    store: &dyn AnalyticsStore,
+    rows: &[Observation],
+    dead: &mut Vec<Unreadable>,
+) -> Result<(), AnalyticsError> {
+    let mut inserted = Inserted::default();
+    let stored = insert_parts(store, rows, &mut inserted, dead);
+    shared.counters.inserted.fetch_add(inserted.rows, Ordering::Relaxed);
+    shared.counters.duplicates.fetch_add(inserted.duplicates, Ordering::Relaxed);
+    stored
+}
+
+/// Says what is in the queue's file as dead letters now.
+pub(crate) fn tell_dead(letters: &[Unreadable]) {
+    for letter in letters {
+        tracing::error!(reason = letter.reason, "an observation can't be stored: kept as a dead letter");
+    }
+}
+
+/// A refused batch is halved until the row that is to blame is alone, at most 20 more inserts for one such row of 1,000.
+fn insert_parts(
     store: &dyn AnalyticsStore,
     rows: &[Observation],
     inserted: &mut Inserted,
@@ -115,8 +129,8 @@ fn insert(
             }
             _ => {
                 let (first, second) = rows.split_at(rows.len() / 2);
-                insert(store, first, inserted, dead)?;
-                insert(store, second, inserted, dead)
+                insert_parts(store, first, inserted, dead)?;
+                insert_parts(store, second, inserted, dead)
             }
         },
         answer => answer,

@@ -1,18 +1,21 @@
 //! Observations on their way from a request to the analytics database.
 //!
 //! ```text
-//! record() ──memory──▶ collector ──one row per batch──▶ queue.db ──▶ drainer ──▶ AnalyticsStore
-//!  never waits          20 ms, FULL                     durable       250 ms      idempotent
+//! record() ──memory──▶ collector ───────────────────────────────────────▶ AnalyticsStore, embedded
+//!  never waits          20 ms ╲                                                durable, idempotent
+//!                              ╲─one row per batch──▶ queue.db ──▶ drainer ──▶ AnalyticsStore, a server
+//!                                                     durable      250 ms      idempotent
 //! ```
 //!
 //! [`Recorder::record`] counts and hands over, 0.3 µs; the only system call is the one that wakes the collector, once per
 //! batch. The **collector** (an OS thread) sleeps until something comes, lets [`WINDOW`] pass so that
-//! others can join, and commits what is there as one row of `queue.db` (`synchronous=FULL`): from here on it survives a
-//! power cut. The **drainer** (another OS thread) takes batches in order, inserts their rows into the analytics database
+//! others can join, and commits what is there: to an embedded store directly
+//! (`docs/adr/0007-embedded-store-without-the-queue.md`), otherwise, and when that fails, as one row of `queue.db`
+//! (`synchronous=FULL`): from here on it survives a power cut. The **drainer** (another OS thread) takes batches in order, inserts their rows into the analytics database
 //! and only then deletes them from the queue. A crash in between means that rows come again; the database takes each
 //! once. So whatever was committed arrives exactly once.
 //!
-//! [`Recorder::record_durably`] goes the same way, and answers when its rows are in `queue.db`: for spans from elsewhere,
+//! [`Recorder::record_durably`] goes the same way, and answers when its rows are committed: for spans from elsewhere,
 //! whose senders keep them until they are acknowledged ([`otlp`]).
 //!
 //! When things go wrong:

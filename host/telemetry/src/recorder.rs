@@ -125,7 +125,8 @@ impl Recorder {
         let queue = Queue::open(&options.directory.join("queue.db"))?;
         let shared = Arc::new(Shared::new(queue, clock));
         let (sender, receiver) = channel();
-        let collector = Collector { shared: Arc::clone(&shared), receiver };
+        let embedded = store.is_embedded().then(|| Arc::clone(&store));
+        let collector = Collector { shared: Arc::clone(&shared), embedded, receiver };
         let drainer = Drainer { shared: Arc::clone(&shared), store };
         std::thread::Builder::new().name("telemetry-queue".into()).spawn(move || collector.run())?;
         std::thread::Builder::new().name("telemetry-store".into()).spawn(move || drainer.run())?;

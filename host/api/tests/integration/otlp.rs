@@ -249,11 +249,16 @@ async fn a_queue_that_takes_nothing_is_503_with_retry_after() {
     let server = Server::with_telemetry(1 << 20).await;
     let queue = rusqlite::Connection::open(server.directory.path().join("telemetry/queue.db")).unwrap();
     queue.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // Nor does the store: a file of its month can't be opened.
+    let month = SystemClock.now().format("%Y%m");
+    let file = server.directory.path().join(format!("telemetry/observations-{month}.db"));
+    std::fs::create_dir(&file).unwrap();
     let spans = body(&[span(1, json!({}))]);
     let refused = send(&server, JSON, &spans).await;
     assert_eq!((refused.status, refused.reason().as_str()), (503, "QUEUE_UNAVAILABLE"));
     assert_eq!(refused.header("retry-after"), Some("2"));
     queue.execute_batch("ROLLBACK").unwrap();
+    std::fs::remove_dir(&file).unwrap();
     assert!(stored(&server).await.as_array().unwrap().is_empty(), "what was refused isn't there");
     assert_eq!(send(&server, JSON, &spans).await.status, 200);
     assert_eq!(stored(&server).await.as_array().unwrap().len(), 1);

@@ -1,5 +1,6 @@
 //! Going to a place in a document that [`scan`](super::scan) has accepted.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::scan::Scanner;
@@ -45,12 +46,15 @@ pub fn elements(bytes: &[u8]) -> Vec<Range<usize>> {
 }
 
 /// The pointer's tokens, unescaped; `None` when it doesn't begin with a slash.
-pub(super) fn tokens(pointer: &str) -> Option<Vec<String>> {
+pub(super) fn tokens(pointer: &str) -> Option<Vec<Cow<'_, str>>> {
     if pointer.is_empty() {
         return Some(Vec::new());
     }
-    let rest = pointer.strip_prefix('/')?;
-    Some(rest.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect())
+    let unescaped = |token| match str::contains(token, '~') {
+        true => Cow::Owned(token.replace("~1", "/").replace("~0", "~")),
+        false => Cow::Borrowed(token),
+    };
+    Some(pointer.strip_prefix('/')?.split('/').map(unescaped).collect())
 }
 
 /// Moves from a container to the value under `token`; false when it has none.

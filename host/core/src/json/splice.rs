@@ -158,7 +158,7 @@ impl<'a> Splices<'a> {
 }
 
 /// Where a missing value goes: just before the end of the deepest container that is there.
-fn insertion(document: &[u8], tokens: &[String], value: &[u8]) -> Option<Piece> {
+fn insertion(document: &[u8], tokens: &[Cow<'_, str>], value: &[u8]) -> Option<Piece> {
     let mut present = 0;
     let mut scanner = Scanner::at(document, 0);
     let mut container = 0;
@@ -194,7 +194,7 @@ fn insertion(document: &[u8], tokens: &[String], value: &[u8]) -> Option<Piece> 
 }
 
 /// The range of a member or element with the comma that it leaves behind.
-fn removal(document: &[u8], tokens: &[String]) -> Option<Range<usize>> {
+fn removal(document: &[u8], tokens: &[Cow<'_, str>]) -> Option<Range<usize>> {
     let (last, parents) = tokens.split_last()?;
     let mut scanner = Scanner::at(document, 0);
     for token in parents {

@@ -47,6 +47,7 @@ async fn serve(world: &World, names: &[&str]) {
     let snapshot = world.plugins.load();
     let mut view = View::new();
     snapshot.instance().providers().for_each(|provider| view.add_provider(provider.clone()));
+    snapshot.instance().policies().for_each(|policy| view.add_policy(policy.clone()));
     for name in ["anthropic-messages", "openai-responses", "gemini-generate-content"] {
         if let Some(dialect) = snapshot.instance().dialect(name) {
             view.add_dialect(dialect.clone());

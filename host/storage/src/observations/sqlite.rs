@@ -101,6 +101,10 @@ impl AnalyticsStore for SqliteObservations {
         self.writer.lock().insert(batch, inserted)
     }
 
+    fn is_embedded(&self) -> bool {
+        true
+    }
+
     fn list(
         &self,
         project: ProjectId,

@@ -25,6 +25,8 @@ pub(crate) struct Fussy {
     inner: SqliteObservations,
     pub(crate) down: AtomicBool,
     pub(crate) refuses_poison: AtomicBool,
+    /// Whether it says that it needs no queue.
+    embedded: bool,
 }
 
 impl AnalyticsStore for Fussy {
@@ -37,6 +39,10 @@ impl AnalyticsStore for Fussy {
             return Err(AnalyticsError::Rejected("it tastes odd".into()));
         }
         self.inner.insert(batch, inserted)
+    }
+
+    fn is_embedded(&self) -> bool {
+        self.embedded
     }
 
     fn list(
@@ -88,6 +94,13 @@ impl Fixture {
         Self { directory, store, tenant: tenant() }
     }
 
+    /// Whose store takes rows without the queue.
+    pub(crate) fn embedded() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = fussy(directory.path(), true);
+        Self { directory, store, tenant: tenant() }
+    }
+
     /// The same directory, after the process before has ended.
     pub(crate) fn start(&self) -> Recorder {
         self.start_with(&Options::new(self.directory.path()))
@@ -126,7 +139,12 @@ impl Fixture {
 }
 
 pub(crate) fn store(directory: &Path) -> Arc<Fussy> {
+    fussy(directory, false)
+}
+
+fn fussy(directory: &Path, embedded: bool) -> Arc<Fussy> {
     Arc::new(Fussy {
+        embedded,
         inner: SqliteObservations::open(directory).unwrap(),
         down: AtomicBool::new(false),
         refuses_poison: AtomicBool::new(true),

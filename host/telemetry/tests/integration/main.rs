@@ -8,6 +8,8 @@ mod crash;
 #[cfg(test)]
 mod durable;
 #[cfg(test)]
+mod embedded;
+#[cfg(test)]
 mod flow;
 #[cfg(test)]
 mod outage;

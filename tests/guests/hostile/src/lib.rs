@@ -23,6 +23,10 @@ impl Provider for Hostile {
             "panic" => panic!("as asked"),
             "exit" => std::process::exit(3),
             "spin" => spin(),
+            "long" => {
+                (0..50_000_000u64).for_each(|n| drop(black_box(n)));
+                Ok(UpstreamRequest::post("/long").into())
+            }
             "memory" => Ok(Preparation::Answer(vec![Output::Bytes(hoard())])),
             "recurse" => Ok(UpstreamRequest::post(recurse(0).to_string()).into()),
             "flood" => {

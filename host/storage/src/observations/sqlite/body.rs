@@ -11,8 +11,8 @@ use super::corrupt;
 const PLAIN: u8 = 0;
 /// Then four bytes of the length it had (little endian), and a zstd frame.
 const ZSTD: u8 = 1;
-/// Bodies shorter than this don't get smaller.
-const WORTH_IT: usize = 128;
+/// Shorter bodies stay as they are: they would save some hundred bytes of disk for 4 µs each.
+const WORTH_IT: usize = 1 << 10;
 /// The fastest of zstd's regular levels: it runs for every captured call.
 const LEVEL: i32 = 1;
 
