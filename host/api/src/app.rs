@@ -15,6 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::body::BodyLimits;
+use crate::client::TrustedProxies;
 use crate::failed_keys::FailedKeys;
 use crate::ingest::Ingest;
 use crate::lifecycle::Lifecycle;
@@ -38,6 +39,8 @@ pub struct App {
     pub keys: Arc<KeyService>,
     /// Addresses that try keys which don't exist.
     pub failed_keys: FailedKeys,
+    /// Who may say where a request comes from.
+    pub trusted_proxies: TrustedProxies,
     /// Models and prices.
     pub catalogue: Arc<Catalogue>,
     /// What `/metrics` shows.
@@ -153,6 +156,7 @@ impl App {
             database,
             keys: None,
             failed_keys: FailedKeys::default(),
+            trusted_proxies: TrustedProxies::default(),
             catalogue,
             lifecycle: Lifecycle::default(),
             plugins: Arc::new(Nothing),
@@ -177,6 +181,7 @@ pub struct AppBuilder {
     database: Database,
     keys: Option<Arc<KeyService>>,
     failed_keys: FailedKeys,
+    trusted_proxies: TrustedProxies,
     catalogue: Arc<Catalogue>,
     lifecycle: Lifecycle,
     plugins: Arc<dyn Plugins>,
@@ -217,6 +222,13 @@ impl AppBuilder {
     #[must_use]
     pub fn failed_keys(mut self, failed_keys: FailedKeys) -> Self {
         self.failed_keys = failed_keys;
+        self
+    }
+
+    /// Who may say where a request comes from.
+    #[must_use]
+    pub fn trusted_proxies(mut self, trusted_proxies: TrustedProxies) -> Self {
+        self.trusted_proxies = trusted_proxies;
         self
     }
 
@@ -310,6 +322,7 @@ impl AppBuilder {
             database: self.database,
             keys,
             failed_keys: self.failed_keys,
+            trusted_proxies: self.trusted_proxies,
             catalogue: self.catalogue,
             metrics: self.metrics,
             plugin_catalogue: self.plugin_catalogue,

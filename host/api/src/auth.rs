@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, OriginalUri};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use brokle_gateway::Dialect;
@@ -48,14 +48,15 @@ impl FromRequestParts<Arc<App>> for Authenticated {
 /// Finds out who is calling, from memory if it can.
 ///
 /// # Errors
-/// 429 `too_many_failed_keys` for an address that has tried too many keys; whose key it is, or why it is nobody's, is
+/// 429 `too_many_failed_keys` for an address that has tried too many keys; whose
+/// key it is, or why it is nobody's, is
 /// the inner result.
 pub async fn identify(
     app: &App,
     extensions: &Extensions,
     headers: &HeaderMap,
 ) -> Result<Result<Arc<Principal>, AuthError>, ApiError> {
-    whose(app, extensions, presented_key(headers)).await
+    whose(app, extensions, headers, presented_key(headers)).await
 }
 
 /// The same in a dialect, whose clients may have a header of their own for the key.
@@ -68,20 +69,22 @@ pub async fn identify_in(
     headers: &HeaderMap,
     dialect: Dialect,
 ) -> Result<Result<Arc<Principal>, AuthError>, ApiError> {
-    whose(app, extensions, presented_key_in(headers, dialect)).await
+    whose(app, extensions, headers, presented_key_in(headers, dialect)).await
 }
 
 async fn whose(
     app: &App,
     extensions: &Extensions,
+    headers: &HeaderMap,
     key: Option<&str>,
 ) -> Result<Result<Arc<Principal>, AuthError>, ApiError> {
     let Some(key) = key else { return Ok(Err(AuthError::Missing)) };
     let known = app.keys.cached(key);
     if let Some(Ok(principal)) = known {
-        return Ok(Ok(principal));
+        return Ok(admitted(app, extensions, headers, principal));
     }
-    let address = extensions.get().map(|PeerAddress(peer)| peer.ip());
+    let peer = extensions.get().map(|PeerAddress(peer)| peer.ip());
+    let address = app.trusted_proxies.client(extensions, headers).or(peer);
     app.failed_keys.check(address)?;
     let found = match known {
         Some(known) => known,
@@ -90,7 +93,27 @@ async fn whose(
     if let Err(failure) = &found {
         app.failed_keys.note(address, *failure);
     }
-    Ok(found)
+    Ok(found.and_then(|principal| admitted(app, extensions, headers, principal)))
+}
+
+/// The key's holder, if the key is for this endpoint and for calls from there.
+fn admitted(
+    app: &App,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+    principal: Arc<Principal>,
+) -> Result<Arc<Principal>, AuthError> {
+    let allowed = &principal.allowed;
+    if allowed.everything() {
+        return Ok(principal);
+    }
+    if !allowed.endpoint(extensions.get().map(|OriginalUri(uri)| uri.path())) {
+        return Err(AuthError::Endpoint);
+    }
+    match allowed.address(app.trusted_proxies.client(extensions, headers)) {
+        true => Ok(principal),
+        false => Err(AuthError::Address),
+    }
 }
 
 /// Finds out who is calling, and notes it in the request's span.
@@ -117,7 +140,7 @@ pub(crate) async fn authenticate_pair(
 ) -> Result<Authenticated, ApiError> {
     let pair = presented_pair(headers);
     let key = pair.as_deref().or_else(|| presented_key(headers));
-    Ok(noted(whose(app, extensions, key).await??))
+    Ok(noted(whose(app, extensions, headers, key).await??))
 }
 
 fn noted(principal: Arc<Principal>) -> Authenticated {

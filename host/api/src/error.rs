@@ -186,6 +186,16 @@ impl From<AuthError> for ApiError {
             AuthError::Malformed | AuthError::Unknown => unauthorized("Incorrect API key provided."),
             AuthError::Revoked => unauthorized("The API key was revoked."),
             AuthError::Expired => unauthorized("The API key has expired."),
+            AuthError::Endpoint => Self::new(
+                StatusCode::FORBIDDEN,
+                "endpoint_not_allowed",
+                "This API key may not be used for this endpoint.",
+            ),
+            AuthError::Address => Self::new(
+                StatusCode::FORBIDDEN,
+                "address_not_allowed",
+                "This API key may not be used from this address.",
+            ),
             AuthError::Unavailable => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "auth_unavailable",

@@ -5,8 +5,8 @@
 //! has a good key in use isn't locked out by somebody behind the same address. A key that was revoked or has expired
 //! is no guess, and isn't counted; nor is a request without any.
 //!
-//! The address is the connection's other end. Behind a load balancer that is the balancer, and all guesses count
-//! together: set `server.failed_keys_per_minute` accordingly, or to 0, which counts nothing.
+//! The address is the connection's other end, or whom a trusted proxy names ([`crate::client`]). Behind a load balancer that isn't
+//! trusted all guesses count together: set `server.failed_keys_per_minute` accordingly, or to 0, which counts nothing.
 //!
 //! An IPv6 address counts as its /64, which one customer has. At most [`ADDRESSES_KEPT`] are kept; those that have
 //! everything back are forgotten first, and when nobody has, newcomers aren't counted until somebody is.

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::extract::OriginalUri;
 use brokle_identity::Scope;
 use brokle_telemetry::otlp::{Coding, Encoding, grpc_code};
 use bytes::{Buf, BufMut, Bytes};
@@ -161,6 +162,7 @@ async fn export(app: Arc<App>, request: Request<Body>) -> Result<Response<Body>,
     if let Some(peer) = peer {
         extensions.insert(PeerAddress(peer));
     }
+    extensions.insert(OriginalUri(request.uri().clone()));
     let (caller, ingest) =
         admit(&app, &extensions, request.headers()).await.map_err(|error| status(&error))?;
     let max_bytes = ingest.max_bytes;

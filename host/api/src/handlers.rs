@@ -1,5 +1,6 @@
 //! One file per group of endpoints. A handler parses, calls and shapes; nothing else.
 
+pub mod api_keys;
 pub mod budgets;
 pub mod cache;
 mod call;
@@ -26,3 +27,4 @@ pub mod routes;
 pub mod routing;
 pub mod scores;
 pub mod traces;
+pub mod usage;

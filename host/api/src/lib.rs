@@ -7,6 +7,7 @@ pub mod app;
 pub mod auth;
 pub mod body;
 pub mod boundary;
+pub mod client;
 pub mod error;
 pub mod failed_keys;
 pub mod grpc;

@@ -16,9 +16,9 @@ use crate::app::App;
 use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
 use crate::handlers::{
-    budgets, cache, chat_completions, completions, connections, docs, embeddings, generate_content, health,
-    keys, langfuse, media, messages, metrics, models, otlp, plugins, queries, queue, relay, responses,
-    routes, routing, scores, traces,
+    api_keys, budgets, cache, chat_completions, completions, connections, docs, embeddings, generate_content,
+    health, keys, langfuse, media, messages, metrics, models, otlp, plugins, queries, queue, relay,
+    responses, routes, routing, scores, traces, usage,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -65,6 +65,7 @@ fn for_machines() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(models::list))
         .routes(routes!(routing::explain))
         .routes(routes!(budgets::list))
+        .routes(routes!(usage::usage))
         .routes(routes!(cache::status))
         .routes(routes!(cache::invalidate))
         // Google's newer clients call their own version 1 there.
@@ -94,6 +95,9 @@ fn for_people() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(connections::list, connections::create))
         .routes(routes!(connections::get, connections::change, connections::remove))
         .routes(routes!(connections::test))
+        .routes(routes!(api_keys::list, api_keys::create))
+        .routes(routes!(api_keys::get, api_keys::revoke))
+        .routes(routes!(api_keys::rotate))
         .routes(routes!(routes::list, routes::create))
         .routes(routes!(routes::dry_run))
         .routes(routes!(routes::get, routes::change, routes::remove))

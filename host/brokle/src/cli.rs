@@ -6,6 +6,7 @@
 mod client;
 mod config;
 mod health;
+mod import;
 mod key;
 mod keys;
 mod license;
@@ -47,7 +48,7 @@ enum Command {
     /// Bring the database's schema up or down, or see where it stands.
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
-    /// Make, list and revoke API keys.
+    /// Make, list, rotate and revoke API keys.
     #[command(subcommand)]
     Key(key::KeyCommand),
     /// Sign components, and see whether and why one would run.
@@ -65,6 +66,9 @@ enum Command {
     /// Check a configuration, or describe what one may hold.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Turn another gateway's configuration into one of Brokle's.
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Print the OpenAPI description of the HTTP surface.
     Openapi,
     /// Ask a running server whether it is ready; for containers without curl.
@@ -100,6 +104,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Trust(command) => trust::run(&command),
         Command::License(command) => license::run(&command),
         Command::Config(command) => config::run(&command),
+        Command::Import(command) => import::run(&command),
         Command::Openapi => {
             output::json(&brokle_api::router::openapi()).map_err(Into::into).map(|()| ExitCode::SUCCESS)
         }

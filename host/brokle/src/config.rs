@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::budgets::Budget;
 pub(crate) use self::cache::Cache;
 pub(crate) use self::environment::Secrets;
-pub(crate) use self::gateway::Gateway;
+pub(crate) use self::gateway::{Connection, Gateway};
 pub(crate) use self::guardrails::Guardrail;
 pub(crate) use self::limits::Limit;
 pub(crate) use self::plugins::Plugins;
@@ -106,6 +106,17 @@ pub(crate) fn load_with(
         None => {}
     }
     let figment = figment.merge(environment::Provider::new(environment));
+    let config: Config = figment.extract().map_err(describe)?;
+    config.check().map_err(ConfigError::Invalid)?;
+    Ok(config)
+}
+
+/// Reads a configuration's text, without the environment.
+///
+/// # Errors
+/// When a key or value is wrong.
+pub(crate) fn parse(text: &str) -> Result<Config, ConfigError> {
+    let figment = Figment::from(Serialized::defaults(Config::default())).merge(Toml::string(text));
     let config: Config = figment.extract().map_err(describe)?;
     config.check().map_err(ConfigError::Invalid)?;
     Ok(config)

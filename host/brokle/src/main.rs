@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod import;
 mod logs;
 mod output;
 mod serve;

@@ -234,6 +234,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         .random(random.clone())
         .keys(Arc::clone(&keys))
         .failed_keys(FailedKeys::new(config.server.failed_keys_per_minute))
+        .trusted_proxies(config.server.trusted_proxies()?)
         .lifecycle(Lifecycle::default())
         .data_directory(config.storage.data_dir.clone())
         .body(config.server.body_limits());

@@ -1,4 +1,4 @@
-//! Budgets: money by day, week or month.
+//! Budgets: money or tokens by day, week or month.
 //!
 //! **Periods** are the calendar's, in UTC: a day, a week from Monday on, a month. A call counts for the period in which
 //! it was reserved.
@@ -13,6 +13,9 @@
 //! **429** `budget_exceeded`, `Retry-After` (the period's end) and `x-should-retry: false`, which keeps OpenAI's clients
 //! from trying again at once. (402 is what a vendor says to somebody who hasn't paid; clients and proxies know 429 as
 //! "not now", as OpenAI's own `insufficient_quota` is.)
+//!
+//! **Tokens** are those of the prompt and of the answer, as limits count them. A budget of tokens is reserved and settled like one of
+//! money; its sums are the same exact decimals, in which a token is 1. Prices don't matter to it.
 //!
 //! **Unknown prices.** A model whose price isn't known costs nothing that could be counted. It passes while something is
 //! left of the budget, or is refused with 403 `price_unknown`, as the budget says.
@@ -78,6 +81,34 @@ pub enum UnknownPrice {
     Refuse,
 }
 
+/// What a budget is a budget of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Dollars.
+    #[default]
+    Usd,
+    /// Tokens, of prompts and answers.
+    Tokens,
+}
+
+/// What a call uses, or may use.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Use {
+    /// Dollars, if the price is known.
+    pub(crate) cost: Option<Usd>,
+    pub(crate) tokens: u64,
+}
+
+impl Use {
+    fn of(self, unit: Unit) -> Option<Usd> {
+        match unit {
+            Unit::Usd => self.cost,
+            Unit::Tokens => Some(Usd::new(self.tokens.into())),
+        }
+    }
+}
+
 /// A budget.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
@@ -87,6 +118,8 @@ pub struct Budget {
     pub who: Who,
     /// How long it lasts.
     pub per: Period,
+    /// Of what.
+    pub unit: Unit,
     /// How much.
     pub limit: Usd,
     /// What happens when it is used up.
@@ -106,13 +139,15 @@ pub struct BudgetState {
     pub subject: Subject,
     /// `day`, `week` or `month`.
     pub per: Period,
-    /// Dollars in the period.
+    /// `usd` or `tokens`: what the numbers are.
+    pub unit: Unit,
+    /// How much in the period.
     pub limit: Usd,
-    /// Dollars that were spent.
+    /// What was spent.
     pub spent: Usd,
-    /// Dollars that calls under way may spend.
+    /// What calls under way may spend.
     pub reserved: Usd,
-    /// Dollars that are left; 0 when it is overspent.
+    /// What is left; 0 when it is overspent.
     pub remaining: Usd,
     /// When the period began.
     pub started_at: DateTime<Utc>,
@@ -163,7 +198,7 @@ impl Budgets {
         self.rules.is_empty()
     }
 
-    /// Sets the price of what a call may use aside, in every budget that counts it.
+    /// Sets what a call may use aside, in every budget that counts it.
     pub(crate) fn reserve(
         &self,
         caller: &Caller<'_>,
@@ -172,11 +207,11 @@ impl Budgets {
         model: &str,
         usage: &Usage,
     ) -> Result<Reserved, Refusal> {
-        let price = catalogue.find(&connection.catalogue, model).and_then(|row| row.cost(usage));
-        self.reserve_price(caller, price)
+        let cost = catalogue.find(&connection.catalogue, model).and_then(|row| row.cost(usage));
+        self.reserve_use(caller, Use { cost, tokens: usage.input.saturating_add(usage.output) })
     }
 
-    fn reserve_price(&self, caller: &Caller<'_>, price: Option<Usd>) -> Result<Reserved, Refusal> {
+    fn reserve_use(&self, caller: &Caller<'_>, most: Use) -> Result<Reserved, Refusal> {
         let now = self.clock.now();
         let mut reservations = Vec::new();
         let mut fullest: Option<(u64, String)> = None;
@@ -184,7 +219,8 @@ impl Budgets {
             if !rule.who.counts(caller) {
                 continue;
             }
-            if price.is_none() && rule.unknown_price == UnknownPrice::Refuse {
+            let amount = most.of(rule.unit);
+            if amount.is_none() && rule.unknown_price == UnknownPrice::Refuse {
                 let (_, model) = caller.model.unwrap_or_default();
                 let message = format!(
                     "The price of the model '{model}' isn't known, and the budget '{}' needs one.",
@@ -194,7 +230,7 @@ impl Budgets {
             }
             let start = rule.per.start_of(now);
             let cell = self.cell((index, rule.who.subject(caller), start));
-            match cell.reserve(rule, price) {
+            match cell.reserve(rule, amount) {
                 Ok(reservation) => reservations.push(reservation),
                 Err(left) => {
                     // Those before it are given back as they are dropped.
@@ -202,7 +238,7 @@ impl Budgets {
                         .budget_refusals
                         .get_or_create(&BudgetLabels { budget: rule.name.clone() })
                         .inc();
-                    return Err(exceeded(rule, price, left, now));
+                    return Err(exceeded(rule, amount, left, now));
                 }
             }
             let percent = cell.percent(rule.limit);
@@ -214,14 +250,13 @@ impl Budgets {
         Ok(Reserved { reservations, notice: fullest.map(|(_, notice)| notice) })
     }
 
-    /// What a call cost takes the place of what was set aside.
-    pub(crate) fn settle(&self, reservations: Vec<Reservation>, cost: Option<Usd>) {
+    /// What a call used takes the place of what was set aside.
+    pub(crate) fn settle(&self, reservations: Vec<Reservation>, used: Use) {
         for reservation in reservations {
-            let index = reservation.rule;
-            let (before, after) = reservation.settle(cost.unwrap_or(Usd::ZERO));
-            if let Some(rule) = self.rules.get(index) {
-                self.alert(rule, before, after);
-            }
+            // Rules stay as they are for as long as there are reservations.
+            let Some(rule) = self.rules.get(reservation.rule) else { continue };
+            let (before, after) = reservation.settle(used.of(rule.unit).unwrap_or(Usd::ZERO));
+            self.alert(rule, before, after);
         }
     }
 
@@ -272,6 +307,7 @@ impl Budgets {
                 name: rule.name.clone(),
                 subject,
                 per: rule.per,
+                unit: rule.unit,
                 limit: rule.limit,
                 spent,
                 reserved,
@@ -317,15 +353,21 @@ impl Budgets {
     }
 }
 
-fn exceeded(rule: &Budget, price: Option<Usd>, left: Usd, now: DateTime<Utc>) -> Refusal {
-    let (name, limit, per, whose) = (&rule.name, rule.limit, rule.per, who::named(&rule.who.by));
+fn exceeded(rule: &Budget, amount: Option<Usd>, left: Usd, now: DateTime<Utc>) -> Refusal {
+    let (name, per, whose) = (&rule.name, rule.per, who::named(&rule.who.by));
     let left = left.max(Usd::ZERO);
-    let message = match price {
-        Some(price) if left > Usd::ZERO => format!(
-            "Budget exceeded: the call may cost ${price}, and ${left} of ${limit} per {per} is left for this {whose} \
-             (budget '{name}')."
+    let (verb, written): (_, fn(Usd) -> String) = match rule.unit {
+        Unit::Usd => ("cost", |amount| format!("${amount}")),
+        Unit::Tokens => ("use", |amount| format!("{amount} tokens")),
+    };
+    let limit = written(rule.limit);
+    let message = match amount {
+        Some(amount) if left > Usd::ZERO => format!(
+            "Budget exceeded: the call may {verb} {}, and {} of {limit} per {per} is left for this {whose} (budget '{name}').",
+            written(amount),
+            written(left),
         ),
-        _ => format!("Budget exceeded: ${limit} per {per} is spent for this {whose} (budget '{name}')."),
+        _ => format!("Budget exceeded: {limit} per {per} is spent for this {whose} (budget '{name}')."),
     };
     let wait = (rule.per.end_of(now) - now).to_std().unwrap_or_default();
     Refusal {

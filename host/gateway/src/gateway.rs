@@ -6,7 +6,6 @@ use std::time::Duration;
 use brokle_core::clock::Clock;
 use brokle_core::ids::RequestId;
 use brokle_core::random::Random;
-use brokle_core::tenancy::Tenant;
 use brokle_identity::{AuthError, Principal};
 use brokle_plugins::Snapshots;
 use brokle_storage::sql::Database;
@@ -28,7 +27,7 @@ use crate::egress::Egress;
 use crate::gate::{Place, Room};
 use crate::guardrails::Guardrails;
 use crate::keys::Cooling;
-use crate::limits::{Limit, Limits, SharedLimits};
+use crate::limits::{Limit, LimitState, Limits, SharedLimits};
 use crate::models::{self, ModelObject};
 use crate::operation::Operation;
 use crate::pipeline::{self, Stage};
@@ -273,12 +272,19 @@ impl Gateway {
         }
     }
 
-    /// The models and routes that a tenant can ask for.
-    pub async fn models(&self, tenant: Tenant) -> Vec<ModelObject> {
+    /// The models and routes that a key can ask for.
+    pub async fn models(&self, caller: &Principal) -> Vec<ModelObject> {
+        let tenant = caller.tenant;
         let plugins = self.parts.plugins.load();
         let connections = self.parts.connections.of(tenant, plugins.of(tenant)).await;
         let routes = self.routes.of(tenant).await;
-        models::list(&connections, routes.there(&connections), &self.parts.books.catalogue)
+        let there = routes.there(&connections, caller);
+        models::list(&connections, there, &self.parts.books.catalogue, caller)
+    }
+
+    /// Where a key stands with its limits. Those by user are told for the user that is named; empty: for nobody.
+    pub async fn limits_of(&self, caller: &Principal, user: &str) -> Vec<LimitState> {
+        self.limits.left(caller, user).await
     }
 
     /// Looks for changed connections and routes; for the server to call each second.

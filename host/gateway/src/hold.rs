@@ -10,7 +10,7 @@ use brokle_core::usage::Usage;
 use brokle_identity::Principal;
 
 use crate::answer::Told;
-use crate::budgets::{self, Budgets};
+use crate::budgets::{self, Budgets, Use};
 use crate::connections::Connection;
 use crate::gateway::Gateway;
 use crate::limits::{DEFAULT_OUTPUT_TOKENS, Reservation};
@@ -104,6 +104,6 @@ impl Hold {
         for reservation in [&mut self.call, &mut self.attempt].into_iter().flatten() {
             reservation.settle(tokens);
         }
-        self.budgets.settle(std::mem::take(&mut self.spend), cost);
+        self.budgets.settle(std::mem::take(&mut self.spend), Use { cost, tokens });
     }
 }

@@ -26,6 +26,7 @@
 //! client that makes up names gets no more, and costs no more memory.
 
 mod cell;
+mod left;
 mod reserve;
 mod shared;
 mod table;
@@ -38,6 +39,7 @@ use brokle_identity::Principal;
 
 pub(crate) use self::cell::Allowance;
 use self::cell::{MINUTE, Measure, Refused};
+pub use self::left::LimitState;
 pub(crate) use self::reserve::{Reservation, Reserve, Taken, reserve};
 pub use self::shared::SharedLimits;
 use self::table::Table;

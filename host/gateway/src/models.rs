@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::connections::Connection;
 use brokle_core::catalogue::Catalogue;
+use brokle_identity::Principal;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ pub(crate) fn list<'a>(
     connections: &[Arc<Connection>],
     routes: impl Iterator<Item = &'a str>,
     catalogue: &Catalogue,
+    caller: &Principal,
 ) -> Vec<ModelObject> {
     let mut models = BTreeMap::new();
     let mut add = |id: &str, owner: &str| {
@@ -35,16 +37,22 @@ pub(crate) fn list<'a>(
         add(route, "brokle");
     }
     for connection in connections {
+        let provider = &*connection.provider;
+        let mut add = |id: &str| {
+            if caller.allowed.candidate(None, provider, id) {
+                add(id, provider);
+            }
+        };
         for listed in &connection.models {
-            add(listed, &connection.provider);
+            add(listed);
         }
         if !connection.models.is_empty() {
             continue;
         }
         for row in catalogue.models().filter(|row| row.provider == connection.catalogue) {
-            add(&row.name, &connection.provider);
+            add(&row.name);
             for alias in &row.aliases {
-                add(alias, &connection.provider);
+                add(alias);
             }
         }
     }

@@ -104,6 +104,14 @@ fn denied(error: AuthError) -> Refusal {
             let retry_after = Some(std::time::Duration::from_secs(2));
             Refusal { fault: Fault::Internal, retry_after, ..refusal }
         }
+        AuthError::Endpoint => {
+            let message = "This API key may not be used for this endpoint.";
+            Refusal::client(403, "endpoint_not_allowed", message)
+        }
+        AuthError::Address => {
+            let message = "This API key may not be used from this address.";
+            Refusal::client(403, "address_not_allowed", message)
+        }
         // The same words for unknown, revoked and expired: a key's past is no business of a stranger's.
         AuthError::Missing => Refusal::client(
             401,

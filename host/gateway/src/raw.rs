@@ -164,6 +164,11 @@ impl Gateway {
                 "This API key may not call providers' own APIs: it lacks the scope 'providers:relay'.";
             return Err(Refusal::client(403, "insufficient_scope", message));
         }
+        if !principal.allowed.every_model() {
+            let message =
+                "This API key is for certain models, and which one a relayed call asks for isn't known.";
+            return Err(Refusal::client(403, "model_not_allowed", message));
+        }
         let plugins = self.parts.plugins.load();
         let view = plugins.of(principal.tenant);
         if self.parts.guardrails.of(principal, view, Named::All)?.is_some() {

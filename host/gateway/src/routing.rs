@@ -20,6 +20,7 @@ pub(crate) mod table;
 use std::sync::Arc;
 
 use brokle_core::catalogue::Catalogue;
+use brokle_identity::Principal;
 
 use crate::connections::Connection;
 use crate::gateway::{Gateway, Timeouts};
@@ -48,6 +49,11 @@ impl Candidate {
 }
 
 impl Candidate {
+    /// Whether a key may use it, as one of this route or by its model's name.
+    pub(crate) fn allowed(&self, principal: &Principal, route: Option<&str>) -> bool {
+        principal.allowed.candidate(route, &self.connection.provider, &self.model)
+    }
+
     /// How long it may take.
     pub(crate) fn timeouts(&self, gateway: &Gateway) -> Timeouts {
         self.timeouts.unwrap_or(gateway.parts.timeouts)

@@ -173,6 +173,7 @@ pub(crate) mod tests {
             name: "test".into(),
             tenant,
             scopes: Scopes::all(),
+            allowed: Default::default(),
             capture: Capture::Off,
             requests_per_minute: None,
             expires_at: None,

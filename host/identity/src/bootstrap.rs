@@ -78,6 +78,7 @@ pub async fn bootstrap(
         preview: api_key::preview(&secret),
         scopes: Scopes::all().names(),
         requests_per_minute: None,
+        restrictions: Default::default(),
         expires_at: None,
         created_at: now,
     };

@@ -20,6 +20,9 @@
 //! the poll, which asks each second, ends the outage. What the poll has dropped stays dropped, also when the database
 //! fails right after: a key that may have been revoked isn't served.
 //!
+//! **Rotation** gives a key another secret. Its id stays, and with it limits, budgets and whatever names the key; the secret that
+//! it had goes on until a date, the one before that ends at once.
+//!
 //! **Last use** is noted in memory and written by [`KeyService::flush_last_used`], which the server calls every 10 s and
 //! when it stops. It is no change, so it drops no cache.
 
@@ -36,15 +39,16 @@ use brokle_core::clock::Clock;
 use brokle_core::ids::{ApiKeyId, OrganizationId};
 use brokle_core::random::Random;
 use brokle_core::tenancy::Tenant;
-use brokle_storage::sql::api_keys::{ApiKey, NewApiKey};
+use brokle_storage::sql::api_keys::{ApiKey, NewApiKey, Restrictions, Rotation};
 use brokle_storage::sql::revisions::Revision;
 use brokle_storage::sql::{Database, Page, StorageError};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use self::cache::{Cache, Entry, Lookup};
 use self::flights::Flights;
 use self::outage::Outage;
 use self::usage::UsageLog;
+use crate::allowed::{Allowed, BadRestriction};
 use crate::api_key::{self, KeyHash};
 use crate::principal::Principal;
 use crate::scopes::{Scopes, UnknownScope};
@@ -55,6 +59,12 @@ pub use self::outage::RETRY_AFTER;
 
 /// How long the database may take to tell about a key, or whether keys have changed.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a rotated key's former secret goes on, unless it is said otherwise.
+pub const DEFAULT_OVERLAP: TimeDelta = TimeDelta::days(1);
+
+/// The longest that a rotated key's former secret goes on.
+pub const MAX_OVERLAP: TimeDelta = TimeDelta::days(90);
 
 /// The longest name of a key, in characters.
 const MAX_NAME: usize = 100;
@@ -77,6 +87,12 @@ pub enum AuthError {
     /// The key's time is over. 401.
     #[error("the API key has expired")]
     Expired,
+    /// The key isn't for this path. 403.
+    #[error("the API key isn't for this endpoint")]
+    Endpoint,
+    /// The key isn't for calls from this address. 403.
+    #[error("the API key isn't for calls from this address")]
+    Address,
     /// Nobody can tell now: the database is away and the key isn't cached. 503; a retry may help.
     #[error("API keys can't be checked at the moment")]
     Unavailable,
@@ -94,6 +110,8 @@ pub struct NewKey {
     pub expires_at: Option<DateTime<Utc>>,
     /// The key's own limit, at least 1.
     pub requests_per_minute: Option<u32>,
+    /// What it is restricted to ([`Allowed`]).
+    pub restrictions: Restrictions,
 }
 
 /// Why there is no new key, or no change to one.
@@ -164,6 +182,7 @@ impl KeyService {
             preview: api_key::preview(&secret),
             scopes: scopes.names(),
             requests_per_minute: new.requests_per_minute,
+            restrictions: new.restrictions,
             expires_at: new.expires_at,
             created_at: now,
         };
@@ -187,6 +206,43 @@ impl KeyService {
         let key = self.database.api_keys().revoke(organization, id, self.clock.now()).await?;
         self.cache.drop_all();
         Ok(key)
+    }
+
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] when the organization has none of this id.
+    pub async fn get(&self, organization: OrganizationId, id: ApiKeyId) -> Result<ApiKey, StorageError> {
+        self.database.api_keys().get(organization, id).await
+    }
+
+    /// Gives a key another secret; the one that it has goes on until `old_until`, and stops at once when that is over.
+    ///
+    /// # Errors
+    /// [`KeyError::Invalid`] for a time further off than [`MAX_OVERLAP`]; [`StorageError::NotFound`] when the organization has
+    /// no such key, or it was revoked.
+    pub async fn rotate(
+        &self,
+        organization: OrganizationId,
+        id: ApiKeyId,
+        old_until: DateTime<Utc>,
+    ) -> Result<(ApiKey, Secret), KeyError> {
+        let now = self.clock.now();
+        if old_until > now + MAX_OVERLAP {
+            return Err(KeyError::Invalid {
+                field: "old_until",
+                reason: "at most 90 days from now are expected",
+            });
+        }
+        let secret = api_key::generate(self.random.as_ref());
+        let rotation = Rotation {
+            key_hash: *api_key::hash(&secret).as_bytes(),
+            preview: api_key::preview(&secret),
+            previous_expires_at: old_until.max(now),
+        };
+        let key = self.database.api_keys().rotate(organization, id, &rotation).await?;
+        self.cache.drop_all();
+        Ok((key, secret))
     }
 
     /// Answers from memory, without waiting: `None` means that the database has to be asked
@@ -334,6 +390,9 @@ fn check(new: &NewKey, now: DateTime<Utc>) -> Result<Scopes, KeyError> {
     }
     if new.requests_per_minute == Some(0) {
         return invalid("requests_per_minute", "at least 1 is expected");
+    }
+    if let Err(BadRestriction { field, reason }) = Allowed::parse(&new.restrictions) {
+        return invalid(field, reason);
     }
     Ok(scopes)
 }

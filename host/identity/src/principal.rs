@@ -5,6 +5,7 @@ use brokle_core::tenancy::{Capture, Tenant};
 use brokle_storage::sql::api_keys::KeyOwner;
 use chrono::{DateTime, Utc};
 
+use crate::allowed::Allowed;
 use crate::scopes::Scopes;
 
 /// The holder of a valid key: everything that the hot path asks about a caller, so that it asks the database nothing.
@@ -22,7 +23,9 @@ pub struct Principal {
     pub capture: Capture,
     /// The key's own limit; `None` leaves it to the tenant's.
     pub requests_per_minute: Option<u32>,
-    /// From when on the key is refused.
+    /// What the key is restricted to.
+    pub allowed: Allowed,
+    /// From when on what was presented is refused.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
@@ -36,7 +39,8 @@ impl From<&KeyOwner> for Principal {
             scopes: Scopes::from_stored(&key.scopes),
             capture: owner.capture,
             requests_per_minute: key.requests_per_minute,
-            expires_at: key.expires_at,
+            allowed: Allowed::from_stored(&key.restrictions),
+            expires_at: owner.valid_until,
         }
     }
 }

@@ -46,7 +46,7 @@ scopes! {
     TracesWrite = "traces:write";
     /// Lists API keys.
     KeysRead = "keys:read";
-    /// Creates and revokes API keys.
+    /// Creates, rotates and revokes API keys.
     KeysWrite = "keys:write";
     /// Lists connections, without their secrets.
     ConnectionsRead = "connections:read";

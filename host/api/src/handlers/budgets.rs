@@ -24,8 +24,8 @@ pub(crate) struct BudgetList {
     security(("bearer" = []), ("api_key" = [])),
     responses(
         (status = 200, description = "`data`, by name, 1,000 at most: `name`, `subject` (`organization` and what else \
-            tells this one apart: `project`, `key`, `user`, `model`), `per` (day, week, month), `limit`, `spent`, \
-            `reserved` (by calls under way) and `remaining` in dollars, as text, `started_at`, `resets_at`, \
+            tells this one apart: `project`, `key`, `user`, `model`), `per` (day, week, month), `unit` (usd, tokens), `limit`, `spent`, \
+            `reserved` (by calls under way) and `remaining` in that unit, as text, `started_at`, `resets_at`, \
             `on_exceeded` (block, alert), `blocked`", body = serde_json::Value),
         (status = 401, description = "There is no valid key", body = OpenAiError),
         (status = 403, description = "The key lacks the scope `gateway`", body = OpenAiError),

@@ -10,6 +10,7 @@ use http::{Extensions, HeaderMap};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::api_keys::KeyRestrictions;
 use crate::app::App;
 use crate::auth::{authenticate, presented_key};
 use crate::error::{ApiError, OpenAiError};
@@ -32,6 +33,8 @@ pub struct ValidatedKey {
     pub environment_id: String,
     /// What it may do.
     pub scopes: Vec<String>,
+    /// What it is restricted to.
+    pub restrictions: KeyRestrictions,
     /// From when on it is refused.
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -60,6 +63,7 @@ pub(crate) async fn validate_key(
         project_id: principal.tenant.project.to_string(),
         environment_id: principal.tenant.environment.to_string(),
         scopes: principal.scopes.iter().map(|scope| scope.to_string()).collect(),
+        restrictions: principal.allowed.restrictions().clone().into(),
         expires_at: principal.expires_at,
     }))
 }

@@ -44,7 +44,7 @@ impl From<ModelObject> for Model {
     }
 }
 
-/// Lists the models that this key's project can ask for.
+/// Lists the models and routes that this key can ask for.
 #[utoipa::path(get, path = "/v1/models", tag = "models",
     security(("bearer" = []), ("api_key" = [])),
     responses((status = 200, description = "The models", body = ModelList),
@@ -54,7 +54,7 @@ pub(crate) async fn list(
     caller: Authenticated,
 ) -> Result<Json<ModelList>, ApiError> {
     caller.require(Scope::Gateway)?;
-    let models = gateway(&app)?.models(caller.0.tenant).await;
+    let models = gateway(&app)?.models(&caller.0).await;
     Ok(Json(ModelList { object: "list".into(), data: models.into_iter().map(Model::from).collect() }))
 }
 
@@ -70,7 +70,7 @@ pub(crate) async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<Model>, ApiError> {
     caller.require(Scope::Gateway)?;
-    let models = gateway(&app)?.models(caller.0.tenant).await;
+    let models = gateway(&app)?.models(&caller.0).await;
     let bare = id.split_once('/').map(|(owner, rest)| (owner.to_owned(), rest.to_owned()));
     let found = models.into_iter().find(|model| {
         model.id == id

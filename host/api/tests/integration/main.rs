@@ -7,6 +7,8 @@ mod drain;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod otlp;
 #[cfg(test)]
 mod plugins;

@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use brokle_core::clock::SystemClock;
+use brokle_core::clock::{Clock as _, SystemClock};
 use brokle_core::ids::{ApiKeyId, ProjectId};
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::Tenant;
-use brokle_identity::KeyService;
-use brokle_identity::keys::NewKey;
-use brokle_storage::sql::api_keys::ApiKey;
+use brokle_identity::keys::{DEFAULT_OVERLAP, NewKey};
+use brokle_identity::{KeyService, Secret};
+use brokle_storage::sql::api_keys::{ApiKey, Restrictions};
 use brokle_storage::sql::{Database, Page};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
@@ -21,11 +21,13 @@ use crate::{config, output, serve};
 /// How many keys are read at once.
 const PAGE: u32 = 500;
 
-/// Make, list and revoke API keys.
+/// Make, list, rotate and revoke API keys.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
   brokle key create --name ci --scopes gateway --rpm 600
   brokle key create --name audit --scopes traces:read --expires 2027-01-01T00:00:00Z --json
+  brokle key create --name team-a --model 'gpt-4o*' --route smart --endpoint '/v1/chat/*' --cidr 10.0.0.0/8
+  brokle key rotate 01KJME5T5V7QZ8WXJ3N4P6R9ST --old-until 2027-01-01T00:00:00Z
   brokle key list
   brokle key revoke 01KJME5T5V7QZ8WXJ3N4P6R9ST")]
 pub(crate) enum KeyCommand {
@@ -45,6 +47,18 @@ pub(crate) enum KeyCommand {
         /// Its own limit of requests per minute.
         #[arg(long, value_name = "N")]
         rpm: Option<u32>,
+        #[command(flatten)]
+        only: Only,
+    },
+    /// Give a key another secret; its id, limits and budgets stay. The new secret is printed once.
+    Rotate {
+        #[command(flatten)]
+        common: Common,
+        /// The key's id, as `list` shows it.
+        id: ApiKeyId,
+        /// Until when the old secret goes on, 90 days at most; what is past ends it at once [default: a day from now].
+        #[arg(long, value_name = "TIME")]
+        old_until: Option<DateTime<Utc>>,
     },
     /// List the keys, without the keys themselves.
     List(Common),
@@ -55,6 +69,23 @@ pub(crate) enum KeyCommand {
         /// The key's id, as `list` shows it.
         id: ApiKeyId,
     },
+}
+
+/// What a key is restricted to. Each may be given more than once; `*` is any characters, `?` is one.
+#[derive(Debug, Args)]
+pub(crate) struct Only {
+    /// Only this model, as providers are asked for it: gpt-4o, 'anthropic/*'.
+    #[arg(long = "model", value_name = "PATTERN")]
+    models: Vec<String>,
+    /// Only this route, whatever its candidates.
+    #[arg(long = "route", value_name = "PATTERN")]
+    routes: Vec<String>,
+    /// Only this path: /v1/chat/completions.
+    #[arg(long = "endpoint", value_name = "PATTERN")]
+    endpoints: Vec<String>,
+    /// Only from this network: 10.0.0.0/8.
+    #[arg(long = "cidr", value_name = "NETWORK")]
+    cidrs: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -81,7 +112,9 @@ struct Shown<'a> {
     tenant: ShownTenant,
     scopes: &'a [String],
     requests_per_minute: Option<u32>,
+    restrictions: &'a Restrictions,
     expires_at: Option<DateTime<Utc>>,
+    previous_expires_at: Option<DateTime<Utc>>,
     revoked_at: Option<DateTime<Utc>>,
     last_used_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
@@ -108,7 +141,9 @@ impl<'a> Shown<'a> {
             },
             scopes: &stored.scopes,
             requests_per_minute: stored.requests_per_minute,
+            restrictions: &stored.restrictions,
             expires_at: stored.expires_at,
+            previous_expires_at: stored.previous_expires_at,
             revoked_at: stored.revoked_at,
             last_used_at: stored.last_used_at,
             created_at: stored.created_at,
@@ -123,17 +158,20 @@ impl<'a> Shown<'a> {
 
 pub(super) fn run(command: KeyCommand) -> Outcome {
     match command {
-        KeyCommand::Create { common, name, scopes, expires, rpm } => with(&common, async |keys, tenant| {
-            let new = NewKey { name, scopes, expires_at: expires, requests_per_minute: rpm };
-            let (stored, secret) = keys.create(tenant, new).await?;
-            if common.json {
-                output::json(&Shown::new(&stored, Some(secret.expose())))?;
-            } else {
-                // The key alone on standard output, so that a script can take it from there.
-                output::complain(&format!("Made {}. The key is shown this once:", stored.id));
-                output::lines([secret.expose()])?;
-            }
-            Ok(ExitCode::SUCCESS)
+        KeyCommand::Create { common, name, scopes, expires, rpm, only } => {
+            with(&common, async |keys, tenant| {
+                let Only { models, routes, endpoints, cidrs } = only;
+                let restrictions = Restrictions { models, routes, endpoints, cidrs };
+                let new =
+                    NewKey { name, scopes, expires_at: expires, requests_per_minute: rpm, restrictions };
+                let (stored, secret) = keys.create(tenant, new).await?;
+                show(&common, "Made", &stored, &secret)
+            })
+        }
+        KeyCommand::Rotate { common, id, old_until } => with(&common, async |keys, tenant| {
+            let until = old_until.unwrap_or_else(|| SystemClock.now() + DEFAULT_OVERLAP);
+            let (stored, secret) = keys.rotate(tenant.organization, id, until).await?;
+            show(&common, "Rotated", &stored, &secret)
         }),
         KeyCommand::List(common) => with(&common, async |keys, tenant| {
             let mut all: Vec<ApiKey> = Vec::new();
@@ -164,6 +202,18 @@ pub(super) fn run(command: KeyCommand) -> Outcome {
             Ok(ExitCode::SUCCESS)
         }),
     }
+}
+
+/// Shows a secret this once.
+fn show(common: &Common, done: &str, stored: &ApiKey, secret: &Secret) -> Outcome {
+    if common.json {
+        output::json(&Shown::new(stored, Some(secret.expose())))?;
+    } else {
+        // The key alone on standard output, so that a script can take it from there.
+        output::complain(&format!("{done} {}. The key is shown this once:", stored.id));
+        output::lines([secret.expose()])?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn with(common: &Common, run: impl AsyncFnOnce(KeyService, Tenant) -> Outcome) -> Outcome {

@@ -1,7 +1,7 @@
 //! Budgets: how much callers may spend.
 
 use brokle_core::money::Usd;
-use brokle_gateway::budgets::{self, OnExceeded, Period, UnknownPrice};
+use brokle_gateway::budgets::{self, OnExceeded, Period, Unit, UnknownPrice};
 use brokle_gateway::who::{By, Who};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,12 @@ pub(crate) struct Budget {
     /// `day`, `week` (from Monday on) or `month`, in UTC.
     #[schemars(with = "String", extend("enum" = ["day", "week", "month"]))]
     pub(crate) per: Period,
-    /// Dollars in that time, as text: "25.00".
-    pub(crate) usd: Usd,
+    /// Dollars in that time, as text: "25.00"; or else `tokens`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) usd: Option<Usd>,
+    /// Tokens in that time, prompt and answer together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tokens: Option<u64>,
     /// `block`: calls are refused when it is used up. `alert`: somebody is told.
     #[serde(default)]
     #[schemars(with = "String", extend("enum" = ["block", "alert"]))]
@@ -44,14 +48,36 @@ fn eighty() -> Vec<u8> {
 }
 
 impl Budget {
+    /// One of dollars that refuses calls.
+    pub(crate) fn dollars(name: &str, by: By, per: Period, usd: Usd) -> Self {
+        Self {
+            name: name.to_owned(),
+            by: vec![by],
+            per,
+            usd: Some(usd),
+            tokens: None,
+            on_exceeded: OnExceeded::default(),
+            unknown_price: UnknownPrice::default(),
+            alert_at: eighty(),
+            only: Only::default(),
+        }
+    }
+
     /// As the gateway takes it.
     ///
     /// # Errors
     /// A value that can't be, with its key.
     pub(crate) fn to_budget(&self) -> Result<budgets::Budget, String> {
-        if self.usd.is_negative() {
-            return Err("usd: less than nothing can't be spent".to_owned());
-        }
+        let (unit, limit) = match (self.usd, self.tokens) {
+            (Some(usd), None) if usd.is_negative() => {
+                return Err("usd: less than nothing can't be spent".to_owned());
+            }
+            (Some(usd), None) => (Unit::Usd, usd),
+            (None, Some(tokens)) => (Unit::Tokens, Usd::new(tokens.into())),
+            (Some(_), Some(_)) | (None, None) => {
+                return Err("usd: it or `tokens` is expected, and not both".to_owned());
+            }
+        };
         let rising = self.alert_at.is_sorted_by(|a, b| a < b);
         if !rising || self.alert_at.iter().any(|share| !(1..=100).contains(share)) {
             return Err("alert_at: rising shares of 1 to 100 are expected".to_owned());
@@ -60,7 +86,8 @@ impl Budget {
             name: named(&self.name)?,
             who: Who { by: told_apart(&self.by)?, only: self.only.to_filter()? },
             per: self.per,
-            limit: self.usd,
+            unit,
+            limit,
             on_exceeded: self.on_exceeded,
             unknown_price: self.unknown_price,
             alert_at: self.alert_at.clone(),

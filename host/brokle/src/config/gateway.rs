@@ -184,6 +184,28 @@ fn one() -> u32 {
     1
 }
 
+impl Default for Connection {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            provider: String::new(),
+            base_url: None,
+            api_key_env: None,
+            api_keys_env: Vec::new(),
+            api_key_file: None,
+            priority: 0,
+            weight: one(),
+            options: BTreeMap::new(),
+            headers: BTreeMap::new(),
+            models: Vec::new(),
+            raw: false,
+            max_in_flight: None,
+            max_queued: queue(),
+            queue_ms: second(),
+        }
+    }
+}
+
 impl Connection {
     /// How many calls it takes at once.
     pub(crate) fn gate(&self) -> Option<Arc<Gate>> {

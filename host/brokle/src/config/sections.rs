@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use brokle_api::body::BodyLimits;
+use brokle_api::client::TrustedProxies;
 use brokle_api::server::Limits;
 use brokle_core::tenancy::Capture;
 use schemars::JsonSchema;
@@ -24,6 +25,8 @@ pub(crate) struct Server {
     pub(crate) max_head_bytes: usize,
     /// Unknown API keys that an address may present in a minute before it is answered 429; 0 doesn't count them.
     pub(crate) failed_keys_per_minute: u32,
+    /// Networks of load balancers, whose `X-Forwarded-For` says where a request comes from: `10.0.0.0/8`, or an address.
+    pub(crate) trusted_proxies: Vec<String>,
     /// Time for a request's head, in milliseconds.
     pub(crate) head_timeout_ms: u64,
     /// Time for a request's body before it has to come faster than 1 KiB/s, in milliseconds.
@@ -47,6 +50,7 @@ impl Default for Server {
             max_body_bytes: body.max_bytes,
             max_head_bytes: limits.max_head_bytes,
             failed_keys_per_minute: brokle_api::failed_keys::DEFAULT_PER_MINUTE,
+            trusted_proxies: Vec::new(),
             head_timeout_ms: milliseconds(limits.head_timeout),
             body_timeout_ms: milliseconds(body.grace),
             idle_timeout_ms: milliseconds(limits.idle_timeout),
@@ -69,6 +73,7 @@ impl Server {
         if self.max_head_bytes < Self::MIN_HEAD {
             return Err(format!("server.max_head_bytes: at least {} is expected", Self::MIN_HEAD));
         }
+        self.trusted_proxies()?;
         for (key, value) in [
             ("max_connections", self.max_connections as u64),
             ("max_body_bytes", self.max_body_bytes),
@@ -82,6 +87,12 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// Who may say where a request comes from.
+    pub(crate) fn trusted_proxies(&self) -> Result<TrustedProxies, String> {
+        TrustedProxies::parse(&self.trusted_proxies)
+            .map_err(|text| format!("server.trusted_proxies: '{text}' is no network and no address"))
     }
 
     /// For the accept loop.

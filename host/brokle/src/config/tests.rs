@@ -170,6 +170,8 @@ fn a_budget_that_cant_be_is_named() {
     for (text, words) in [
         (good.clone() + &good, "budgets.1.name: there are two budgets 'a'"),
         (budget("per = \"year\"\nusd = \"1\""), "year"),
+        (budget("per = \"day\""), "budgets.0.usd"),
+        (budget("per = \"day\"\nusd = \"1\"\ntokens = 5"), "budgets.0.usd"),
         (budget("per = \"day\"\nusd = 2.5"), "dollars as a string"),
         (budget("per = \"day\"\nusd = \"-1\""), "budgets.0.usd"),
         (budget("per = \"day\"\nusd = 1\nalert_at = [90, 80]"), "budgets.0.alert_at"),

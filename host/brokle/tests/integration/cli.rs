@@ -24,7 +24,7 @@ pub(crate) fn succeed(directory: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn fail(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn fail(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let output = run(directory, arguments);
     assert!(!output.status.success(), "{arguments:?}");
     (output.status.code(), String::from_utf8(output.stderr).unwrap())

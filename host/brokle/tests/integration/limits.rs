@@ -1,4 +1,4 @@
-//! The configurations of `docs/limits.md` and `docs/caching.md` do what the pages say, and a budget outlives its server.
+//! The configurations of `docs/limits.md`, `docs/caching.md` and `docs/keys.md` do what the pages say, and a budget outlives its server.
 
 use brokle_test_services::Redis;
 
@@ -30,9 +30,27 @@ fn budgets(server: &Server) -> serde_json::Value {
     serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap()
 }
 
+/// What the key is told of its usage, once traces say so.
+fn usage_until(server: &Server, is_so: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    let begun = std::time::Instant::now();
+    loop {
+        let answer = server.ask(&format!("GET /v1/usage HTTP/1.1\r\nx-api-key: {KEY}"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let usage = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        if is_so(&usage) {
+            return usage;
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{usage}");
+    }
+}
+
 #[test]
 fn every_configuration_of_the_pages_is_valid() {
-    let pages = [include_str!("../../../../docs/limits.md"), include_str!("../../../../docs/caching.md")];
+    let pages = [
+        include_str!("../../../../docs/limits.md"),
+        include_str!("../../../../docs/caching.md"),
+        include_str!("../../../../docs/keys.md"),
+    ];
     let all: Vec<String> = pages.into_iter().flat_map(configurations).collect();
     assert!(all.len() >= 3);
     for text in all {
@@ -58,6 +76,20 @@ fn limits_and_budgets_hold_as_configured_and_a_restart_forgets_no_money() {
     assert_eq!(spent["data"][1]["name"], "team");
     let amount = spent["data"][1]["spent"].as_str().unwrap().to_owned();
     assert_ne!(amount, "0");
+    let usage = usage_until(&server, |usage| usage["spend"]["month"]["requests"] == 1);
+    let limits = usage["limits"].as_array().unwrap();
+    let left = |name: &str, measure: &str| {
+        let it = limits.iter().find(|one| one["name"] == name && one["measure"] == measure);
+        it.map(|one| one["remaining"].as_u64())
+    };
+    assert_eq!(limits[0]["name"], serde_json::Value::Null);
+    assert_eq!(left("per-user", "requests_per_minute"), None, "nobody is named");
+    assert_eq!(usage["spend"]["day"]["cost"], amount.as_str());
+    assert_eq!(usage["budgets"][1]["spent"], amount.as_str());
+    let head = format!("GET /v1/usage HTTP/1.1\r\nx-api-key: {KEY}\r\nx-brokle-user: ann");
+    let named = server.ask(&head);
+    assert!(named.contains(r#""measure":"requests_per_minute","limit":60,"remaining":59"#), "{named}");
+    assert!(named.contains(r#""measure":"concurrent_requests","limit":10,"remaining":null"#), "{named}");
     server.signal("TERM");
     server.end();
 
@@ -106,6 +138,11 @@ fn servers_that_have_the_same_redis_share_limits() {
         let answer = chat(asked.next().unwrap(), "ann");
         let told = format!("x-ratelimit-remaining-requests: {left}\r\n");
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&told), "{answer}");
+        for server in [&one, &two] {
+            let usage = usage_until(server, |_| true);
+            let daily = &usage["limits"][1];
+            assert_eq!((&daily["name"], daily["remaining"].to_string()), (&"daily".into(), left.to_owned()));
+        }
     }
     for server in asked {
         assert!(chat(server, "ann").starts_with("HTTP/1.1 429"));

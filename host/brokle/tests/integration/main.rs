@@ -7,6 +7,12 @@ mod clickhouse;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod import;
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod licensed;
 #[cfg(test)]
 mod limits;

@@ -1,4 +1,4 @@
-//! One subject's sum in one period.
+//! One subject's sum in one period, of dollars or of tokens.
 //!
 //! Decimals don't fit into an atomic, so a sum is behind a lock that is held for a few additions.
 
@@ -50,20 +50,20 @@ impl Cell {
         Self { rule, subject, start, money: Mutex::default() }
     }
 
-    /// Sets a price aside. The error is what is left, which isn't enough.
-    pub(super) fn reserve(self: &Arc<Self>, rule: &Budget, price: Option<Usd>) -> Result<Reservation, Usd> {
+    /// Sets an amount aside. The error is what is left, which isn't enough.
+    pub(super) fn reserve(self: &Arc<Self>, rule: &Budget, amount: Option<Usd>) -> Result<Reservation, Usd> {
         let mut money = self.money.lock();
         let used = money.spent() + money.reserved;
         let left = rule.limit.checked_sub(used).unwrap_or(Usd::ZERO);
-        // A price that isn't known fits as long as there is anything.
-        let fits = match price {
-            Some(price) => price <= left || price == Usd::ZERO,
+        // What isn't known fits as long as there is anything.
+        let fits = match amount {
+            Some(amount) => amount <= left || amount == Usd::ZERO,
             None => left > Usd::ZERO,
         };
         if !fits && rule.on_exceeded == OnExceeded::Block {
             return Err(left);
         }
-        let amount = price.unwrap_or(Usd::ZERO);
+        let amount = amount.unwrap_or(Usd::ZERO);
         money.reserved += amount;
         Ok(Reservation { rule: self.rule, cell: Arc::clone(self), amount, settled: false })
     }
@@ -112,7 +112,7 @@ impl Cell {
     }
 }
 
-/// A price that is set aside. Dropped without being settled, the call cost nothing.
+/// An amount that is set aside. Dropped without being settled, the call used nothing.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     pub(super) rule: usize,
@@ -122,13 +122,13 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// What the call cost takes its place. Returns the sum before and after.
-    pub(super) fn settle(mut self, cost: Usd) -> (Usd, Usd) {
+    /// What the call used takes its place. Returns the sum before and after.
+    pub(super) fn settle(mut self, used: Usd) -> (Usd, Usd) {
         self.settled = true;
         let mut money = self.cell.money.lock();
         money.reserved = money.reserved.checked_sub(self.amount).unwrap_or(Usd::ZERO);
         let before = money.spent();
-        money.pending += cost;
+        money.pending += used;
         (before, money.spent())
     }
 }

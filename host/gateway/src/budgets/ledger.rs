@@ -10,7 +10,7 @@ use brokle_storage::sql::budgets::{Spend, SpendKey, SqlBudgets};
 use chrono::{DateTime, Days, TimeDelta, Utc};
 
 use super::cell::Cell;
-use super::{Budgets, Period};
+use super::{Budget, Budgets, Period, Unit};
 
 /// Rows of one transaction.
 const BATCH: usize = 200;
@@ -78,7 +78,7 @@ impl Budgets {
             let Ok(subject) = serde_json::to_string(&cell.subject) else { continue };
             let Some(amount) = cell.begin_write() else { continue };
             writing.0.push(Arc::clone(cell));
-            let (budget, period, start) = (rule.name.clone(), rule.per.as_str(), cell.start);
+            let (budget, period, start) = (stored_name(rule), rule.per.as_str(), cell.start);
             amounts.push((SpendKey { organization, budget, subject, period, start }, amount));
         }
         if amounts.is_empty() {
@@ -104,13 +104,22 @@ impl Budgets {
         let first = Period::Month.start_of(now).min(Period::Week.start_of(now));
         let first = first.checked_sub_days(Days::new(1)).unwrap_or(first);
         for Spend { budget, subject, period, start, spent } in store.changed(since, first).await? {
-            let rule = |rule: &super::Budget| rule.name == budget && rule.per.as_str() == period;
+            let rule = |rule: &Budget| stored_name(rule) == budget && rule.per.as_str() == period;
             // A budget that is configured no more, or otherwise.
             let Some(index) = self.rules.iter().position(rule) else { continue };
             let Ok(subject) = serde_json::from_str(&subject) else { continue };
             self.cell((index, subject, start)).learn(spent);
         }
         Ok(())
+    }
+}
+
+/// The name that a budget's sums are kept under, so that tokens are never taken for dollars of another budget that once had its
+/// name. No budget's name has a control character.
+fn stored_name(rule: &Budget) -> String {
+    match rule.unit {
+        Unit::Usd => rule.name.clone(),
+        Unit::Tokens => format!("{}\u{1f}tokens", rule.name),
     }
 }
 

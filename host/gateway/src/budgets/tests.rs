@@ -13,11 +13,16 @@ fn usd(text: &str) -> Usd {
     text.parse().unwrap()
 }
 
+fn dollars(text: &str) -> Use {
+    Use { cost: Some(usd(text)), tokens: 1_000_000 }
+}
+
 fn budget(name: &str, limit: &str) -> Budget {
     Budget {
         name: name.into(),
         who: by(&[By::Organization]),
         per: Period::Day,
+        unit: Unit::Usd,
         limit: usd(limit),
         on_exceeded: OnExceeded::Block,
         unknown_price: UnknownPrice::Allow,
@@ -45,11 +50,11 @@ fn two_hundred_calls_at_once_dont_overspend() {
         let calls: Vec<_> = (0..200)
             .map(|_| {
                 scope.spawn(|| {
-                    let Ok(reserved) = budgets.reserve_price(&caller(&principal), Some(usd("0.3"))) else {
+                    let Ok(reserved) = budgets.reserve_use(&caller(&principal), dollars("0.3")) else {
                         return 0;
                     };
                     std::thread::yield_now();
-                    budgets.settle(reserved.reservations, Some(usd("0.3")));
+                    budgets.settle(reserved.reservations, dollars("0.3"));
                     1
                 })
             })
@@ -65,8 +70,8 @@ fn two_hundred_calls_at_once_dont_overspend() {
         assert_eq!(state.reserved, Usd::ZERO);
     }
     while budgets
-        .reserve_price(&caller(&principal), Some(usd("0.3")))
-        .map(|r| budgets.settle(r.reservations, Some(usd("0.3"))))
+        .reserve_use(&caller(&principal), dollars("0.3"))
+        .map(|r| budgets.settle(r.reservations, dollars("0.3")))
         .is_ok()
     {}
     assert_eq!(budgets.seen_by(&principal)[0].spent, usd("9.9"));
@@ -77,14 +82,14 @@ fn a_refusal_says_until_when_and_a_new_period_begins_at_nothing() {
     let clock = clock();
     let budgets = budgets(vec![budget("daily", "1")], &clock);
     let principal = principal();
-    let reserve = |price: &str| budgets.reserve_price(&caller(&principal), Some(usd(price)));
+    let reserve = |price: &str| budgets.reserve_use(&caller(&principal), dollars(price));
     let held = reserve("0.7").unwrap();
     let refused = reserve("0.4").unwrap_err();
     assert_eq!((refused.status, refused.code.as_ref(), refused.retryable), (429, "budget_exceeded", true));
     assert_eq!(refused.retry_after, Some(std::time::Duration::from_secs(7_200)));
     assert!(refused.message.contains("may cost $0.4, and $0.3 of $1 per day is left"), "{refused}");
     drop(held);
-    budgets.settle(reserve("0.1").unwrap().reservations, Some(usd("1.5")));
+    budgets.settle(reserve("0.1").unwrap().reservations, dollars("1.5"));
     let state = &budgets.seen_by(&principal)[0];
     assert_eq!((state.spent, state.remaining, state.blocked), (usd("1.5"), Usd::ZERO, true));
     assert!(reserve("0.1").unwrap_err().message.contains("$1 per day is spent"));
@@ -98,11 +103,11 @@ fn an_unknown_price_passes_while_something_is_left_or_not_at_all() {
     let clock = clock();
     let principal = principal();
     let lax = budgets(vec![budget("lax", "1")], &clock);
-    assert!(lax.reserve_price(&caller(&principal), None).is_ok());
-    lax.settle(lax.reserve_price(&caller(&principal), None).unwrap().reservations, Some(usd("1")));
-    assert_eq!(lax.reserve_price(&caller(&principal), None).unwrap_err().code, "budget_exceeded");
+    assert!(lax.reserve_use(&caller(&principal), Use::default()).is_ok());
+    lax.settle(lax.reserve_use(&caller(&principal), Use::default()).unwrap().reservations, dollars("1"));
+    assert_eq!(lax.reserve_use(&caller(&principal), Use::default()).unwrap_err().code, "budget_exceeded");
     let strict = Budget { unknown_price: UnknownPrice::Refuse, ..budget("strict", "1") };
-    let refused = budgets(vec![strict], &clock).reserve_price(&caller(&principal), None).unwrap_err();
+    let refused = budgets(vec![strict], &clock).reserve_use(&caller(&principal), Use::default()).unwrap_err();
     assert_eq!((refused.status, refused.code.as_ref(), refused.retryable), (403, "price_unknown", true));
 }
 
@@ -118,9 +123,9 @@ fn an_alert_comes_once_and_refuses_nothing() {
     };
     let mut notices = Vec::new();
     for _ in 0..6 {
-        let reserved = budgets.reserve_price(&caller(&principal), Some(usd("0.3"))).unwrap();
+        let reserved = budgets.reserve_use(&caller(&principal), dollars("0.3")).unwrap();
         notices.push(reserved.notice);
-        budgets.settle(reserved.reservations, Some(usd("0.3")));
+        budgets.settle(reserved.reservations, dollars("0.3"));
     }
     assert_eq!(alerts(), 3, "50, 80 and 100 percent, once each");
     let notices: Vec<_> = notices.iter().map(Option::as_deref).collect();
@@ -141,8 +146,10 @@ fn each_sees_its_own() {
     rules.push(elsewhere);
     let budgets = budgets(rules, &clock);
     for principal in [&one, &other] {
-        budgets
-            .settle(budgets.reserve_price(&caller(principal), None).unwrap().reservations, Some(usd("0.5")));
+        budgets.settle(
+            budgets.reserve_use(&caller(principal), Use::default()).unwrap().reservations,
+            dollars("0.5"),
+        );
     }
     let names =
         |principal| -> Vec<String> { budgets.seen_by(principal).into_iter().map(|b| b.name).collect() };
@@ -165,8 +172,8 @@ async fn sums_survive_a_restart_and_are_shared_by_servers() {
         Budgets::new(rules, clock.clone(), Arc::default(), Some(database.budgets()))
     };
     let spend = |budgets: &Budgets, cost: &str| {
-        let reserved = budgets.reserve_price(&caller(&principal), Some(usd("0.1"))).unwrap();
-        budgets.settle(reserved.reservations, Some(usd(cost)));
+        let reserved = budgets.reserve_use(&caller(&principal), dollars("0.1")).unwrap();
+        budgets.settle(reserved.reservations, dollars(cost));
     };
     let sums = |budgets: &Budgets| -> Vec<String> {
         budgets.seen_by(&principal).iter().map(|state| state.spent.to_string()).collect()
@@ -196,4 +203,32 @@ async fn sums_survive_a_restart_and_are_shared_by_servers() {
     database.close().await;
     assert!(four.synchronize().await.is_err() && four.synchronize().await.is_err());
     assert_eq!(sums(&four), ["1", "2.750000000000123"]);
+}
+
+#[test]
+fn a_budget_of_tokens_counts_tokens_whatever_they_cost() {
+    let clock = clock();
+    let budget = Budget { unit: Unit::Tokens, ..budget("daily", "1000") };
+    let budgets = budgets(vec![budget], &clock);
+    let principal = principal();
+    let reserve = |tokens| budgets.reserve_use(&caller(&principal), Use { cost: None, tokens });
+    let first = reserve(900).unwrap();
+    let refused = reserve(101).unwrap_err();
+    assert_eq!((refused.status, &*refused.code), (429, "budget_exceeded"));
+    assert!(
+        refused
+            .message
+            .contains("the call may use 101 tokens, and 100 tokens of 1000 tokens per day is left"),
+        "{refused}"
+    );
+    let state = || budgets.seen_by(&principal).remove(0);
+    assert_eq!((state().reserved, state().remaining), (usd("900"), usd("100")));
+    budgets.settle(first.reservations, Use { cost: Some(usd("7")), tokens: 250 });
+    assert_eq!((state().spent, state().remaining, state().unit), (usd("250"), usd("750"), Unit::Tokens));
+    // A call that didn't take place used nothing.
+    drop(reserve(750).unwrap());
+    let last = reserve(750).unwrap();
+    budgets.settle(last.reservations, Use { cost: None, tokens: 751 });
+    assert!(state().blocked);
+    assert_eq!(reserve(1).unwrap_err().code, "budget_exceeded");
 }

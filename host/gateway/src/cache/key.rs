@@ -72,6 +72,12 @@ pub(super) fn of(said: Said<'_>) -> Option<Key> {
     }
     hash.text(request.operation.name());
     hash.text(if request.streaming { "stream" } else { "whole" });
+    // What was answered by a model that a key may not use isn't for that key.
+    let allowed = principal.allowed.restrictions();
+    for list in [&allowed.models, &allowed.routes] {
+        hash.bytes(&list.len().to_le_bytes());
+        list.iter().for_each(|pattern| hash.text(pattern));
+    }
     // A route that was changed may answer otherwise.
     let route = request.route.as_deref();
     hash.text(route.map_or("", |route| &route.name));

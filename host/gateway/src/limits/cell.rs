@@ -36,6 +36,17 @@ impl Measure {
         }
     }
 
+    /// As the configuration calls it.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::ConcurrentRequests => "concurrent_requests",
+            Self::RequestsPerMinute => "requests_per_minute",
+            Self::RequestsPerDay => "requests_per_day",
+            Self::TokensPerMinute => "tokens_per_minute",
+            Self::TokensPerDay => "tokens_per_day",
+        }
+    }
+
     /// The end of its key in Redis.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -117,6 +128,11 @@ impl Rate {
                 Err(current) => paid = current,
             }
         }
+    }
+
+    /// What could be taken now.
+    pub(super) fn left(&self, limit: u64, window: u64, now: u64) -> Allowance {
+        allowance(self.0.load(Ordering::Relaxed).saturating_sub(now), limit, window)
     }
 
     /// Gives back what was taken and not used: as much as time hasn't given back already. `paid` is when the taken

@@ -239,6 +239,32 @@ impl SharedLimits {
         })
     }
 
+    /// What could be taken now of a key's own limit; none if Redis doesn't answer.
+    pub(super) async fn key_left(
+        &self,
+        organization: brokle_core::ids::OrganizationId,
+        id: brokle_core::ids::ApiKeyId,
+        limit: u64,
+    ) -> Option<Allowance> {
+        let subject = Subject { organization, project: None, key: Some(id), user: None, model: None };
+        self.left("", &subject, Measure::RequestsPerMinute, limit).await
+    }
+
+    /// What could be taken now of a rate; none if Redis doesn't answer. Taking nothing tells.
+    pub(super) async fn left(
+        &self,
+        rule: &str,
+        subject: &Subject,
+        measure: Measure,
+        limit: u64,
+    ) -> Option<Allowance> {
+        let share = Share { key: key(rule, subject, measure), measure, limit, amount: 0, paid: 0 };
+        match self.take(vec![share]).await? {
+            Ok((_, allowances)) => allowances.first().map(|(_, allowance)| *allowance),
+            Err((_, _, refused)) => Some(refused.allowance),
+        }
+    }
+
     async fn take(
         &self,
         mut shares: Vec<Share>,

@@ -88,14 +88,28 @@ impl<'a> Asked<'a> {
     ) -> Result<Found, Refusal> {
         let request = self.said.request;
         let Some(route) = &request.route else {
-            let candidates = candidates(connections, &gateway.parts.books.catalogue, &request.model)?;
-            return Ok(Found { candidates, excluded: Vec::new() });
+            let mut candidates = candidates(connections, &gateway.parts.books.catalogue, &request.model)?;
+            candidates.retain(|candidate| candidate.allowed(self.said.principal, None));
+            return match candidates.is_empty() {
+                true => Err(not_allowed(&request.model)),
+                false => Ok(Found { candidates, excluded: Vec::new() }),
+            };
         };
         let found = route.found(&route.candidates, connections, Some(&self.said));
         match (found.candidates.is_empty(), found.excluded.is_empty()) {
             (true, true) => Err(Route::not_there(&route.name)),
             (true, false) => Err(Route::nobody(&found.excluded)),
-            (false, _) => Ok(found),
+            (false, _) => self.allowed(route, found),
+        }
+    }
+
+    /// Of a route's candidates those that the key may use.
+    fn allowed(&self, route: &Route, mut found: Found) -> Result<Found, Refusal> {
+        let principal = self.said.principal;
+        found.candidates.retain(|candidate| candidate.allowed(principal, Some(&route.name)));
+        match found.candidates.is_empty() {
+            true => Err(not_allowed(&self.said.request.model)),
+            false => Ok(found),
         }
     }
 
@@ -328,6 +342,13 @@ fn measured(one: &Known) -> Value {
     say("input_price", one.facts.input_price.map(Into::into));
     say("output_price", one.facts.output_price.map(Into::into));
     told.into()
+}
+
+/// The key may use none of those who could serve.
+fn not_allowed(model: &str) -> Refusal {
+    let shown: String = model.chars().take(100).collect();
+    let message = format!("This API key may not use the model '{shown}'.");
+    Refusal { param: Some("model".into()), ..Refusal::client(403, "model_not_allowed", message) }
 }
 
 fn know(gateway: &Gateway, candidate: Candidate) -> Known {

@@ -13,7 +13,7 @@ use super::routes::{self, ChosenPolicy, Fault, Route, RouteCandidate, Target};
 use crate::gateway;
 
 /// A name that callers put into `model`, or choose by the header `x-brokle-route`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Definition {
     /// 1 to 64 letters, digits and any of `-_.:`; unique. It goes before a model of the same name.

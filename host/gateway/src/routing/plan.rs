@@ -39,7 +39,11 @@ impl Ruled {
     /// What a route says of a call; none: nothing.
     pub(crate) fn new(route: &Route, connections: &[Arc<Connection>], said: &Said<'_>) -> Option<Self> {
         let rules = route.rules.as_ref()?;
-        let of = |wanted: &[RouteCandidate]| route.found(wanted, connections, Some(said)).candidates;
+        let of = |wanted: &[RouteCandidate]| {
+            let mut found = route.found(wanted, connections, Some(said)).candidates;
+            found.retain(|candidate| candidate.allowed(said.principal, Some(&route.name)));
+            found
+        };
         let fallbacks = &rules.fallbacks;
         Some(Self {
             context_length: of(&fallbacks.context_length),

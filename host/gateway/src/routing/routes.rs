@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use brokle_core::tenancy::Capture;
 use brokle_expression::Expression;
+use brokle_identity::Principal;
 use brokle_plugins::{Active, View, configuration};
 use brokle_runtime::PolicyPlugin;
 use serde::Serialize;
@@ -479,9 +480,10 @@ impl Route {
         self.candidates.iter().any(|candidate| candidate.when.is_some())
     }
 
-    /// Whether somebody with these connections can call it.
-    pub(crate) fn is_there(&self, connections: &[Arc<Connection>]) -> bool {
-        !self.found(&self.candidates, connections, None).candidates.is_empty()
+    /// Whether a key with these connections can call it.
+    pub(crate) fn is_there(&self, connections: &[Arc<Connection>], principal: &Principal) -> bool {
+        let found = self.found(&self.candidates, connections, None).candidates;
+        found.iter().any(|candidate| candidate.allowed(principal, Some(&self.name)))
     }
 
     /// No candidate is for this call. What conditions say stays with those who may read routes.

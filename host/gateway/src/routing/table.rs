@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use brokle_core::ids::{OrganizationId, ProjectId};
 use brokle_core::tenancy::Tenant;
 use brokle_expression::matches;
+use brokle_identity::Principal;
 use brokle_storage::sql::revisions::Revision;
 use brokle_storage::sql::{Database, routes as stored};
 use http::HeaderMap;
@@ -81,9 +82,13 @@ impl Table {
         self.names.get(name).or_else(|| matching().map(|(_, route)| route))
     }
 
-    /// The names of those that somebody with these connections can call.
-    pub(crate) fn there<'a>(&'a self, connections: &'a [Arc<Connection>]) -> impl Iterator<Item = &'a str> {
-        let there = self.routes.iter().filter(|route| route.is_there(connections));
+    /// The names of those that a key with these connections can call.
+    pub(crate) fn there<'a>(
+        &'a self,
+        connections: &'a [Arc<Connection>],
+        principal: &'a Principal,
+    ) -> impl Iterator<Item = &'a str> {
+        let there = self.routes.iter().filter(|route| route.is_there(connections, principal));
         let aliases = |route: &'a Arc<Route>| route.aliases.iter().filter(|alias| !alias.contains(WILD));
         there.flat_map(move |route| std::iter::once(&route.name).chain(aliases(route))).map(String::as_str)
     }

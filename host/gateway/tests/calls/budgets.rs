@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use brokle_core::clock::SystemClock;
 use brokle_core::money::Usd;
-use brokle_gateway::budgets::{Budget, OnExceeded, Period, UnknownPrice};
+use brokle_gateway::budgets::{Budget, OnExceeded, Period, Unit, UnknownPrice};
 use brokle_gateway::routing::routes::{ChosenPolicy, Route, RouteCandidate, Routing, Target};
 use brokle_gateway::who::{By, Filter, Who};
 use brokle_test_upstream::Upstream;
@@ -21,6 +21,7 @@ fn budget(usd: &str) -> Budget {
         name: "team".into(),
         who: Who { by: vec![By::Project], only: Filter::default() },
         per: Period::Month,
+        unit: Unit::Usd,
         limit: usd.parse().unwrap(),
         on_exceeded: OnExceeded::Block,
         unknown_price: UnknownPrice::Allow,
@@ -53,6 +54,25 @@ async fn ledger(world: &World) -> Usd {
             None => return sum,
         }
     }
+}
+
+#[tokio::test]
+async fn tokens_are_set_aside_and_then_counted() {
+    let upstream = Upstream::start().await.unwrap();
+    let tokens = Budget { unit: Unit::Tokens, ..budget("2000") };
+    let world = with(vec![openai("a", &upstream, 0)], tokens).await;
+    // More than there is: nobody is asked.
+    let refused = world.chat("openai/gpt-4o-mini", r#","max_tokens":5000"#).await;
+    assert_eq!((refused.status(), refused.header("x-should-retry")), (429, Some("false")));
+    assert_eq!(refused.json().await["error"]["code"], "budget_exceeded");
+    assert!(upstream.requests().is_empty());
+    let answer = world.chat("openai/gpt-4o-mini", r#","max_tokens":1500"#).await;
+    let used = answer.json().await["usage"]["total_tokens"].as_u64().unwrap();
+    let now = state(&world).await;
+    assert_eq!((now.spent, now.reserved), (Usd::new(used.into()), Usd::ZERO));
+    let failed = world.chat("openai/gpt-4o-mini!status=500", r#","max_tokens":1500"#).await;
+    assert_eq!(failed.status(), 500);
+    assert_eq!((state(&world).await.spent, state(&world).await.reserved), (now.spent, Usd::ZERO));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -151,7 +151,8 @@ async fn aliases_and_patterns_lead_to_the_narrowest_and_best_spelled_route() {
     assert_eq!(served(&world, &chat("x", json!({})), &[("x-brokle-route", "four")]).await, "x");
     let none = served(&world, &chat("x", json!({})), &[("x-brokle-route", "gpt-4o")]).await;
     assert_eq!(none, "route_not_found", "the header takes names only");
-    let models = world.gateway.models(world.tenant).await;
+    let caller = world.caller().await;
+    let models = world.gateway.models(&caller).await;
     let listed = |name: &str| models.iter().any(|model| model.id == name && model.owned_by == "brokle");
     assert!(listed("four") && listed("old-name") && !listed("gpt-4*") && !listed("*"));
 }

@@ -22,10 +22,11 @@ use brokle_gateway::routing::routes::Routing;
 use brokle_gateway::{AnswerBody, Asking, Dialect, Gateway, Operation, Parts, Timeouts};
 use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::keys::NewKey;
-use brokle_identity::{AuthError, KeyService, Secret};
+use brokle_identity::{AuthError, KeyService, Principal, Secret};
 use brokle_plugins::{Active, Snapshot, Snapshots, View};
 use brokle_runtime::{DialectPlugin, PolicyPlugin, ProviderPlugin, Runtime, RuntimeConfig, inspect};
 use brokle_storage::observations::{AnalyticsStore, SqliteObservations};
+use brokle_storage::sql::api_keys::Restrictions;
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
 use brokle_telemetry::metrics::Metrics;
@@ -316,7 +317,23 @@ impl World {
             name: "limited".into(),
             scopes: vec!["gateway".into()],
             requests_per_minute: Some(per_minute),
-            expires_at: None,
+            ..NewKey::default()
+        };
+        self.keys.create(self.tenant, new).await.unwrap().1.expose().to_owned()
+    }
+
+    /// The holder of the world's key.
+    pub async fn caller(&self) -> Arc<Principal> {
+        self.keys.authenticate(&self.key).await.unwrap()
+    }
+
+    /// A key of the same tenant with these restrictions.
+    pub async fn restricted_key(&self, restrictions: Restrictions) -> String {
+        let new = NewKey {
+            name: "restricted".into(),
+            scopes: vec!["gateway".into()],
+            restrictions,
+            ..NewKey::default()
         };
         self.keys.create(self.tenant, new).await.unwrap().1.expose().to_owned()
     }

@@ -10,6 +10,7 @@
 )]
 
 mod accounting;
+mod allowed;
 mod bad_input;
 mod budgets;
 mod cache;

@@ -8,6 +8,7 @@ use brokle_gateway::connections::NewConnection;
 use brokle_gateway::{RawCall, Timeouts};
 use brokle_identity::Secret;
 use brokle_identity::keys::NewKey;
+use brokle_storage::sql::api_keys::Restrictions;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use http_body::Frame;
@@ -223,8 +224,12 @@ async fn only_those_who_may_reach_what_is_open() {
         name: "relaying".into(),
         scopes: vec!["gateway".into(), "providers:relay".into()],
         requests_per_minute: Some(2),
+        restrictions: Default::default(),
         expires_at: None,
     };
+    let only = Restrictions { models: vec!["gpt-4o".into()], ..Restrictions::default() };
+    let restricted = NewKey { restrictions: only, ..new.clone() };
+    let restricted = world.keys.create(world.tenant, restricted).await.unwrap().1.expose().to_owned();
     let relaying = world.keys.create(world.tenant, new).await.unwrap().1.expose().to_owned();
     let refused = async |ask: Ask<'_>| {
         let answer = world.relay(ask, body("")).await;
@@ -234,6 +239,7 @@ async fn only_those_who_may_reach_what_is_open() {
     let is = |status, code: &str| (status, code.to_owned());
     assert_eq!(refused(Ask { key: "bk_nobody", ..ask("/x") }).await, is(401, "invalid_api_key"));
     assert_eq!(refused(Ask { key: &gateway_only, ..ask("/x") }).await, is(403, "insufficient_scope"));
+    assert_eq!(refused(Ask { key: &restricted, ..ask("/x") }).await, is(403, "model_not_allowed"));
     assert_eq!(refused(Ask { provider: "shut", ..ask("/x") }).await, is(404, "provider_not_found"));
     assert_eq!(refused(Ask { provider: "none", ..ask("/x") }).await, is(404, "provider_not_found"));
     assert_eq!(refused(ask("/../admin")).await, is(400, "invalid_path"));

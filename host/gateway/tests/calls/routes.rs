@@ -93,7 +93,8 @@ async fn a_route_is_called_by_its_name_and_each_candidate_gets_its_own_model() {
         (&json!("priority"), &json!("priority"))
     );
 
-    let models = world.gateway.models(world.tenant).await;
+    let caller = world.caller().await;
+    let models = world.gateway.models(&caller).await;
     let listed =
         |name: &str| models.iter().find(|model| model.id == name).map(|model| model.owned_by.as_str());
     assert_eq!((listed("smart"), listed("gone"), listed("gpt-4o")), (Some("brokle"), None, Some("openai")));
@@ -349,7 +350,8 @@ async fn a_projects_route_is_nobody_elses() {
         let found = world.gateway.stored_route(neighbor, name).await;
         assert!(matches!(found, Err(StorageError::NotFound)), "{found:?}");
     }
-    let ids: Vec<String> = world.gateway.models(neighbor).await.into_iter().map(|model| model.id).collect();
+    let caller = Principal { tenant: neighbor, ..(*world.caller().await).clone() };
+    let ids: Vec<String> = world.gateway.models(&caller).await.into_iter().map(|model| model.id).collect();
     assert!(ids.contains(&"ours".to_owned()) && !ids.contains(&"mine".to_owned()), "{ids:?}");
 }
 

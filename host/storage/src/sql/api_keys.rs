@@ -5,9 +5,30 @@ use std::collections::BTreeMap;
 use brokle_core::ids::{ApiKeyId, EnvironmentId, OrganizationId, ProjectId};
 use brokle_core::tenancy::{Capture, Tenant};
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::dialect::{Access, Scope, SystemErrand};
 use super::{Database, Page, StorageError, transaction};
+
+/// What a key is restricted to; an empty list restricts nothing. What the patterns mean is `brokle_identity`'s business.
+///
+/// A member that this version doesn't know makes the row unreadable: a restriction is never passed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Restrictions {
+    /// Models, as patterns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    /// Routes, as patterns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<String>,
+    /// Paths, as patterns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<String>,
+    /// Addresses that calls come from, in CIDR notation.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cidrs: Vec<String>,
+}
 
 /// What is known of a key, without the key and its hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +45,12 @@ pub struct ApiKey {
     pub scopes: Vec<String>,
     /// The key's own limit; `None` leaves it to the tenant's.
     pub requests_per_minute: Option<u32>,
+    /// What it is restricted to.
+    pub restrictions: Restrictions,
     /// From when on it is refused.
     pub expires_at: Option<DateTime<Utc>>,
+    /// From when on what it was before it was last rotated is refused.
+    pub previous_expires_at: Option<DateTime<Utc>>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
     /// When it was last used; written about every ten seconds.
@@ -49,6 +74,8 @@ pub struct NewApiKey {
     pub scopes: Vec<String>,
     /// The key's own limit, at least 1.
     pub requests_per_minute: Option<u32>,
+    /// What it is restricted to.
+    pub restrictions: Restrictions,
     /// From when on it is refused.
     pub expires_at: Option<DateTime<Utc>>,
     /// Now.
@@ -62,6 +89,19 @@ pub struct KeyOwner {
     pub key: ApiKey,
     /// What its project keeps of the calls' content.
     pub capture: Capture,
+    /// From when on what was presented is refused: the key's end, or that of its time after a rotation.
+    pub valid_until: Option<DateTime<Utc>>,
+}
+
+/// What a key becomes.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// SHA-256 of the new key.
+    pub key_hash: [u8; 32],
+    /// Enough of the new key to recognize it.
+    pub preview: String,
+    /// From when on the old key is refused.
+    pub previous_expires_at: DateTime<Utc>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -78,7 +118,9 @@ pub(super) struct Row {
     preview: String,
     scopes: String,
     requests_per_minute: Option<i64>,
+    restrictions: String,
     expires_at: Option<DateTime<Utc>>,
+    previous_expires_at: Option<DateTime<Utc>>,
     revoked_at: Option<DateTime<Utc>>,
     last_used_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
@@ -90,6 +132,7 @@ struct OwnerRow {
     key: Row,
     #[sqlx(try_from = "String")]
     capture: Capture,
+    is_current: bool,
 }
 
 impl TryFrom<Row> for ApiKey {
@@ -111,7 +154,9 @@ impl TryFrom<Row> for ApiKey {
                 .map(u32::try_from)
                 .transpose()
                 .map_err(StorageError::corrupt)?,
+            restrictions: serde_json::from_str(&row.restrictions).map_err(StorageError::corrupt)?,
             expires_at: row.expires_at,
+            previous_expires_at: row.previous_expires_at,
             revoked_at: row.revoked_at,
             last_used_at: row.last_used_at,
             created_at: row.created_at,
@@ -121,8 +166,8 @@ impl TryFrom<Row> for ApiKey {
 
 macro_rules! columns {
     () => {
-        "id, organization_id, project_id, environment_id, name, preview, scopes, requests_per_minute, expires_at, \
-         revoked_at, last_used_at, created_at"
+        "id, organization_id, project_id, environment_id, name, preview, scopes, requests_per_minute, \
+         restrictions, expires_at, previous_expires_at, revoked_at, last_used_at, created_at"
     };
 }
 
@@ -131,8 +176,8 @@ macro_rules! insert {
     ($tx:ident, $tenant:expr, $key:expr) => {
         sqlx::query_as::<_, $crate::sql::api_keys::Row>(concat!(
             "INSERT INTO api_keys (id, organization_id, project_id, environment_id, name, key_hash, preview, scopes,
-                requests_per_minute, expires_at, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING ",
+                requests_per_minute, expires_at, created_at, restrictions)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING ",
             columns!()
         ))
         .bind($key.id.to_string())
@@ -146,6 +191,7 @@ macro_rules! insert {
         .bind($key.requests_per_minute.map(i64::from))
         .bind($key.expires_at)
         .bind($key.created_at)
+        .bind(serde_json::to_string(&$key.restrictions).map_err(StorageError::corrupt)?)
         .fetch_one(&mut *$tx)
         .await?
     };
@@ -247,6 +293,33 @@ impl ApiKeys<'_> {
         .try_into()
     }
 
+    /// Gives a key another secret. What it was before goes on until the rotation says; what it was before that ends now.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] when the organization has none of this id, or it was revoked.
+    pub async fn rotate(
+        &self,
+        organization: OrganizationId,
+        id: ApiKeyId,
+        rotation: &Rotation,
+    ) -> Result<ApiKey, StorageError> {
+        transaction!(self.0, Access::Write, Scope::Organization(organization), |tx| {
+            sqlx::query_as::<_, Row>(concat!(
+                "UPDATE api_keys SET previous_key_hash = key_hash, previous_expires_at = $3, key_hash = $4, preview = $5
+                 WHERE organization_id = $1 AND id = $2 AND revoked_at IS NULL RETURNING ",
+                columns!()
+            ))
+            .bind(organization.to_string())
+            .bind(id.to_string())
+            .bind(rotation.previous_expires_at)
+            .bind(rotation.key_hash.as_slice())
+            .bind(&rotation.preview)
+            .fetch_one(&mut *tx)
+            .await?
+        })
+        .try_into()
+    }
+
     /// Writes when keys were last used. A time before the stored one changes nothing, and neither does a key that the
     /// organization doesn't have.
     ///
@@ -282,15 +355,28 @@ impl ApiKeys<'_> {
         let row = transaction!(self.0, Access::Read, Scope::System(SystemErrand::KeyLookup), |tx| {
             sqlx::query_as::<_, OwnerRow>(
                 "SELECT api_keys.id, api_keys.organization_id, project_id, environment_id, api_keys.name, preview,
-                    scopes, requests_per_minute, expires_at, revoked_at, last_used_at, api_keys.created_at, capture
+                    scopes, requests_per_minute, restrictions, expires_at, previous_expires_at, revoked_at,
+                    last_used_at, api_keys.created_at, capture, key_hash = $1 AS is_current
                  FROM api_keys JOIN projects ON projects.id = project_id
                     AND projects.organization_id = api_keys.organization_id
-                 WHERE key_hash = $1",
+                 WHERE key_hash = $1 OR previous_key_hash = $1",
             )
             .bind(key_hash.as_slice())
             .fetch_optional(&mut *tx)
             .await?
         });
-        row.map(|row| Ok(KeyOwner { key: row.key.try_into()?, capture: row.capture })).transpose()
+        row.map(|row| {
+            let key = ApiKey::try_from(row.key)?;
+            let valid_until = match row.is_current {
+                true => key.expires_at,
+                // The earlier one. A rotation always says when; a row that doesn't has a key that is over.
+                false => {
+                    let end = key.previous_expires_at.unwrap_or(key.created_at);
+                    Some(key.expires_at.map_or(end, |own| own.min(end)))
+                }
+            };
+            Ok(KeyOwner { key, capture: row.capture, valid_until })
+        })
+        .transpose()
     }
 }

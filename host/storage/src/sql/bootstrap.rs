@@ -58,12 +58,13 @@ impl Database {
                     .bind(DEFAULT_NAME)
                     .fetch_optional(&mut *tx)
                     .await?;
-            let is_there: bool =
-                sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM api_keys WHERE key_hash = $1 OR $2)")
-                    .bind(key.key_hash.as_slice())
-                    .bind(when == StoreKey::IfThereIsNone)
-                    .fetch_one(&mut *tx)
-                    .await?;
+            let is_there: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT 1 FROM api_keys WHERE key_hash = $1 OR previous_key_hash = $1 OR $2)",
+            )
+            .bind(key.key_hash.as_slice())
+            .bind(when == StoreKey::IfThereIsNone)
+            .fetch_one(&mut *tx)
+            .await?;
 
             // From here on the organization is known, and nothing but its rows is seen.
             let is_new = organization.is_none();

@@ -4,7 +4,7 @@ use brokle_core::clock::SystemClock;
 use brokle_core::ids::{ApiKeyId, ConnectionId, EnvironmentId, OrganizationId, ProjectId, RouteId};
 use brokle_core::random::{Random, SystemRandom};
 use brokle_core::tenancy::Tenant;
-use brokle_storage::sql::api_keys::NewApiKey;
+use brokle_storage::sql::api_keys::{NewApiKey, Restrictions};
 use brokle_storage::sql::connections::Connection;
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::routes::Route;
@@ -102,6 +102,7 @@ pub(crate) fn new_key(name: &str) -> NewApiKey {
         preview: "bk_AbCd...XyZa".to_owned(),
         scopes: vec!["gateway".to_owned(), "traces:read".to_owned()],
         requests_per_minute: Some(u32::MAX),
+        restrictions: Restrictions { models: vec!["gpt-4o*".to_owned()], ..Restrictions::default() },
         expires_at: Some(at(123_456)),
         created_at: at(1),
     }

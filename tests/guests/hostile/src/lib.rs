@@ -24,7 +24,9 @@ impl Provider for Hostile {
             "exit" => std::process::exit(3),
             "spin" => spin(),
             "long" => {
-                (0..50_000_000u64).for_each(|n| drop(black_box(n)));
+                (0..50_000_000u64).for_each(|n| {
+                    black_box(n);
+                });
                 Ok(UpstreamRequest::post("/long").into())
             }
             "memory" => Ok(Preparation::Answer(vec![Output::Bytes(hoard())])),
