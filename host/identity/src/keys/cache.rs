@@ -160,13 +160,20 @@ mod tests {
             preview: String::new(),
             scopes: Vec::new(),
             requests_per_minute: None,
+            restrictions: Default::default(),
+            previous_expires_at: None,
             expires_at: None,
             revoked_at: None,
             last_used_at: None,
             created_at: now(),
         };
         let usage = UsageLog::default().of(tenant.organization, key.id);
-        Arc::new(Entry::new(&KeyOwner { key, capture: Capture::Off }, usage, now(), generation))
+        Arc::new(Entry::new(
+            &KeyOwner { key, capture: Capture::Off, valid_until: None },
+            usage,
+            now(),
+            generation,
+        ))
     }
 
     fn hash() -> KeyHash {
