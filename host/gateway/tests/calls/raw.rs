@@ -169,7 +169,8 @@ async fn bodies_flow_in_both_directions_before_they_end() {
     // A vendor that answers each piece as it comes.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let echo = tokio::spawn(async move {
+    let mut echo = tokio::task::JoinSet::new();
+    echo.spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let service =
             hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async move {
@@ -189,7 +190,6 @@ async fn bodies_flow_in_both_directions_before_they_end() {
     assert_eq!(next().await, "two");
     drop(pieces);
     assert!(answer.frame().await.is_none());
-    echo.abort();
 }
 
 type Piece = Result<Frame<Bytes>, brokle_gateway::egress::BodyError>;
