@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use brokle_core::observation::Observation;
+use brokle_telemetry::Whose;
 
 use crate::harness::{Fixture, numbers, until};
 
@@ -64,6 +65,6 @@ async fn a_refused_row_is_put_aside_and_its_neighbors_are_kept() {
     fixture.record(&recorder, 20..40);
     recorder.flush().await;
     assert_eq!((fixture.names().await, recorder.stats().dead_letters), (numbers(40), 1));
-    let letters = recorder.dead_letters(0, 10).await.unwrap();
+    let letters = recorder.dead_letters(Whose::Everybody, 0, 10).await.unwrap();
     assert_eq!(letters.iter().map(|letter| letter.reason.as_str()).collect::<Vec<_>>(), ["it tastes odd"]);
 }
