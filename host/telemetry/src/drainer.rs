@@ -30,7 +30,7 @@ pub(crate) enum Sink {
     /// Into the analytics database.
     Store(Arc<dyn AnalyticsStore>),
     /// Into the queue in Redis, which didn't take them before.
-    Shared(Link),
+    Shared(Box<Link>),
 }
 
 /// Why a round wasn't finished. The batches are still in the queue.

@@ -33,14 +33,6 @@ CREATE TABLE batches (
     rows INTEGER NOT NULL,
     body BLOB NOT NULL
 ) STRICT;
-CREATE TABLE dead_letters (
-    id INTEGER PRIMARY KEY,
-    died_us INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    body BLOB NOT NULL,
-    project TEXT
-) STRICT;
-CREATE INDEX dead_letters_by_project ON dead_letters (project, id);
 ";
 
 /// The queue's file can't be used.
@@ -117,6 +109,7 @@ impl Queue {
             0 => {
                 let transaction = connection.transaction()?;
                 transaction.execute_batch(TABLES)?;
+                transaction.execute_batch(dead::TABLE)?;
                 transaction.pragma_update(None, "user_version", VERSION)?;
                 transaction.commit()?;
             }

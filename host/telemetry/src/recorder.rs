@@ -141,8 +141,10 @@ impl Recorder {
         // With a shared queue rows belong to whoever takes them from there.
         let embedded = store.is_embedded().then(|| Arc::clone(&store)).filter(|_| options.shared.is_none());
         let collector = Collector { shared: Arc::clone(&shared), embedded, link: link(), receiver };
-        let drainer =
-            Drainer { shared: Arc::clone(&shared), sink: link().map_or(Sink::Store(store), Sink::Shared) };
+        let drainer = Drainer {
+            shared: Arc::clone(&shared),
+            sink: link().map_or(Sink::Store(store), |link| Sink::Shared(Box::new(link))),
+        };
         std::thread::Builder::new().name("telemetry-queue".into()).spawn(move || collector.run())?;
         std::thread::Builder::new().name("telemetry-store".into()).spawn(move || drainer.run())?;
         let limits = Limits {

@@ -30,6 +30,18 @@ pub enum Whose {
     Everybody,
 }
 
+/// Numbers aren't used again, not even the last one's.
+pub(super) const TABLE: &str = "
+CREATE TABLE dead_letters (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    died_us INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    body BLOB NOT NULL,
+    project TEXT
+) STRICT;
+CREATE INDEX dead_letters_by_project ON dead_letters (project, id);
+";
+
 /// The letters that a statement's first parameter lets through: a project's, or with null everybody's.
 const THEIRS: &str = "(?1 IS NULL OR project = ?1)";
 
@@ -60,9 +72,11 @@ pub(super) fn insert(
 /// From the layout before this one: letters didn't say whose they are.
 pub(super) fn name_projects(connection: &mut Connection, version: i64) -> Result<(), rusqlite::Error> {
     let transaction = connection.transaction()?;
+    transaction.execute_batch("ALTER TABLE dead_letters RENAME TO old_letters")?;
+    transaction.execute_batch(TABLE)?;
     transaction.execute_batch(
-        "ALTER TABLE dead_letters ADD COLUMN project TEXT;
-         CREATE INDEX dead_letters_by_project ON dead_letters (project, id);",
+        "INSERT INTO dead_letters (id, died_us, reason, body) SELECT id, died_us, reason, body FROM old_letters;
+         DROP TABLE old_letters",
     )?;
     {
         let mut select = transaction.prepare("SELECT id, body FROM dead_letters")?;

@@ -64,7 +64,7 @@ impl Link {
         }
         let outcome = match outcome {
             Ok(Some(done)) => Ok(done),
-            Ok(None) => self.connect().and_then(|connection| work(connection)),
+            Ok(None) => self.connect().and_then(work),
             Err(error) => Err(error),
         };
         self.retry_at = None;

@@ -126,6 +126,12 @@ async fn letters_are_kept_listed_tried_again_and_dropped(scene: Scene) {
     assert_eq!(fixture.count().await, 81);
     assert!(recorder.discard(Whose::Everybody, theirs_id).await.unwrap());
     assert!(letters(Whose::Everybody).await.is_empty() && letters(theirs).await.is_empty());
+    fixture.store.refuses_poison.store(true, Ordering::SeqCst);
+    recorder.record(poison(other));
+    recorder.flush().await;
+    let last = letters(theirs).await.last().map(|letter| letter.id);
+    assert!(last > Some(3), "no number is used again: {last:?}");
+    assert!(recorder.discard(theirs, last.unwrap_or_default()).await.unwrap());
     until("none is left", async || recorder.stats().dead_letters == 0).await;
     stop(pipeline).await;
 }

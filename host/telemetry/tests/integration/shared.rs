@@ -19,8 +19,9 @@ fn connection(scene: &Scene) -> redis::Connection {
 async fn what_a_dead_worker_had_is_taken_over_and_counts_once() {
     let Some(scene) = Scene::redis() else { return };
     let fixture = &scene.fixture;
-    // Makes the groups, and ends.
-    scene.start().shutdown().await;
+    let first = scene.worker(PATIENCE);
+    until("the groups are there", async || first.is_well()).await;
+    first.shutdown().await;
     let recorder = scene.recorder();
     fixture.record(&recorder, 0..50);
     until("it is in Redis", async || recorder.stats().queued_rows == 50).await;
