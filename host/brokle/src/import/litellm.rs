@@ -225,7 +225,7 @@ fn add(
         match routes.named(target) {
             // Those of one name are asked before those of the next one.
             Some(route) => {
-                found.extend(route.candidates.iter().map(|one| Candidate { priority: order, ..one.clone() }))
+                found.extend(route.candidates.iter().map(|one| Candidate { priority: order, ..one.clone() }));
             }
             None => notes.add(Kind::NoEqual, key, "one of its fallbacks isn't in model_list: left out"),
         }

@@ -220,7 +220,7 @@ impl Deployments<'_> {
                 }
                 match params.text("vertex_credentials", notes) {
                     Some(text) if text.starts_with("os.environ/") => {
-                        secret = Some((text, "vertex_credentials"))
+                        secret = Some((text, "vertex_credentials"));
                     }
                     Some(text) if !text.trim_start().starts_with('{') => key_file = Some(text.into()),
                     Some(text) => secret = Some((text, "vertex_credentials")),
