@@ -106,7 +106,7 @@ fn limits_budgets_and_self_hosted_models_come_along() {
         connections[0],
         json!({ "name": "vllm-1", "provider": "vllm", "base_url": "http://10.1.2.3:8000/v1", "priority": 0,
             "weight": 1, "models": ["meta-llama/Llama-3.3-70B-Instruct"], "max_in_flight": 32,
-            "max_queued": 64, "queue_ms": 1000 })
+            "max_queued": 64, "queue_ms": 1000, "raw": false })
     );
     assert_eq!((&connections[1]["provider"], &connections[1]["models"]), (&"anthropic".into(), &Value::Null));
     assert_eq!(config["models"][0]["prices"], json!({ "input": "0.59", "output": "0.79" }));
