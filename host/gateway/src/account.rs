@@ -4,10 +4,12 @@
 //! goes away, a plugin that fails or an upstream that dies can't keep a call from being accounted for: dropping the
 //! future drops the meter, and an account that nobody closed says `aborted`, 499.
 
+mod closing;
+mod outside;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use brokle_core::catalogue::Catalogue;
@@ -18,10 +20,7 @@ use brokle_core::usage::Usage;
 use brokle_identity::Principal;
 use brokle_runtime::UsageEntry;
 use brokle_telemetry::Recorder;
-use brokle_telemetry::metrics::{
-    CallLabels, Metrics, OperationLabels, PluginCallLabels, PluginLabels, ProviderLabels, StatusClass,
-    TokenLabels, TokenType,
-};
+use brokle_telemetry::metrics::{Metrics, PluginCallLabels, PluginLabels};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
@@ -34,6 +33,8 @@ use crate::operation::Operation;
 use crate::refusal::Refusal;
 use crate::request::Request;
 use crate::routing::stats::Ticket;
+
+pub(crate) use self::outside::Outside;
 
 /// What is captured of one body at most: 1 MiB.
 const CAPTURED: usize = 1 << 20;
@@ -79,33 +80,6 @@ pub(crate) struct Meter {
     outside: Option<Arc<Outside>>,
     /// It is beside the call's own, and isn't written unless it takes its place.
     is_beside: bool,
-}
-
-/// The word of whoever stands between a call's stream, which owns the account, and the caller.
-#[derive(Debug)]
-pub(crate) struct Outside {
-    label: Arc<str>,
-    refusal: OnceLock<Refusal>,
-    /// Microseconds in the component.
-    spent: AtomicU64,
-    trapped: AtomicBool,
-}
-
-impl Outside {
-    /// The stream is given up for this reason.
-    pub(crate) fn refuse(&self, refusal: Refusal) {
-        let _ = self.refusal.set(refusal);
-    }
-
-    /// The time that its component has taken so far.
-    pub(crate) fn spend(&self, spent: Duration) {
-        self.spent.store(micros(spent), Ordering::Relaxed);
-    }
-
-    /// Its component failed.
-    pub(crate) fn trap(&self) {
-        self.trapped.store(true, Ordering::Relaxed);
-    }
 }
 
 impl Meter {
@@ -210,30 +184,9 @@ impl Meter {
 
     /// Lets a component that writes the answer have its say until the account is closed.
     pub(crate) fn outside(&mut self, label: &Arc<str>) -> Arc<Outside> {
-        let outside = Arc::new(Outside {
-            label: Arc::clone(label),
-            refusal: OnceLock::new(),
-            spent: AtomicU64::new(0),
-            trapped: AtomicBool::new(false),
-        });
+        let outside = Arc::new(Outside::new(label));
         self.outside = Some(Arc::clone(&outside));
         outside
-    }
-
-    /// Takes what was said from outside into the account.
-    fn hear(&mut self) {
-        let Some(outside) = self.outside.take() else { return };
-        self.plugin_time(
-            &outside.label,
-            "encode",
-            Duration::from_micros(outside.spent.load(Ordering::Relaxed)),
-        );
-        if outside.trapped.load(Ordering::Relaxed) {
-            self.trap(&outside.label);
-        }
-        if let Some(refusal) = outside.refusal.get() {
-            self.refuse(refusal, Some(200));
-        }
     }
 
     /// Whose call it is, once that is known.
@@ -552,31 +505,6 @@ impl Meter {
         }
     }
 
-    /// A call that was answered, and whose vendor didn't say all that it used, most often since its client left before
-    /// the end: one token for each piece of a stream, or for four bytes of a document. Where nothing is limited, nothing
-    /// is guessed.
-    fn estimate(&mut self) {
-        let (Some(hold), (pieces, bytes), false) = (&self.hold, self.answered, self.is_cached) else {
-            return;
-        };
-        let (prompt, settled) = (hold.prompt_tokens, self.settled);
-        self.note(|observation| {
-            let output = if observation.streaming { pieces } else { bytes / 4 };
-            let known = observation.usage.filter(|usage| !usage.is_empty());
-            let ended = settled && observation.status == Status::Ok;
-            observation.usage = match known {
-                // Some vendors tell what the prompt has at the beginning, and the answer's tokens at the end.
-                Some(usage) if !ended && usage.output < output => {
-                    Some(Usage { output, estimated: true, ..usage })
-                }
-                None if observation.first_token_us.is_some() => {
-                    Some(Usage { input: prompt, output, estimated: true, ..Usage::default() })
-                }
-                known => known,
-            };
-        });
-    }
-
     /// The cost so far, when the price is known.
     pub(crate) fn cost(&self) -> Option<Usd> {
         if self.is_cached {
@@ -621,88 +549,6 @@ impl Meter {
             observation.error_class = Some(refusal.code.clone());
             observation.error_message = Some(refusal.message.as_str().into());
         });
-    }
-}
-
-impl Drop for Meter {
-    fn drop(&mut self) {
-        if self.is_beside {
-            if self.priced.is_some() && self.observation.is_some() {
-                self.books.metrics.upstream_connections.dec();
-            }
-            return;
-        }
-        self.hear();
-        if let Some(mut step) = self.attempt.take() {
-            step.status = Status::Aborted;
-            self.end_step(step, None);
-        }
-        self.estimate();
-        let cost = self.cost();
-        let elapsed = self.started.elapsed();
-        let Some(mut observation) = self.observation.take() else { return };
-        if !self.settled {
-            observation.status = Status::Aborted;
-            observation.http_status = Some(499);
-            observation.error_class = Some(Cow::Borrowed("client_disconnected"));
-        }
-        if self.priced.is_some() {
-            self.books.metrics.upstream_connections.dec();
-        }
-        observation.duration_us = micros(elapsed);
-        observation.cost = cost;
-        if let Some(mut hold) = self.hold.take() {
-            hold.settle(observation.usage.as_ref(), cost);
-        }
-        if !self.output.is_empty() {
-            observation.output = Some(Bytes::from(std::mem::take(&mut self.output)));
-        }
-        self.count(&observation, elapsed);
-        if self.capture != Capture::Off || observation.status != Status::Ok {
-            self.books.recorder.record(*observation);
-        } else {
-            // Only what limits and billing need: no user, session, tags or steps.
-            observation.user = None;
-            observation.session = None;
-            observation.tags.clear();
-            observation.steps.clear();
-            self.books.recorder.record(*observation);
-        }
-    }
-}
-
-impl Meter {
-    fn count(&self, observation: &Observation, elapsed: Duration) {
-        let metrics = &self.books.metrics;
-        let operation = self.operation.label();
-        let status = StatusClass::of(observation.http_status.unwrap_or(500));
-        metrics.requests.get_or_create(&CallLabels { operation, status }).inc();
-        metrics.duration.get_or_create(&OperationLabels { operation }).observe(elapsed.as_secs_f64());
-        if let Some(first) = observation.first_token_us {
-            let seconds = Duration::from_micros(first).as_secs_f64();
-            metrics.time_to_first_token.get_or_create(&OperationLabels { operation }).observe(seconds);
-        }
-        let (Some(provider), Some(usage)) = (&observation.provider, &observation.usage) else { return };
-        let count = |kind, tokens| {
-            if tokens > 0 {
-                metrics
-                    .tokens
-                    .get_or_create(&TokenLabels { provider: provider.to_string(), kind })
-                    .inc_by(tokens);
-            }
-        };
-        count(TokenType::input, usage.input.saturating_sub(usage.cached_read));
-        count(TokenType::cached_input, usage.cached_read);
-        count(TokenType::output, usage.output.saturating_sub(usage.reasoning));
-        count(TokenType::reasoning, usage.reasoning);
-        if let Some(cost) = &observation.cost
-            && let Ok(dollars) = cost.to_string().parse::<f64>()
-        {
-            metrics
-                .cost_usd
-                .get_or_create(&ProviderLabels { provider: provider.to_string() })
-                .inc_by(dollars);
-        }
     }
 }
 

@@ -38,7 +38,7 @@ use tokio::sync::OnceCell;
 use crate::account::Meter;
 use crate::answer::{self, AnswerBody, Told};
 use crate::gateway::Gateway;
-use crate::pipeline::Stage;
+use crate::pipeline::{Caller, Stage};
 use crate::refusal::{Fault, Refusal};
 use crate::request::{self, Request};
 pub(crate) use errors::problem_of;
@@ -139,16 +139,13 @@ impl std::fmt::Debug for Asked {
 ///
 /// # Errors
 /// It isn't JSON, the dialect refuses it, or its component doesn't serve.
-pub(crate) async fn read(
-    call: &mut Stage<'_, Arc<brokle_identity::Principal>>,
-    asking: &Asking,
-) -> Result<Request, Refusal> {
+pub(crate) async fn read(call: &mut Stage<'_, Caller>, asking: &Asking) -> Result<Request, Refusal> {
     let original = call.incoming.body.clone();
     let whole = json::scan(&original, |_, _| {}).map_err(|error| request::not_json(&original, error))?;
     if original.get(whole.start) != Some(&b'{') {
         return Err(Refusal::invalid("", "The request's body must be a JSON object."));
     }
-    let tenant = call.known.tenant;
+    let tenant = call.known.principal.tenant;
     let Some(active) = call.plugins.of(tenant).dialect(asking.dialect.plugin()) else {
         let message = format!("No component serves the dialect '{}'.", asking.dialect.name());
         return Err(Refusal {
@@ -210,6 +207,7 @@ fn of_head(
     }
     Ok(Request {
         operation,
+        has_metadata: memchr::memmem::find(&body, b"\"metadata\"").is_some(),
         body,
         model: head.model,
         streaming: head.streaming,

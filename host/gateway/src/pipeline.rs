@@ -21,7 +21,7 @@ use crate::routing::conditions::Said;
 use crate::routing::decide::Asked;
 use crate::routing::plan::{Plan, Ruled};
 use crate::routing::preferences::Preferences;
-use crate::routing::table::find;
+use crate::routing::table::{Table, find};
 
 /// A call on its way: what the stages know of it so far.
 pub(crate) struct Stage<'a, T> {
@@ -72,17 +72,23 @@ impl<'a, T> Stage<'a, T> {
     }
 }
 
+/// Whose call it is, and the routes that it may be for: what is withheld, and which one is chosen, goes by the same ones.
+pub(crate) struct Caller {
+    pub(crate) principal: Arc<Principal>,
+    routes: Arc<Table>,
+}
+
 struct Identify;
 
 impl Identify {
-    async fn run<'a>(gateway: &Gateway, call: Stage<'a, ()>) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
+    async fn run<'a>(gateway: &Gateway, call: Stage<'a, ()>) -> Result<Stage<'a, Caller>, Refusal> {
         let principal = identified(call.incoming.caller.clone())?;
         call.meter.open(&principal, &call.incoming);
-        let by_route = gateway.routes.of(principal.tenant).await.keeps_back();
-        if by_route || gateway.parts.guardrails.withhold(&principal) {
+        let routes = gateway.routes.of(principal.tenant).await;
+        if routes.keeps_back() || gateway.parts.guardrails.withhold(&principal) {
             call.meter.withhold_input();
         }
-        Ok(call.with(principal).1)
+        Ok(call.with(Caller { principal, routes }).1)
     }
 }
 
@@ -127,12 +133,8 @@ fn denied(error: AuthError) -> Refusal {
 struct Limits;
 
 impl Limits {
-    async fn run<'a>(
-        gateway: &Gateway,
-        call: Stage<'a, Arc<Principal>>,
-    ) -> Result<Stage<'a, Arc<Principal>>, Refusal> {
-        let principal = &call.known;
-        take(gateway, principal, call.told).await?;
+    async fn run<'a>(gateway: &Gateway, call: Stage<'a, Caller>) -> Result<Stage<'a, Caller>, Refusal> {
+        take(gateway, &call.known.principal, call.told).await?;
         Ok(call)
     }
 }
@@ -156,9 +158,8 @@ struct Read;
 impl Read {
     async fn run<'a>(
         _gateway: &Gateway,
-        call: Stage<'a, Arc<Principal>>,
-    ) -> Result<Stage<'a, (Arc<Principal>, Request)>, Refusal> {
-        let mut call = call;
+        mut call: Stage<'a, Caller>,
+    ) -> Result<Stage<'a, (Caller, Request)>, Refusal> {
         let request = match call.incoming.dialect {
             None if call.incoming.operation.is_form() => {
                 // Pictures and recordings aren't kept.
@@ -179,8 +180,8 @@ impl Read {
                     request.user.as_deref().map(|user| user.chars().take(256).collect::<String>().into());
             }
         });
-        let (principal, call) = call.with(());
-        Ok(call.with((principal, request)).1)
+        let (caller, call) = call.with(());
+        Ok(call.with((caller, request)).1)
     }
 }
 
@@ -189,20 +190,19 @@ struct Choose;
 impl Choose {
     async fn run<'a>(
         gateway: &Gateway,
-        mut call: Stage<'a, (Arc<Principal>, Request)>,
+        call: Stage<'a, (Caller, Request)>,
     ) -> Result<Stage<'a, (Arc<Principal>, Request)>, Refusal> {
-        let (principal, request) = &mut call.known;
-        let routes = gateway.routes.of(principal.tenant).await;
+        let ((Caller { principal, routes }, mut request), call) = call.with(());
         request.choose(|model| find(&routes, call.incoming.headers, model))?;
         if let Some(most) = request.rules().and_then(|rules| rules.capture) {
             call.meter.capture_at_most(most);
         }
         let named = request.rules().map_or(&[][..], |rules| &rules.guardrails);
         let guardrails = &gateway.parts.guardrails;
-        if routes.keeps_back() && request.form.is_none() && !guardrails.withhold_for(principal, named) {
+        if routes.keeps_back() && request.form.is_none() && !guardrails.withhold_for(&principal, named) {
             call.meter.input(&call.incoming.body);
         }
-        Ok(call)
+        Ok(call.with((principal, request)).1)
     }
 }
 

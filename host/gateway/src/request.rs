@@ -40,6 +40,8 @@ pub(crate) struct Request {
     pub(crate) prompt_cache_key: Option<String>,
     /// What the request needs, in the catalogue's words.
     pub(crate) features: Vec<String>,
+    /// Whether there may be `metadata`: without it, nobody need look for some.
+    pub(crate) has_metadata: bool,
     /// Where `provider` is, if it is an object.
     pub(crate) provider: Option<Range<usize>>,
     /// What it says of who may serve.
@@ -102,6 +104,7 @@ impl Request {
         let mut features = Vec::new();
         let mut content = None;
         let mut provider = None;
+        let mut has_metadata = false;
         let mut wrong = None;
         let whole = json::scan(&body, |key, range| {
             let value = body.get(range.clone()).unwrap_or_default();
@@ -118,6 +121,7 @@ impl Request {
                 }
                 "n" => choices = number(value).unwrap_or(1).clamp(1, 128),
                 "user" => user = string(value),
+                "metadata" => has_metadata = true,
                 "provider" if value.starts_with(b"{") => provider = Some(range),
                 "prompt_cache_key" => prompt_cache_key = string(value),
                 "tools" if value != b"[]" && value != b"null" => features.push("tools".to_owned()),
@@ -170,6 +174,7 @@ impl Request {
             features,
             body,
             form: None,
+            has_metadata,
             provider,
             preferences: None,
             route: None,
@@ -191,6 +196,7 @@ impl Request {
             user: None,
             prompt_cache_key: None,
             features: Vec::new(),
+            has_metadata: false,
             provider: None,
             preferences: None,
             route: None,
@@ -242,6 +248,7 @@ impl Request {
             features: Vec::new(),
             body: bytes.clone(),
             form: Some(form),
+            has_metadata: false,
             provider: None,
             preferences: None,
             route: None,

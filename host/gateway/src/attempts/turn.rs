@@ -25,7 +25,7 @@ use crate::routing::plan::Plan;
 use crate::start;
 
 use super::wire::{
-    answer_headers, broken_answer, error_body, event_stream, json_headers, next_piece, plugin_head,
+    Held, answer_headers, broken_answer, error_body, event_stream, hold, json_headers, plugin_head,
     read_canonical, said, send,
 };
 use super::{ESTIMATED, HELD, HELD_NATIVE, Served};
@@ -173,18 +173,9 @@ impl<'a> Attempt<'a> {
             return native(headers, Content::Stream(Box::new(reads)));
         }
         let idle = self.candidate.timeouts(self.gateway).idle;
-        let mut held: Vec<Bytes> = Vec::new();
-        let mut size = 0;
-        while let Some(piece) = next_piece(&mut body, idle).await? {
-            size += piece.len();
-            held.push(piece);
-            if size > HELD_NATIVE {
-                return native(headers, Content::Relay { head: held, body });
-            }
-        }
-        let answer: Bytes = match held.len() {
-            1 => held.pop().unwrap_or_default(),
-            _ => held.concat().into(),
+        let answer = match hold(&mut body, HELD_NATIVE, idle).await? {
+            Held::Whole(answer) => answer,
+            Held::Beginning(head) => return native(headers, Content::Relay { head, body }),
         };
         if json::scan(&answer, |_, _| {}).is_err() {
             return Err(broken_answer());
@@ -302,18 +293,9 @@ impl<'a> Attempt<'a> {
             return Ok(Served::Canonical { headers, head, body, strip_usage });
         }
         let idle = self.candidate.timeouts(self.gateway).idle;
-        let mut held: Vec<Bytes> = Vec::new();
-        let mut size = 0;
-        while let Some(piece) = next_piece(&mut body, idle).await? {
-            size += piece.len();
-            held.push(piece);
-            if size > HELD {
-                return Ok(Served::Relay { headers, head: held, body });
-            }
-        }
-        let answer = match held.len() {
-            1 => held.pop().unwrap_or_default(),
-            _ => held.concat().into(),
+        let answer = match hold(&mut body, HELD, idle).await? {
+            Held::Whole(answer) => answer,
+            Held::Beginning(head) => return Ok(Served::Relay { headers, head, body }),
         };
         read_canonical(&answer, self.meter)?;
         Ok(Served::Whole(headers, answer))

@@ -121,6 +121,31 @@ pub(crate) async fn next_piece(body: &mut Upstream, idle: Duration) -> Result<Op
     }
 }
 
+/// An answer, as far as it is held.
+pub(super) enum Held {
+    /// All of it.
+    Whole(Bytes),
+    /// It is larger than what is held: its beginning, with the rest on its way.
+    Beginning(Vec<Bytes>),
+}
+
+/// Holds an answer until it is complete, up to `most` bytes.
+pub(super) async fn hold(body: &mut Upstream, most: usize, idle: Duration) -> Result<Held, Refusal> {
+    let mut held: Vec<Bytes> = Vec::new();
+    let mut size = 0;
+    while let Some(piece) = next_piece(body, idle).await? {
+        size += piece.len();
+        held.push(piece);
+        if size > most {
+            return Ok(Held::Beginning(held));
+        }
+    }
+    Ok(Held::Whole(match held.len() {
+        1 => held.pop().unwrap_or_default(),
+        _ => held.concat().into(),
+    }))
+}
+
 /// What there is of an error answer, cut at [`ERROR_BODY`].
 pub(crate) async fn error_body(body: &mut Upstream, idle: Duration) -> Vec<u8> {
     let mut text = Vec::new();

@@ -51,8 +51,7 @@ impl<'a> Said<'a> {
             attributes.extend(text.map(|text| (name.to_owned(), text.to_owned())));
         }
         let body = &self.request.body;
-        let metadata =
-            memchr::memmem::find(body, b"\"metadata\"").and_then(|_| json::find(body, "/metadata"));
+        let metadata = self.request.has_metadata.then(|| json::find(body, "/metadata")).flatten();
         let metadata = metadata.and_then(|range| body.get(range));
         // What isn't an object is the provider's to refuse.
         let members: BTreeMap<&str, serde_json::Value> =
