@@ -21,6 +21,8 @@ mod limits;
 #[cfg(test)]
 mod otlp;
 #[cfg(test)]
+mod promises;
+#[cfg(test)]
 mod queue;
 #[cfg(test)]
 mod resilience;
