@@ -34,6 +34,7 @@ use crate::pipeline::{self, Stage};
 use crate::refusal::{Fault, Refusal};
 use crate::resilience::{Extra, Resilience};
 use crate::routing::routes::Routing;
+use crate::routing::scores::Scores;
 use crate::routing::stats::LiveFacts;
 use crate::routing::table::Book;
 use crate::stream::Cut;
@@ -79,6 +80,8 @@ pub struct Parts {
     pub routing: Routing,
     /// Where organizations' and projects' own routes are; none: there are none.
     pub stored_routes: Option<Database>,
+    /// What was thought of candidates; none: policies aren't told.
+    pub scores: Option<Arc<Scores>>,
     /// What may go to a model, and what may come back.
     pub guardrails: Guardrails,
     /// The client for everything outside.
@@ -304,6 +307,12 @@ impl Gateway {
     #[must_use]
     pub fn cache(&self) -> Option<&Arc<Cache>> {
         self.parts.cache.as_ref()
+    }
+
+    /// What policies are told of candidates' scores, if anything.
+    #[must_use]
+    pub fn scores(&self) -> Option<&Arc<Scores>> {
+        self.parts.scores.as_ref()
     }
 
     /// The budgets.

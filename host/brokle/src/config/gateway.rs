@@ -8,6 +8,8 @@ use std::time::Duration;
 use brokle_gateway::Timeouts;
 use brokle_gateway::gate::Gate;
 use brokle_gateway::resilience::{self, Resilience, Retries};
+use brokle_gateway::routing::scores;
+use brokle_storage::observations::MAX_NAME as MAX_SCORE_NAME;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,8 @@ pub(crate) struct Gateway {
     pub(crate) retry_wait_ms: u64,
     /// When a candidate that fails is left alone.
     pub(crate) breaker: Breaker,
+    /// Scores that routing policies are told.
+    pub(crate) scores: Scores,
     /// Accesses to providers, besides those that variables such as `OPENAI_API_KEY` make.
     pub(crate) connections: Vec<Connection>,
 }
@@ -53,6 +57,7 @@ impl Default for Gateway {
             retries: Retries::default().rounds,
             retry_wait_ms: milliseconds(Retries::default().longest_wait),
             breaker: Breaker::default(),
+            scores: Scores::default(),
             connections: Vec::new(),
         }
     }
@@ -118,6 +123,60 @@ impl Breaker {
         }
         if self.max_open_ms < self.open_ms {
             return Err("gateway.breaker.max_open_ms: open_ms or more is expected".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Scores that routing policies are told of each candidate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Scores {
+    /// Their names, 8 at most; none: policies are told of no score.
+    pub(crate) names: Vec<String>,
+    /// Averages are over the calls of so many hours.
+    pub(crate) window_hours: u64,
+    /// How often they are read, in seconds.
+    pub(crate) refresh_seconds: u64,
+}
+
+impl Default for Scores {
+    fn default() -> Self {
+        let settings = scores::Settings::default();
+        Self {
+            names: settings.names,
+            window_hours: settings.window.as_secs() / HOUR,
+            refresh_seconds: settings.refresh.as_secs(),
+        }
+    }
+}
+
+/// Seconds.
+const HOUR: u64 = 3_600;
+
+impl Scores {
+    /// As the gateway takes them; none if policies are told of no score.
+    pub(crate) fn settings(&self) -> Option<scores::Settings> {
+        (!self.names.is_empty()).then(|| scores::Settings {
+            names: self.names.clone(),
+            window: Duration::from_secs(self.window_hours * HOUR),
+            refresh: Duration::from_secs(self.refresh_seconds),
+        })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let most = scores::MAX_NAMES;
+        let is_name = |name: &String| !name.is_empty() && name.len() <= MAX_SCORE_NAME;
+        if self.names.len() > most || !self.names.iter().all(is_name) {
+            return Err(format!(
+                "gateway.scores.names: {most} names of up to {MAX_SCORE_NAME} bytes are the most"
+            ));
+        }
+        if !(1..=24 * 366).contains(&self.window_hours) {
+            return Err("gateway.scores.window_hours: 1 to 8784 is expected".to_owned());
+        }
+        if !(1..=86_400).contains(&self.refresh_seconds) {
+            return Err("gateway.scores.refresh_seconds: 1 to 86400 is expected".to_owned());
         }
         Ok(())
     }
@@ -262,6 +321,7 @@ impl Gateway {
             return Err("gateway.retries: 0 to 5 is expected".to_owned());
         }
         self.breaker.check()?;
+        self.scores.check()?;
         let mut names = HashSet::new();
         for (index, connection) in self.connections.iter().enumerate() {
             let refuse = |key, reason: &str| Err(format!("gateway.connections[{index}].{key}: {reason}"));

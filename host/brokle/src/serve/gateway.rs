@@ -14,6 +14,7 @@ use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails, OnFailure};
 use brokle_gateway::limits::{Limit, SharedLimits};
+use brokle_gateway::routing::scores::Scores;
 use brokle_gateway::{Gateway, Parts};
 use brokle_identity::Secret;
 use brokle_identity::connections::ConnectionService;
@@ -137,6 +138,8 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     let budgets = budgets(config, &with, &metrics).await?;
     let (clock, random) = (Arc::clone(&with.clock), Arc::clone(&with.random));
     let stored_routes = Some(with.database.clone());
+    let known = |settings| Arc::new(Scores::new(settings, with.store, Arc::clone(&with.clock)));
+    let scores = config.gateway.scores.settings().map(known);
     let stored = Arc::new(ConnectionService::new(with.database, with.master_key, clock, random));
     let connections = Directory::new(fixed, Some(Arc::clone(&stored)), egress.clone());
     let gateway = Gateway::new(Parts {
@@ -151,6 +154,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         plugins: snapshots,
         routing,
         stored_routes,
+        scores,
         guardrails,
         egress,
         timeouts: config.gateway.timeouts(),

@@ -19,13 +19,15 @@ use brokle_gateway::guardrails::Guardrails;
 use brokle_gateway::limits::Limit;
 use brokle_gateway::resilience::Resilience;
 use brokle_gateway::routing::routes::Routing;
+use brokle_gateway::routing::scores::{self, Scores};
 use brokle_gateway::{AnswerBody, Asking, Dialect, Gateway, Operation, Parts, Timeouts};
 use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::keys::NewKey;
 use brokle_identity::{AuthError, KeyService, Principal, Secret};
 use brokle_plugins::{Active, Snapshot, Snapshots, View};
 use brokle_runtime::{DialectPlugin, PolicyPlugin, ProviderPlugin, Runtime, RuntimeConfig, inspect};
-use brokle_storage::observations::{AnalyticsStore, SqliteObservations};
+use brokle_storage::observations::SqliteObservations;
+use brokle_storage::observations::query::QueryStore;
 use brokle_storage::sql::api_keys::Restrictions;
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
@@ -46,7 +48,7 @@ pub struct World {
     pub tenant: Tenant,
     pub key: String,
     pub recorder: Arc<Recorder>,
-    pub store: Arc<dyn AnalyticsStore>,
+    pub store: Arc<dyn QueryStore>,
     pub metrics: Arc<Metrics>,
     pub runtime: Runtime,
     pub database: Database,
@@ -124,6 +126,9 @@ pub struct Extra {
     pub limits: Vec<Limit>,
     pub budgets: Vec<Budget>,
     pub routing: Routing,
+    /// Policies beside `priority`.
+    pub policies: &'static [&'static str],
+    pub scores: scores::Settings,
     pub cache: Option<Settings>,
     /// Models of openai's that cost what gpt-4o-mini does.
     pub priced: Vec<&'static str>,
@@ -190,7 +195,7 @@ async fn world_made(
     let compiled = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     let runtime = Runtime::start(RuntimeConfig::default(), compiled, [1; 32]).unwrap();
     let mut view = View::new();
-    for policy in ["policy_priority"].iter().chain(policies) {
+    for policy in ["policy_priority"].iter().chain(policies).chain(extra.policies) {
         let policy = Arc::new(PolicyPlugin::load(&runtime, &component(policy)).await.unwrap());
         view.add_policy(Active::plain(policy));
     }
@@ -210,7 +215,7 @@ async fn world_made(
         view.add_provider(Active::plain(plugin));
         fixed.push(Template { provider, new, trusted: !distrust });
     }
-    let store: Arc<dyn AnalyticsStore> =
+    let store: Arc<dyn QueryStore> =
         Arc::new(SqliteObservations::open(folder.path().join("telemetry")).unwrap());
     let options = Options::new(folder.path().join("telemetry"));
     let recorder = Arc::new(Recorder::start(&options, store.clone(), clock.clone()).unwrap());
@@ -227,6 +232,8 @@ async fn world_made(
     let cache = extra.cache.map(cached);
     let spent = Some(database.budgets());
     let budgets = Arc::new(Budgets::new(extra.budgets, clock.clone(), metrics.clone(), spent));
+    let told = (!extra.scores.names.is_empty()).then_some(extra.scores);
+    let scores = told.map(|settings| Arc::new(Scores::new(settings, store.clone(), clock.clone())));
     let gateway = Gateway::new(Parts {
         clock,
         random,
@@ -235,6 +242,7 @@ async fn world_made(
         plugins: plugins.clone(),
         routing,
         stored_routes: Some(database.clone()),
+        scores,
         guardrails: guardrails.clone(),
         egress,
         timeouts,

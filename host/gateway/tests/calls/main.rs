@@ -34,6 +34,7 @@ mod presets;
 mod raw;
 mod resilience;
 mod routes;
+mod scores;
 mod signing;
 mod swaps;
 mod vendor;
