@@ -33,6 +33,7 @@ use crate::operation::Operation;
 use crate::refusal::Refusal;
 use crate::request::Request;
 use crate::routing::stats::Ticket;
+use crate::shadow::Part;
 
 pub(crate) use self::outside::Outside;
 
@@ -80,6 +81,8 @@ pub(crate) struct Meter {
     outside: Option<Arc<Outside>>,
     /// It is beside the call's own, and isn't written unless it takes its place.
     is_beside: bool,
+    /// Its part in a comparison of two calls.
+    part: Option<Box<Part>>,
 }
 
 impl Meter {
@@ -102,6 +105,7 @@ impl Meter {
             settled: false,
             outside: None,
             is_beside: false,
+            part: None,
         }
     }
 
@@ -128,6 +132,7 @@ impl Meter {
         winner.hold = self.hold.take();
         winner.recording = self.recording.take();
         winner.outside = self.outside.take();
+        winner.part = self.part.take();
         winner.is_beside = false;
         let loser = std::mem::replace(self, winner);
         self.absorb(loser, shared);
@@ -410,6 +415,9 @@ impl Meter {
     /// Keeps output, as far as the project captures it.
     pub(crate) fn output(&mut self, bytes: &[u8]) {
         self.answered = (self.answered.0 + 1, self.answered.1 + bytes.len() as u64);
+        if let Some(part) = &mut self.part {
+            part.see(bytes);
+        }
         if !self.output_shown {
             self.shown(bytes);
         }
@@ -457,8 +465,14 @@ impl Meter {
         });
     }
 
-    pub(crate) fn is_recording(&self) -> bool {
-        self.recording.is_some()
+    /// The call has a part in a comparison.
+    pub(crate) fn compare(&mut self, part: Part) {
+        self.part = Some(Box::new(part));
+    }
+
+    /// Whether the answer has to be one that can be read.
+    pub(crate) fn is_read(&self) -> bool {
+        self.recording.is_some() || self.part.is_some()
     }
 
     /// The whole answer, as the provider gave it.

@@ -37,6 +37,7 @@ use crate::routing::routes::Routing;
 use crate::routing::scores::Scores;
 use crate::routing::stats::LiveFacts;
 use crate::routing::table::Book;
+use crate::shadow::Shadows;
 use crate::stream::Cut;
 
 /// How long a provider may take.
@@ -118,6 +119,8 @@ pub struct Gateway {
     pub(crate) room: Room,
     /// What vendors keep, and for whom.
     pub(crate) kept: Kept,
+    /// Calls that are made once more.
+    pub(crate) shadows: Shadows,
     /// Says when streams are to end.
     pub(crate) cutting: watch::Sender<bool>,
 }
@@ -159,6 +162,7 @@ impl Gateway {
             extra: Extra::default(),
             room: Room::new(parts.resilience.max_in_flight),
             kept: Kept::new(),
+            shadows: Shadows::new(parts.resilience.max_shadows),
             cutting: watch::Sender::new(false),
             parts,
         })

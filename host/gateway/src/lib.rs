@@ -32,6 +32,7 @@ mod refusal;
 mod request;
 pub mod resilience;
 pub mod routing;
+mod shadow;
 mod start;
 mod stream;
 mod trial;

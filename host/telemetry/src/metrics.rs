@@ -187,6 +187,25 @@ pub struct CacheLabels {
     pub outcome: CacheOutcome,
 }
 
+/// What became of a call that was to be made once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the labels' values")]
+pub enum ShadowOutcome {
+    /// It was made.
+    made,
+    /// As many were under way and waiting as may be.
+    busy,
+    /// The route had spent what it may in a day.
+    budget,
+}
+
+/// Labels of shadow calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ShadowLabels {
+    /// What became of it.
+    pub outcome: ShadowOutcome,
+}
+
 /// Something that is counted by budget.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BudgetLabels {
@@ -273,6 +292,8 @@ pub struct Metrics {
     pub hedges: Family<ProviderLabels, Counter>,
     /// Retries and hedges that weren't made since there had been too many.
     pub retry_budget_exhausted: Counter,
+    /// Calls that were to be made once more.
+    pub shadows: Family<ShadowLabels, Counter>,
     /// Handlers that panicked.
     pub panics: Counter,
 }
@@ -312,6 +333,7 @@ impl Metrics {
             retries: Family::default(),
             hedges: Family::default(),
             retry_budget_exhausted: Counter::default(),
+            shadows: Family::default(),
             panics: Counter::default(),
         };
         metrics.register();
@@ -414,6 +436,7 @@ impl Metrics {
             "Retries and hedges that weren't made since there had been too many",
             self.retry_budget_exhausted.clone(),
         );
+        registry.register("shadows", "Calls that were to be made once more by outcome", self.shadows.clone());
         registry.register("spans", "Spans from elsewhere by outcome", self.spans.clone());
         registry.register("panics", "Handlers that panicked", self.panics.clone());
     }

@@ -32,6 +32,8 @@ pub(crate) struct Gateway {
     pub(crate) policy: String,
     /// Calls at once; the next one is answered 503 with `Retry-After` before its body is read. 0: as many as come.
     pub(crate) max_in_flight: usize,
+    /// Calls of a route with `shadow` that are made once more at once; further ones are left out. 0: none are made.
+    pub(crate) max_shadows: usize,
     /// How often candidates that have failed are asked again, 0 to 5 times.
     pub(crate) retries: u32,
     /// The longest wait before that, in milliseconds; a vendor's `Retry-After` beyond it isn't waited for.
@@ -54,6 +56,7 @@ impl Default for Gateway {
             allow_private_upstreams: false,
             policy: brokle_gateway::routing::routes::DEFAULT_POLICY.to_owned(),
             max_in_flight: Resilience::default().max_in_flight,
+            max_shadows: Resilience::default().max_shadows,
             retries: Retries::default().rounds,
             retry_wait_ms: milliseconds(Retries::default().longest_wait),
             breaker: Breaker::default(),
@@ -293,6 +296,7 @@ impl Gateway {
                 longest_wait: Duration::from_millis(self.retry_wait_ms),
             },
             max_in_flight: self.max_in_flight,
+            max_shadows: self.max_shadows,
         }
     }
 

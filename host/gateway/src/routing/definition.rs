@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use brokle_core::money::Usd;
 use brokle_core::tenancy::Capture;
 use brokle_expression::Expression;
 use schemars::JsonSchema;
@@ -11,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::routes::{self, ChosenPolicy, Fault, Route, RouteCandidate, Target};
 use crate::gateway;
+use crate::shadow::WHOLE;
 
 /// A name that callers put into `model`, or choose by the header `x-brokle-route`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,6 +62,47 @@ pub struct Definition {
     /// When a second candidate is asked beside the first; without it none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hedge: Option<Hedge>,
+    /// Who is asked once more for a share of the calls; nobody gets its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
+}
+
+/// Who is asked once more for a share of a route's calls. Either `connection` or `provider` says whom that goes to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Shadow {
+    /// A connection's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+    /// A provider's short name: the first of its connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// The model, as the provider names it; `*`: as the caller wrote it.
+    pub model: String,
+    /// It is one for such requests only: `not tools`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// The share of the calls: more than 0, 1 at most.
+    pub share: f64,
+    /// What that may cost in a day (UTC), for each project and server, in dollars; without it, it isn't bounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usd_per_day: Option<Usd>,
+}
+
+impl Shadow {
+    fn to_shadow(&self) -> Result<routes::Shadow, Fault> {
+        let whom = Candidate {
+            connection: self.connection.clone(),
+            provider: self.provider.clone(),
+            model: self.model.clone(),
+            when: self.when.clone(),
+            priority: 0,
+            weight: one(),
+        };
+        // What isn't within 0 and 1 is refused with the rest.
+        let share = (self.share * f64::from(WHOLE)).round().clamp(0.0, f64::from(WHOLE) + 1.0) as u32;
+        Ok(routes::Shadow { candidate: whom.read("shadow")?, share, usd_per_day: self.usd_per_day })
+    }
 }
 
 /// What the cache does for a route's calls.
@@ -240,6 +283,7 @@ impl Definition {
             guardrails: self.guardrails.clone(),
             capture: self.capture,
             hedge: self.hedge.as_ref().map(Hedge::to_hedge).transpose()?,
+            shadow: self.shadow.as_ref().map(Shadow::to_shadow).transpose()?,
         };
         let rules = (!rules.is_empty()).then(|| Arc::new(rules));
         let (name, aliases) = (self.name.clone(), self.aliases.clone());
@@ -255,17 +299,20 @@ fn pointer(name: &str) -> String {
 }
 
 fn read(key: &str, written: &[Candidate]) -> Result<Vec<RouteCandidate>, Fault> {
-    let mut candidates = Vec::with_capacity(written.len());
-    for (at, one) in written.iter().enumerate() {
-        let target = match (&one.connection, &one.provider) {
+    let each = written.iter().enumerate();
+    each.map(|(at, one)| one.read(&format!("{key}.{at}"))).collect()
+}
+
+impl Candidate {
+    fn read(&self, key: &str) -> Result<RouteCandidate, Fault> {
+        let target = match (&self.connection, &self.provider) {
             (Some(name), None) if !name.is_empty() => Target::Connection(name.clone()),
             (None, Some(name)) if !name.is_empty() => Target::Provider(name.clone()),
-            _ => return Err(Fault::new(format!("{key}.{at}"), "either connection or provider is expected")),
+            _ => return Err(Fault::new(key, "either connection or provider is expected")),
         };
-        let (model, priority, weight) = (one.model.clone(), one.priority, one.weight);
-        let when = one.when.as_deref().map(Expression::read).transpose();
-        let when = when.map_err(|error| Fault::new(format!("{key}.{at}.when"), error.to_string()))?;
-        candidates.push(RouteCandidate { target, model, priority, weight, when });
+        let when = self.when.as_deref().map(Expression::read).transpose();
+        let when = when.map_err(|error| Fault::new(format!("{key}.when"), error.to_string()))?;
+        let (model, priority, weight) = (self.model.clone(), self.priority, self.weight);
+        Ok(RouteCandidate { target, model, priority, weight, when })
     }
-    Ok(candidates)
 }

@@ -35,6 +35,7 @@ mod raw;
 mod resilience;
 mod routes;
 mod scores;
+mod shadow;
 mod signing;
 mod swaps;
 mod vendor;
