@@ -81,6 +81,8 @@ pub(crate) struct Meter {
     outside: Option<Arc<Outside>>,
     /// It is beside the call's own, and isn't written unless it takes its place.
     is_beside: bool,
+    /// Nobody made it but the gateway.
+    is_inner: bool,
     /// Its part in a comparison of two calls.
     part: Option<Box<Part>>,
 }
@@ -105,6 +107,7 @@ impl Meter {
             settled: false,
             outside: None,
             is_beside: false,
+            is_inner: false,
             part: None,
         }
     }
@@ -192,6 +195,20 @@ impl Meter {
         let outside = Arc::new(Outside::new(label));
         self.outside = Some(Arc::clone(&outside));
         outside
+    }
+
+    /// The account of a call that this one makes for itself: in its trace, and none of its caller's requests.
+    pub(crate) fn inner(&self, principal: &Principal, incoming: &Incoming<'_>) -> Self {
+        let mut inner = Self::new(self.books.clone(), incoming.operation);
+        inner.is_inner = true;
+        inner.open(principal, incoming);
+        if let Some(outer) = &self.observation {
+            inner.note(|observation| {
+                observation.trace_id = outer.trace_id;
+                observation.parent_span_id = Some(outer.span_id);
+            });
+        }
+        inner
     }
 
     /// Whose call it is, once that is known.
@@ -431,8 +448,8 @@ impl Meter {
         }
     }
 
-    /// The answer comes from the cache.
-    pub(crate) fn cached(&mut self, entry: &Entry) {
+    /// The answer comes from the cache; with a score it is another question's, and so near is that.
+    pub(crate) fn cached(&mut self, entry: &Entry, score: Option<f32>) {
         self.is_cached = true;
         self.note(|observation| {
             observation.provider = entry.provider.clone();
@@ -441,6 +458,9 @@ impl Meter {
                 observation.attributes.insert(format!("brokle.cache.{name}"), value);
             };
             say("status", "hit".into());
+            if let Some(score) = score {
+                say("score", score.into());
+            }
             if let Some(cost) = entry.cost {
                 say("saved_cost", cost.to_string().into());
             }
@@ -463,6 +483,11 @@ impl Meter {
         self.note(|observation| {
             observation.attributes.insert("brokle.cache.status".into(), "miss".into());
         });
+    }
+
+    /// Nobody made the call but the gateway.
+    pub(crate) fn is_the_gateways(&mut self) {
+        self.is_inner = true;
     }
 
     /// The call has a part in a comparison.

@@ -206,11 +206,6 @@ impl Part {
         }
     }
 
-    /// It is a shadow, not a call of somebody's.
-    pub(crate) fn is_shadow(&self) -> bool {
-        matches!(self.role, Role::Shadow { .. })
-    }
-
     /// The call's account is closed: an original is made once more, a shadow is compared.
     pub(crate) fn close(self, observation: &mut Observation, metrics: &Metrics) {
         let sample = Sample::of(observation, self.answer.map(BytesMut::freeze));
@@ -282,6 +277,7 @@ impl Gateway {
             now: self.parts.clock.now(),
             random: &*self.parts.random,
         };
+        meter.is_the_gateways();
         meter.open(&job.principal, &incoming);
         if !keeps_texts {
             meter.capture_at_most(Capture::Metadata);

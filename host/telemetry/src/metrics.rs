@@ -178,6 +178,10 @@ pub enum CacheOutcome {
     bypass,
     /// Somebody was asking the same: a hit or a miss later.
     wait,
+    /// The answer to a question that means the same was there.
+    semantic_hit,
+    /// Nobody could say what the question means: a miss.
+    semantic_error,
 }
 
 /// Labels of looks into the cache.

@@ -131,7 +131,13 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     }
     warm(snapshot.instance(), &fixed).await;
     let guardrails = guardrails(config, snapshot.instance()).await?;
-    let cached = |settings| Arc::new(Cache::new(settings, Arc::clone(&with.clock), Arc::clone(&metrics)));
+    let cached = |settings| {
+        let cache = Cache::new(settings, Arc::clone(&with.clock), Arc::clone(&metrics));
+        Arc::new(match config.cache.semantic() {
+            Some(semantic) => cache.with_semantic(semantic),
+            None => cache,
+        })
+    };
     let cache = config.cache.settings().map(cached);
     let limits = limits(config)?;
     let shared_limits = shared_limits(config, &with, &metrics)?;

@@ -48,8 +48,7 @@ impl Drop for Meter {
         if !self.output.is_empty() {
             observation.output = Some(Bytes::from(std::mem::take(&mut self.output)));
         }
-        let is_shadow = self.part.as_ref().is_some_and(|part| part.is_shadow());
-        if !is_shadow {
+        if !self.is_inner {
             self.count_call(&observation, elapsed);
         }
         self.count_use(&observation);

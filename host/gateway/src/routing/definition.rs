@@ -99,14 +99,18 @@ impl Shadow {
             priority: 0,
             weight: one(),
         };
-        // What isn't within 0 and 1 is refused with the rest.
-        let share = (self.share * f64::from(WHOLE)).round().clamp(0.0, f64::from(WHOLE) + 1.0) as u32;
+        let share = millionths(self.share);
         Ok(routes::Shadow { candidate: whom.read("shadow")?, share, usd_per_day: self.usd_per_day })
     }
 }
 
+/// A share in millionths. What isn't within 0 and 1 isn't within 0 and [`WHOLE`] either, and is refused with the rest.
+fn millionths(share: f64) -> u32 {
+    (share * f64::from(WHOLE)).round().clamp(0.0, f64::from(WHOLE) + 1.0) as u32
+}
+
 /// What the cache does for a route's calls.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cached {
     /// `false`: nothing is looked up or kept.
@@ -115,6 +119,12 @@ pub struct Cached {
     /// How long an answer is kept, in seconds, unless the caller says; `cache.max_ttl_s` is the most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<u64>,
+    /// `false`: nothing that only means the same is found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub semantic: Option<bool>,
+    /// How near a question has to be whose answer is given: more than 0, 1 at most; without it as `[cache.semantic]` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub semantic_threshold: Option<f64>,
 }
 
 /// When a second candidate is asked beside the first. Either of the two is expected.
@@ -270,7 +280,8 @@ impl Definition {
     pub fn to_route(&self, policy: ChosenPolicy, usual: gateway::Timeouts) -> Result<Route, Fault> {
         let candidates = read("candidates", &self.candidates)?;
         let member = |(name, value): (&String, &Value)| (pointer(name), value.to_string().into_bytes());
-        let ttl = self.cache.as_ref().and_then(|cache| cache.ttl_s);
+        let cache = self.cache.as_ref();
+        let ttl = cache.and_then(|cache| cache.ttl_s);
         let rules = routes::Rules {
             fallbacks: self.fallbacks.to_fallbacks()?,
             timeouts: self.timeouts.as_ref().map(|timeouts| timeouts.to_timeouts(usual)).transpose()?,
@@ -278,7 +289,9 @@ impl Definition {
             set: self.set.iter().map(member).collect(),
             defaults: self.defaults.iter().map(member).collect(),
             remove: self.remove.iter().map(|name| pointer(name)).collect(),
-            uncached: self.cache.as_ref().is_some_and(|cache| cache.enabled == Some(false)),
+            uncached: cache.is_some_and(|cache| cache.enabled == Some(false)),
+            exact_only: cache.is_some_and(|cache| cache.semantic == Some(false)),
+            semantic_threshold: cache.and_then(|cache| cache.semantic_threshold).map(millionths),
             cache_ttl: ttl.map(Duration::from_secs),
             guardrails: self.guardrails.clone(),
             capture: self.capture,

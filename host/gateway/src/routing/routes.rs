@@ -152,6 +152,10 @@ pub struct Rules {
     pub remove: Vec<String>,
     /// The cache has no part in its calls.
     pub uncached: bool,
+    /// The cache looks for nothing that means the same.
+    pub exact_only: bool,
+    /// How near a question has to be whose answer is given, in millionths; none: as everywhere.
+    pub semantic_threshold: Option<u32>,
     /// How long answers are kept.
     pub cache_ttl: Option<Duration>,
     /// Guardrails that rule on its calls beside those that do so anyway.
@@ -377,6 +381,9 @@ impl Rules {
         }
         if self.cache_ttl.is_some_and(|ttl| ttl.is_zero()) {
             return fault("cache.ttl_s".to_owned(), "1 or more is expected; enabled = false keeps nothing");
+        }
+        if self.semantic_threshold.is_some_and(|near| !(1..=WHOLE).contains(&near)) {
+            return fault("cache.semantic_threshold".to_owned(), "more than 0 and at most 1 is expected");
         }
         if let Some(shadow) = &self.shadow {
             if !(1..=WHOLE).contains(&shadow.share) {

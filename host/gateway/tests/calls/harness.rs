@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use brokle_core::catalogue::Catalogue;
 use brokle_core::clock::{Clock, SystemClock};
-use brokle_core::ids::RequestId;
+use brokle_core::ids::{EnvironmentId, ProjectId, RequestId};
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::{Capture, Tenant};
 use brokle_gateway::account::Books;
 use brokle_gateway::budgets::{Budget, Budgets};
-use brokle_gateway::cache::{Cache, Settings};
+use brokle_gateway::cache::{Cache, Settings, semantic};
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::gate::Gate;
@@ -130,6 +130,7 @@ pub struct Extra {
     pub policies: &'static [&'static str],
     pub scores: scores::Settings,
     pub cache: Option<Settings>,
+    pub semantic: Option<semantic::Settings>,
     /// Models of openai's that cost what gpt-4o-mini does.
     pub priced: Vec<&'static str>,
     pub resilience: Resilience,
@@ -228,8 +229,11 @@ async fn world_made(
         serde_json::from_value(row).unwrap()
     });
     let catalogue = Catalogue::builtin().unwrap().with_overrides(priced.collect()).unwrap();
-    let cached = |settings| Arc::new(Cache::new(settings, clock.clone(), metrics.clone()));
-    let cache = extra.cache.map(cached);
+    let cached = |settings| Cache::new(settings, clock.clone(), metrics.clone());
+    let cache = extra.cache.map(cached).map(|cache| match extra.semantic {
+        Some(semantic) => Arc::new(cache.with_semantic(semantic)),
+        None => Arc::new(cache),
+    });
     let spent = Some(database.budgets());
     let budgets = Arc::new(Budgets::new(extra.budgets, clock.clone(), metrics.clone(), spent));
     let told = (!extra.scores.names.is_empty()).then_some(extra.scores);
@@ -328,6 +332,21 @@ impl World {
             ..NewKey::default()
         };
         self.keys.create(self.tenant, new).await.unwrap().1.expose().to_owned()
+    }
+
+    /// A key of another project of the same organization.
+    pub async fn strangers_key(&self) -> String {
+        let (clock, random) = (&SystemClock, &SystemRandom);
+        let stranger = Tenant {
+            organization: self.tenant.organization,
+            project: ProjectId::generate(clock, random),
+            environment: EnvironmentId::generate(clock, random),
+        };
+        let (organization, now) = (stranger.organization, clock.now());
+        self.database.projects().create(organization, stranger.project, "other", now).await.unwrap();
+        self.database.environments().create(stranger, "production", now).await.unwrap();
+        let new = NewKey { name: "stranger".into(), scopes: vec!["gateway".into()], ..NewKey::default() };
+        self.keys.create(stranger, new).await.unwrap().1.expose().to_owned()
     }
 
     /// The holder of the world's key.

@@ -35,6 +35,7 @@ mod raw;
 mod resilience;
 mod routes;
 mod scores;
+mod semantic;
 mod shadow;
 mod signing;
 mod swaps;

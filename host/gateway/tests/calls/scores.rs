@@ -4,12 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brokle_core::clock::{Clock, ManualClock, SystemClock};
-use brokle_core::ids::{EnvironmentId, ProjectId};
-use brokle_core::random::SystemRandom;
-use brokle_core::tenancy::Tenant;
 use brokle_gateway::routing::routes::{ChosenPolicy, Route, RouteCandidate, Routing, Target};
 use brokle_gateway::routing::scores::Settings;
-use brokle_identity::keys::NewKey;
 use brokle_storage::observations::{Score, ScoreValue, Source};
 use brokle_test_upstream::Upstream;
 use chrono::TimeDelta;
@@ -71,22 +67,6 @@ async fn explain(world: &World, key: &str) -> Value {
     serde_json::to_value(told).unwrap()
 }
 
-/// A key of another project of the same organization.
-async fn strangers_key(world: &World) -> String {
-    let (clock, random) = (&SystemClock, &SystemRandom);
-    let stranger = Tenant {
-        organization: world.tenant.organization,
-        project: ProjectId::generate(clock, random),
-        environment: EnvironmentId::generate(clock, random),
-    };
-    let database = &world.database;
-    let (organization, now) = (stranger.organization, clock.now());
-    database.projects().create(organization, stranger.project, "other", now).await.unwrap();
-    database.environments().create(stranger, "production", now).await.unwrap();
-    let new = NewKey { name: "stranger".into(), scopes: vec!["gateway".into()], ..NewKey::default() };
-    world.keys.create(stranger, new).await.unwrap().1.expose().to_owned()
-}
-
 #[tokio::test]
 async fn what_a_project_thinks_of_a_model_decides_its_own_calls_only() {
     let (a, b) = (Upstream::start().await.unwrap(), Upstream::start().await.unwrap());
@@ -139,7 +119,7 @@ async fn what_a_project_thinks_of_a_model_decides_its_own_calls_only() {
     let step = call["children"].as_array().unwrap().iter().find(|step| step["type"] == "plugin").unwrap();
     assert_eq!(step["attributes"]["brokle.routing.facts"][1]["brokle.score.helpful"], "0.8", "{step:#}");
 
-    let stranger = strangers_key(&world).await;
+    let stranger = world.strangers_key().await;
     for _ in 0..2 {
         let told = explain(&world, &stranger).await;
         assert_eq!(told["candidates"][1]["attributes"], json!({}), "{told:#}");

@@ -105,7 +105,7 @@ async fn the_shadow_is_compared_and_the_caller_hears_the_original() {
             shadow["cost"].as_str().unwrap().parse().unwrap(),
         );
         assert!(cheap > Usd::ZERO && cheap < dear, "its own price: {cheap} {dear}");
-        assert_eq!((&shadow["key_id"], &shadow["session_id"]), (&Value::Null, &Value::Null));
+        assert_eq!((&shadow["key_id"], &shadow["session"]), (&Value::Null, &Value::Null));
         assert_eq!(
             shadow["children"].as_array().unwrap().iter().filter(|one| one["type"] == "attempt").count(),
             1
