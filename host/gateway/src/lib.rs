@@ -12,6 +12,7 @@ pub mod answer;
 mod attempts;
 pub mod budgets;
 pub mod cache;
+mod checks;
 pub mod connections;
 mod credentials;
 mod decoding;
@@ -39,6 +40,7 @@ mod trial;
 pub mod who;
 
 pub use answer::AnswerBody;
+pub use checks::{CheckHealth, CheckStatus};
 pub use dialects::{Asking, Dialect, ObjectCall};
 pub use gateway::{Gateway, Incoming, Parts, Timeouts};
 pub use health::{CircuitState, ModelHealth, ProviderHealth};

@@ -288,6 +288,8 @@ pub struct Metrics {
     pub upstream_connections: Gauge,
     /// Circuits that opened.
     pub circuit_opens: Family<ProviderLabels, Counter>,
+    /// Health checks of connections that failed.
+    pub health_check_failures: Family<ProviderLabels, Counter>,
     /// Calls that were refused at once since the gateway had no room.
     pub shed: Counter,
     /// Attempts that were made again at the same candidate.
@@ -333,6 +335,7 @@ impl Metrics {
             budget_alerts: Family::default(),
             upstream_connections: Gauge::default(),
             circuit_opens: Family::default(),
+            health_check_failures: Family::default(),
             shed: Counter::default(),
             retries: Family::default(),
             hedges: Family::default(),
@@ -433,6 +436,11 @@ impl Metrics {
         );
         registry.register("circuit_opens", "Circuits that opened", self.circuit_opens.clone());
         registry.register("shed", "Calls refused at once for want of room", self.shed.clone());
+        registry.register(
+            "health_check_failures",
+            "Health checks of connections that failed",
+            self.health_check_failures.clone(),
+        );
         registry.register("retries", "Attempts made again at the same candidate", self.retries.clone());
         registry.register("hedges", "Second attempts beside one that took long", self.hedges.clone());
         registry.register(

@@ -223,6 +223,9 @@ pub(crate) struct Connection {
     /// Whether keys with the scope `providers:relay` may call the provider's own API through it, as they like.
     #[serde(default)]
     pub(crate) raw: bool,
+    /// How often it is asked whether it is there, in seconds: the vendor's list of models. None: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) health_check_seconds: Option<u64>,
     /// Calls at once; the next one goes to another candidate, or waits. None: as many as come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_in_flight: Option<usize>,
@@ -261,6 +264,7 @@ impl Default for Connection {
             headers: BTreeMap::new(),
             models: Vec::new(),
             raw: false,
+            health_check_seconds: None,
             max_in_flight: None,
             max_queued: queue(),
             queue_ms: second(),
@@ -350,6 +354,12 @@ impl Gateway {
             }
             if connection.max_in_flight == Some(0) {
                 return refuse("max_in_flight", "0 would refuse every call; leave it out to let all through");
+            }
+            if connection.health_check_seconds.is_some_and(|every| !(1..=86_400).contains(&every)) {
+                return refuse(
+                    "health_check_seconds",
+                    "1 to 86400 is expected; leave it out to check nothing",
+                );
             }
             if connection.weight == 0 {
                 return refuse("weight", "at least 1 is expected");

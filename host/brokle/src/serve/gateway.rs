@@ -230,6 +230,7 @@ fn fixed(config: &Config, view: &View) -> Result<Vec<Template>, Failure> {
             models: wanted.models.clone(),
             gate: wanted.gate(),
             raw: wanted.raw,
+            health_check: wanted.health_check_seconds.map(Duration::from_secs),
             ..NewConnection::default()
         };
         templates.push(Template { provider: wanted.provider.clone(), new, trusted: true });

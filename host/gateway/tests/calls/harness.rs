@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use brokle_core::catalogue::Catalogue;
 use brokle_core::clock::{Clock, SystemClock};
@@ -381,6 +381,15 @@ impl World {
         tokio::time::timeout(Duration::from_secs(20), self.recorder.flush()).await.unwrap();
         let page = self.store.list(self.tenant.project, Default::default(), 100, None).await.unwrap();
         serde_json::to_value(page).unwrap()["data"].as_array().unwrap().clone()
+    }
+}
+
+/// Waits until this holds; `what` isn't there after 20 s.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -14,6 +14,7 @@ mod allowed;
 mod bad_input;
 mod budgets;
 mod cache;
+mod checks;
 mod choosing;
 mod clouds;
 mod credentials;

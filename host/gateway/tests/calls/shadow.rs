@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::choosing::{call, chat, two, world};
 use crate::guardrails::{guard, guardrail};
-use crate::harness::{Extra, World};
+use crate::harness::{Extra, World, until};
 
 /// `smart` is `a`'s gpt-4o, whose shadow is `b`'s gpt-4o-mini.
 fn smart(shadow: Value) -> Value {
@@ -33,14 +33,6 @@ fn run(world: &World) -> JoinSet<()> {
     let gateway = Arc::clone(&world.gateway);
     tasks.spawn(async move { gateway.run_shadows(std::future::pending()).await });
     tasks
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds().await {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// The originals and the shadows, whole, once there are so many.
