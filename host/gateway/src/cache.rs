@@ -314,11 +314,6 @@ impl Look {
             cache.count(CacheOutcome::bypass);
             return Ok(call);
         };
-        // Read before anybody is asked, so that a header that is wrong is told.
-        let question = match &cache.semantic {
-            Some(semantic) => Question::of(said, &semantic.settings)?,
-            None => None,
-        };
         let flight = match cache.look(&key, &control).await {
             Ok(entry) => {
                 cache.count(CacheOutcome::hit);
@@ -327,16 +322,21 @@ impl Look {
             }
             Err(flight) => flight,
         };
-        let meaning = match question {
+        let said = Said { principal: &call.known.0, headers: call.incoming.headers, request: &call.known.1 };
+        let semantic = cache.semantic.as_ref();
+        let meaning = match semantic.and_then(|one| Question::of(said, &one.settings, &control)) {
             None => None,
-            Some(question) => match Self::ask(gateway, cache, &mut call, question, &control).await {
-                Ok((key, entry, score)) => {
-                    cache.count(CacheOutcome::semantic_hit);
-                    Self::found(cache, &mut call, key, entry, Some(score));
-                    return Ok(call);
+            // In a box of its own: it is large, and most calls get by without it.
+            Some(question) => {
+                match Box::pin(Self::ask(gateway, cache, &mut call, question, &control)).await {
+                    Ok((key, entry, score)) => {
+                        cache.count(CacheOutcome::semantic_hit);
+                        Self::found(cache, &mut call, key, entry, Some(score));
+                        return Ok(call);
+                    }
+                    Err(meaning) => meaning,
                 }
-                Err(meaning) => meaning,
-            },
+            }
         };
         cache.count(CacheOutcome::miss);
         call.told.cache = CacheNote::Miss(key);
@@ -377,7 +377,7 @@ impl Look {
             Ok(vector) => vector,
             Err(refusal) => {
                 cache.count(CacheOutcome::semantic_error);
-                tracing::warn!(code = %refusal.code, model = semantic.settings.model, "the cache can't tell what a question means");
+                tracing::info!(code = %refusal.code, model = semantic.settings.model, "the cache can't tell what a question means");
                 return Err(None);
             }
         };

@@ -2,7 +2,7 @@
 //!
 //! **When**: once the original has ended, with whatever the vendor said, so that nobody waits for a shadow and none makes an
 //! original slower. Not for an original that its client left, that no vendor was asked for, or that the cache answered; nor for
-//! forms, other dialects, and requests over [`MAX_REQUEST`].
+//! forms, other dialects, callers with preferences of who may serve, and requests over [`MAX_REQUEST`].
 //!
 //! **How**: the body as guardrails left it, with the route's parameters, streamed if the original was; one attempt, without
 //! retries, fallbacks, hedges or a place in a connection's queue. Circuits and `max_in_flight` of connections hold for it, and
@@ -137,6 +137,8 @@ impl Shadows {
         let route = request.route.as_ref()?;
         let shadow = route.rules.as_ref()?.shadow.as_ref()?;
         let readable = request.dialect.is_none() && request.form.is_none() && request.cached.is_none();
+        // Who says who may be asked has said it of everybody.
+        let readable = readable && request.preferences.is_none();
         let drawn = gateway.entropy() % u64::from(WHOLE) < u64::from(shadow.share);
         if !readable
             || !drawn

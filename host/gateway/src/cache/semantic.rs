@@ -19,18 +19,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokle_core::json::{self, Change, Splices};
-use http::HeaderMap;
-
+use super::control::Control;
 use super::vectors::{InMemory, Vector, Vectors};
 use super::{Key, key};
 use crate::operation::Operation;
-use crate::refusal::Refusal;
 use crate::routing::conditions::Said;
 use crate::shadow::WHOLE;
-
-/// The request header by which a caller asks for less.
-const HEADER: &str = "x-brokle-cache-semantic";
+use brokle_core::json::{self, Change, Splices};
 
 /// What is looked for by meaning.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,44 +97,24 @@ impl Semantic {
 
 impl Question {
     /// The call's; none if it isn't one that may be answered by another's answer.
-    ///
-    /// # Errors
-    /// 400 for a header that says neither `off` nor a number above 0, up to 1.
-    pub(super) fn of(said: Said<'_>, settings: &Settings) -> Result<Option<Self>, Refusal> {
+    pub(super) fn of(said: Said<'_>, settings: &Settings, control: &Control) -> Option<Self> {
         let request = said.request;
         let rules = request.rules();
-        let Some(wanted) = wanted(said.headers)? else { return Ok(None) };
+        let exact_only = control.exact_only || rules.is_some_and(|rules| rules.exact_only);
         let plain = request.operation == Operation::ChatCompletions
             && request.choices == 1
             && !request.features.iter().any(|feature| feature == "tools" || feature == "vision");
-        if !plain || rules.is_some_and(|rules| rules.exact_only) || !is_cool(&request.body, settings) {
-            return Ok(None);
+        if exact_only || !plain || !is_cool(&request.body, settings) {
+            return None;
         }
         let threshold = rules.and_then(|rules| rules.semantic_threshold).unwrap_or(settings.threshold);
-        let threshold = (f64::from(threshold) / f64::from(WHOLE)).max(wanted) as f32;
-        Ok(text(&request.body).filter(|(_, text)| text.len() <= settings.max_text_bytes).and_then(
-            |(pointer, text)| {
-                let blank = Splices::apply(&request.body, &[Change::Set(&pointer, b"null".into())]).ok()?;
-                let user = said.user().filter(|_| settings.per_user).unwrap_or_default();
-                let space = key::of_space(said, &blank.to_vec(), [&settings.model, user])?;
-                Some(Self { space, text, threshold })
-            },
-        ))
-    }
-}
-
-/// How near the caller wants it at least; none: it doesn't want it.
-fn wanted(headers: &HeaderMap) -> Result<Option<f64>, Refusal> {
-    let Some(value) = headers.get(HEADER) else { return Ok(Some(0.0)) };
-    match value.to_str().unwrap_or_default().trim() {
-        "off" => Ok(None),
-        text => match text.parse::<f64>() {
-            Ok(near) if near > 0.0 && near <= 1.0 => Ok(Some(near)),
-            _ => Err(Refusal::invalid(
-                HEADER,
-                format!("'{HEADER}' must be 'off' or a number above 0, up to 1."),
-            )),
-        },
+        let threshold = (f64::from(threshold) / f64::from(WHOLE)).max(control.near) as f32;
+        let (pointer, text) =
+            text(&request.body).filter(|(_, text)| text.len() <= settings.max_text_bytes)?;
+        let blank = Splices::apply(&request.body, &[Change::Set(&pointer, b"null".into())]).ok()?;
+        let user = said.user().filter(|_| settings.per_user).unwrap_or_default();
+        let space = key::of_space(said, &blank.to_vec(), [&settings.model, user])?;
+        Some(Self { space, text, threshold })
     }
 }
 
@@ -176,7 +151,7 @@ fn text(body: &[u8]) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
     use crate::request::Request;
@@ -191,23 +166,30 @@ mod tests {
         body: String,
         settings: Settings,
         headers: HeaderMap,
+        control: Control,
         rules: Rules,
         principal: brokle_identity::Principal,
     }
 
     impl Asked {
         fn new(body: &str) -> Self {
-            let (headers, rules) = (HeaderMap::new(), Rules::default());
-            Self { body: body.into(), settings: settings(), headers, rules, principal: principal() }
+            Self {
+                body: body.into(),
+                settings: settings(),
+                headers: HeaderMap::new(),
+                control: Control::default(),
+                rules: Rules::default(),
+                principal: principal(),
+            }
         }
 
-        fn question(&self) -> Result<Option<Question>, Refusal> {
+        fn question(&self) -> Option<Question> {
             let body = Bytes::copy_from_slice(self.body.as_bytes());
-            let mut request = Request::read(Operation::ChatCompletions, body)?;
+            let mut request = Request::read(Operation::ChatCompletions, body).unwrap();
             let rules = Some(Arc::new(self.rules.clone()));
             request.route = Some(Arc::new(Route { name: "r".into(), rules, ..Route::default() }));
             let said = Said { principal: &self.principal, headers: &self.headers, request: &request };
-            Question::of(said, &self.settings)
+            Question::of(said, &self.settings, &self.control)
         }
     }
 
@@ -217,13 +199,13 @@ mod tests {
     #[test]
     fn the_space_is_everything_but_the_question() {
         let asked = Asked::new(BODY);
-        let question = asked.question().unwrap().unwrap();
+        let question = asked.question().unwrap();
         assert_eq!(question.text, "Who wrote Faust?");
         let other = |from: &str, to: &str| {
             assert!(BODY.contains(from));
             let other =
                 Asked { body: BODY.replace(from, to), principal: asked.principal.clone(), ..Asked::new("") };
-            other.question().unwrap().unwrap()
+            other.question().unwrap()
         };
         assert_eq!(other("Who wrote Faust?", "Faust: author?").space, question.space);
         let parts = r#"[{"type":"text","text":"Who wrote"},{"text":"Faust?","type":"text"}]"#;
@@ -236,21 +218,21 @@ mod tests {
             let mut asked = Asked { principal: asked.principal.clone(), ..Asked::new(BODY) };
             asked.settings.per_user = per_user;
             asked.headers.insert("x-brokle-user", HeaderValue::from_static(name));
-            asked.question().unwrap().unwrap().space
+            asked.question().unwrap().space
         };
         assert_eq!(named("ann", true), named("ann", true));
         assert_ne!(named("ann", true), named("bob", true));
         assert_eq!(named("ann", false), named("bob", false));
-        assert_ne!(Asked::new(BODY).question().unwrap().unwrap().space, question.space, "another tenant's");
+        assert_ne!(Asked::new(BODY).question().unwrap().space, question.space, "another tenant's");
     }
 
     #[test]
     fn only_plain_questions_are_compared() {
         let cool = Asked { settings: Settings { max_temperature: 0.4, ..settings() }, ..Asked::new(BODY) };
-        assert_eq!(cool.question(), Ok(None));
+        assert_eq!(cool.question(), None);
         let unsaid = BODY.replace(r#""temperature":0.5,"#, "");
-        assert_eq!(Asked { body: unsaid.clone(), ..cool }.question(), Ok(None), "it is 1 then");
-        assert!(Asked::new(&unsaid).question().unwrap().is_some());
+        assert_eq!(Asked { body: unsaid.clone(), ..cool }.question(), None, "it is 1 then");
+        assert!(Asked::new(&unsaid).question().is_some());
         for (from, to) in [
             ("0.5", "1.5"),
             (r#""m","#, r#""m","tools":[{}],"#),
@@ -263,30 +245,25 @@ mod tests {
             ("Faust", &"x".repeat(9_000)),
         ] {
             assert!(BODY.contains(from));
-            assert_eq!(Asked::new(&BODY.replace(from, to)).question(), Ok(None), "{to:.60}");
+            assert_eq!(Asked::new(&BODY.replace(from, to)).question(), None, "{to:.60}");
         }
         let never = Asked { rules: Rules { exact_only: true, ..Rules::default() }, ..Asked::new(BODY) };
-        assert_eq!(never.question(), Ok(None));
+        assert_eq!(never.question(), None);
     }
 
     #[test]
     fn a_caller_may_ask_for_less_and_a_route_for_anything() {
-        let near = |header: Option<&'static str>, route: Option<u32>| {
-            let mut asked = Asked::new(BODY);
+        let near = |control: Control, route: Option<u32>| {
+            let mut asked = Asked { control, ..Asked::new(BODY) };
             asked.rules.semantic_threshold = route;
-            if let Some(header) = header {
-                asked.headers.insert(HEADER, HeaderValue::from_static(header));
-            }
-            asked.question().map(|question| question.map(|question| question.threshold))
+            asked.question().map(|question| question.threshold)
         };
-        assert_eq!(near(None, None), Ok(Some(0.95)));
-        assert_eq!(near(Some("0.99"), None), Ok(Some(0.99)));
-        assert_eq!(near(Some("0.5"), None), Ok(Some(0.95)));
-        assert_eq!(near(None, Some(800_000)), Ok(Some(0.8)));
-        assert_eq!(near(Some("0.9"), Some(800_000)), Ok(Some(0.9)));
-        assert_eq!(near(Some("off"), None), Ok(None));
-        for odd in ["0", "1.1", "-1", "NaN", "on", ""] {
-            assert_eq!(near(Some(odd), None).unwrap_err().status, 400, "{odd}");
-        }
+        let control = |near| Control { near, ..Control::default() };
+        assert_eq!(near(control(0.0), None), Some(0.95));
+        assert_eq!(near(control(0.99), None), Some(0.99));
+        assert_eq!(near(control(0.5), None), Some(0.95));
+        assert_eq!(near(control(0.0), Some(800_000)), Some(0.8));
+        assert_eq!(near(control(0.9), Some(800_000)), Some(0.9));
+        assert_eq!(near(Control { exact_only: true, ..Control::default() }, None), None);
     }
 }
