@@ -328,7 +328,7 @@ impl Look {
             None => None,
             // In a box of its own: it is large, and most calls get by without it.
             Some(question) => {
-                match Box::pin(Self::ask(gateway, cache, &mut call, question, &control)).await {
+                match Box::pin(Self::ask(gateway, cache, &mut call, key, question, &control)).await {
                     Ok((key, entry, score)) => {
                         cache.count(CacheOutcome::semantic_hit);
                         Self::found(cache, &mut call, key, entry, Some(score));
@@ -361,7 +361,7 @@ impl Look {
         call.known.1.cached = Some(entry);
     }
 
-    /// Looks for a question that means the same.
+    /// Looks for a question that means the same. `key` is the request's own.
     ///
     /// # Errors
     /// There is none; what the question means, if that is known.
@@ -369,17 +369,25 @@ impl Look {
         gateway: &Gateway,
         cache: &Cache,
         call: &mut Call<'_>,
+        key: Key,
         question: Question,
         control: &Control,
     ) -> Result<(Key, Arc<Entry>, f32), Option<Meaning>> {
         let Some(semantic) = &cache.semantic else { return Err(None) };
-        let vector = match embedding::of(gateway, call, semantic, &question.text).await {
-            Ok(vector) => vector,
-            Err(refusal) => {
-                cache.count(CacheOutcome::semantic_error);
-                tracing::info!(code = %refusal.code, model = semantic.settings.model, "the cache can't tell what a question means");
-                return Err(None);
-            }
+        let vector = match semantic.meanings.get(&key) {
+            Some(vector) => vector,
+            None => match embedding::of(gateway, call, semantic, &question.text).await {
+                Ok(vector) => {
+                    semantic.meanings.insert(key, vector.clone());
+                    vector
+                }
+                Err(refusal) => {
+                    cache.count(CacheOutcome::semantic_error);
+                    let model = &semantic.settings.model;
+                    tracing::info!(code = %refusal.code, model, "the cache can't tell what a question means");
+                    return Err(None);
+                }
+            },
         };
         let near = match control.no_cache {
             true => None,

@@ -11,7 +11,9 @@
 //! (`x-brokle-cache-semantic: off`) or for nearer questions (`0.98`).
 //!
 //! **What it means** is asked of an embedding model after the exact cache had nothing ([`embedding`](super::embedding)). If that
-//! fails or takes longer than [`Settings::wait`], nothing is found and nothing kept: a miss, counted (`semantic_error`).
+//! fails or takes longer than [`Settings::wait`], nothing is found and nothing kept: a miss, counted (`semantic_error`). What a
+//! request means is remembered for an hour, in a quarter of [`Settings::max_bytes`] beside them: who asks the same again, or at
+//! the same time, costs no further embedding.
 //!
 //! **What is found** is an entry of the exact cache, under its own key: it ends, is invalidated and counted there.
 
@@ -26,6 +28,10 @@ use crate::operation::Operation;
 use crate::routing::conditions::Said;
 use crate::shadow::WHOLE;
 use brokle_core::json::{self, Change, Splices};
+use moka::sync::Cache;
+
+/// How long it is remembered what a request means.
+const REMEMBERED: Duration = Duration::from_secs(3_600);
 
 /// What is looked for by meaning.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,6 +75,8 @@ impl Default for Settings {
 pub(super) struct Semantic {
     pub(super) settings: Settings,
     pub(super) vectors: Arc<dyn Vectors>,
+    /// What requests mean, by their exact keys.
+    pub(super) meanings: Cache<Key, Vector>,
 }
 
 /// What is looked for.
@@ -91,7 +99,12 @@ pub(super) struct Meaning {
 impl Semantic {
     pub(super) fn new(settings: Settings) -> Self {
         let vectors = Arc::new(InMemory::new(settings.max_entries, settings.max_bytes));
-        Self { settings, vectors }
+        let meanings = Cache::builder()
+            .max_capacity(settings.max_bytes as u64 / 4)
+            .weigher(|_: &Key, vector: &Vector| u32::try_from(vector.bytes()).unwrap_or(u32::MAX))
+            .time_to_live(REMEMBERED)
+            .build();
+        Self { settings, vectors, meanings }
     }
 }
 

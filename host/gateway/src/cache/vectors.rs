@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use parking_lot::RwLock;
@@ -14,7 +15,7 @@ use super::store::Answer;
 
 /// A direction: its length is 1.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Vector(Box<[f32]>);
+pub struct Vector(Arc<[f32]>);
 
 impl Vector {
     /// The most dimensions.
@@ -44,7 +45,7 @@ impl Vector {
         (self.0.len() == other.0.len()).then(|| lanes.iter().sum::<f32>() + rest)
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.0.len() * size_of::<f32>() + size_of::<Item>() + 64
     }
 }

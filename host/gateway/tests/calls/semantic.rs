@@ -125,11 +125,17 @@ async fn a_question_that_means_the_same_has_the_same_answer_and_says_so() {
     assert_eq!((again.header("x-brokle-cost"), again.header("x-brokle-attempts")), (Some("0"), Some("0")));
     let trace = again.header("x-brokle-trace-id").unwrap().to_owned();
     assert_eq!(again.text().await, text);
+    let once_more = ask(&world, SAME, json!({}), &[]).await;
+    assert_eq!(
+        (outcome(&once_more), embeddings(&vendor)),
+        ("semantic-hit", 2),
+        "what it means is remembered"
+    );
     let exact = ask(&world, FAUST, json!({}), &[]).await;
     assert_eq!((outcome(&exact), embeddings(&vendor)), ("hit", 2), "nobody asks what is there already");
     let other = ask(&world, "Which composer wrote the opera Fidelio?", json!({}), &[]).await;
     assert_eq!(outcome(&other), "miss");
-    assert_eq!((counted(&world, "semantic_hit"), counted(&world, "hit"), counted(&world, "miss")), (1, 1, 2));
+    assert_eq!((counted(&world, "semantic_hit"), counted(&world, "hit"), counted(&world, "miss")), (2, 1, 2));
 
     world.traces().await;
     let whole = world.store.trace(world.tenant.project, trace.parse().unwrap()).await.unwrap().unwrap();
