@@ -27,7 +27,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use brokle_core::clock::Clock;
@@ -116,7 +116,6 @@ pub struct Live {
     opened: Notify,
     outbox: mpsc::Sender<Vec<Observation>>,
     waiting: Mutex<Option<mpsc::Receiver<Vec<Observation>>>>,
-    unsent: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -170,7 +169,6 @@ impl Live {
             opened: Notify::new(),
             outbox,
             waiting: Mutex::new(Some(waiting)),
-            unsent: AtomicU64::new(0),
         }
     }
 
@@ -182,12 +180,6 @@ impl Live {
 
     fn is_wanted_here(&self) -> bool {
         self.open.load(Ordering::Relaxed) > 0
-    }
-
-    /// Batches that other instances weren't told of, since Redis was away or too slow.
-    #[must_use]
-    pub fn unsent(&self) -> u64 {
-        self.unsent.load(Ordering::Relaxed)
     }
 
     /// Listens to a project's rows from now on, or from behind the event that was seen last.
@@ -228,7 +220,7 @@ impl Live {
             return;
         }
         if self.elsewhere.load(Ordering::Relaxed) && self.outbox.try_send(rows.clone()).is_err() {
-            self.unsent.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(rows = rows.len(), "other instances aren't told: Redis is too slow");
         }
         self.deliver(rows);
     }

@@ -112,11 +112,7 @@ impl Relay {
     async fn send(&mut self, encoder: &mut Encoder, rows: &[Observation]) -> RedisResult<()> {
         let Ok(body) = encoder.encode(rows.iter().map(Row::Observation)) else { return Ok(()) };
         let message = [&self.id[..], &body].concat();
-        let sent = redis::cmd("PUBLISH").arg(TOPIC).arg(message).exec_async(&mut self.connection).await;
-        if sent.is_err() {
-            self.live.unsent.fetch_add(1, Ordering::Relaxed);
-        }
-        sent
+        redis::cmd("PUBLISH").arg(TOPIC).arg(message).exec_async(&mut self.connection).await
     }
 
     fn receive(&self, message: &[u8]) {

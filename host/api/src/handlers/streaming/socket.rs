@@ -47,6 +47,8 @@ const MAX_MESSAGE: usize = 64 << 10;
 const MAX_SUBSCRIPTIONS: usize = 16;
 /// How long a client may take nothing.
 const SEND_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client that was told to end has to do so.
+const LINGER: Duration = Duration::from_secs(2);
 /// How long a client may say nothing, though it is pinged.
 const SILENCE: Duration = Duration::from_secs(45);
 
@@ -144,6 +146,9 @@ pub(crate) async fn open(
             let frame = CloseFrame { code, reason: reason.into() };
             // Whoever takes nothing doesn't hear this either.
             let _ = timeout(SEND_PATIENCE, session.socket.send(Message::Close(Some(frame)))).await;
+            // What the client still says is read: closing before would destroy what it hasn't read yet.
+            let said = async { while let Some(Ok(_)) = session.socket.recv().await {} };
+            let _ = timeout(LINGER, said).await;
         }
     }))
 }

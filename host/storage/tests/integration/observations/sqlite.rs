@@ -57,7 +57,8 @@ async fn a_file_of_before_there_were_logs_is_read_and_brought_up() {
         1
     );
     again.insert(&[fixture.call("new", "2026-03-02T00:00:00Z")], &mut Inserted::default()).unwrap();
-    assert!(old.table_exists(None, "logs").unwrap() && old.table_exists(None, "points").unwrap());
+    let new = rusqlite::Connection::open(&path).unwrap();
+    assert!(new.table_exists(None, "logs").unwrap() && new.table_exists(None, "points").unwrap());
     assert_eq!(
         again.list(fixture.tenant.project, TraceFilter::default(), 10, None).await.unwrap().data.len(),
         2
