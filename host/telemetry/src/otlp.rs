@@ -91,6 +91,15 @@ impl Signal {
         }
     }
 
+    /// What senders are told by how much to send at once.
+    const fn batch_setting(self) -> &'static str {
+        match self {
+            Self::Traces => "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+            Self::Logs => "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE",
+            Self::Metrics => "the exporter's batch size",
+        }
+    }
+
     /// The member of an answer that counts what wasn't taken.
     const fn rejected(self) -> &'static str {
         match self {
@@ -202,8 +211,9 @@ impl Broken {
             )),
             Self::Resource(reason) => malformed(format!("in a resource: {reason}")),
             Self::TooMany => DecodeError::TooMuch(format!(
-                "a request may have {MAX_SPANS} {}s: send fewer at once (OTEL_BSP_MAX_EXPORT_BATCH_SIZE)",
-                signal.item()
+                "a request may have {MAX_SPANS} {}s: send fewer at once ({})",
+                signal.item(),
+                signal.batch_setting()
             )),
             Self::TooHeavy(max) => DecodeError::TooMuch(format!(
                 "the {}s take more than {max} bytes of memory: send fewer at once",

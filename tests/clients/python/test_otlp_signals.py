@@ -93,7 +93,7 @@ def test_metrics_of_the_sdk(exporter):
     reader = PeriodicExportingMetricReader(exporter({"preferred_temporality": delta}), export_interval_millis=1e9)
     views = [View(instrument_name="sizes", aggregation=ExponentialBucketHistogramAggregation())]
     provider = MeterProvider([reader], resource=service, views=views)
-    name = uuid.uuid4().hex
+    name = f"m{uuid.uuid4().hex}"
     meter = provider.get_meter("test")
     requests = meter.create_counter(f"{name}.requests", unit="{request}")
     requests.add(3, {"model": "a"})
