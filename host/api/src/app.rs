@@ -19,6 +19,7 @@ use crate::client::TrustedProxies;
 use crate::failed_keys::FailedKeys;
 use crate::ingest::Ingest;
 use crate::lifecycle::Lifecycle;
+use crate::watching::Watching;
 use brokle_gateway::Gateway;
 use brokle_storage::observations::QueryStore;
 use brokle_telemetry::metrics::Metrics;
@@ -53,6 +54,8 @@ pub struct App {
     pub connections: Option<Arc<ConnectionService>>,
     /// Where spans from elsewhere go; none in a server without telemetry.
     pub ingest: Option<Arc<Ingest>>,
+    /// Calls and spans as they come; none in a server without telemetry.
+    pub watching: Option<Arc<Watching>>,
     /// What is known of past calls; none in a server without telemetry.
     pub observations: Option<Arc<dyn QueryStore>>,
     /// Ready, draining, cutting.
@@ -166,6 +169,7 @@ impl App {
             gateway: None,
             connections: None,
             ingest: None,
+            watching: None,
             observations: None,
             data_directory: PathBuf::from("data"),
             body: BodyLimits::default(),
@@ -191,6 +195,7 @@ pub struct AppBuilder {
     gateway: Option<Arc<Gateway>>,
     connections: Option<Arc<ConnectionService>>,
     ingest: Option<Arc<Ingest>>,
+    watching: Option<Arc<Watching>>,
     observations: Option<Arc<dyn QueryStore>>,
     data_directory: PathBuf,
     body: BodyLimits,
@@ -288,6 +293,13 @@ impl AppBuilder {
         self
     }
 
+    /// What live streams share.
+    #[must_use]
+    pub fn watching(mut self, watching: Arc<Watching>) -> Self {
+        self.watching = Some(watching);
+        self
+    }
+
     /// The store that traces are read from.
     #[must_use]
     pub fn observations(mut self, store: Arc<dyn QueryStore>) -> Self {
@@ -329,6 +341,7 @@ impl AppBuilder {
             gateway: self.gateway,
             connections: self.connections,
             ingest: self.ingest,
+            watching: self.watching,
             observations: self.observations,
             lifecycle: self.lifecycle,
             plugins: self.plugins,

@@ -3,12 +3,14 @@
 //! `Authorization: Bearer bk_…` (the scheme in any case) or `X-API-Key: bk_…`; the first wins when both are there. A key
 //! anywhere else, in the URL for instance, is no key: URLs end up in logs.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, OriginalUri};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use brokle_gateway::Dialect;
+use brokle_identity::api_key::{self, KeyHash};
 use brokle_identity::{AuthError, Principal, Scope};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -103,17 +105,103 @@ fn admitted(
     headers: &HeaderMap,
     principal: Arc<Principal>,
 ) -> Result<Arc<Principal>, AuthError> {
+    if !principal.allowed.everything() {
+        let path = extensions.get().map(|OriginalUri(uri)| uri.path());
+        allowed(&principal, path, app.trusted_proxies.client(extensions, headers))?;
+    }
+    Ok(principal)
+}
+
+/// Where a request comes from and what it asks for: all that a key is judged by, besides itself.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    extensions: Extensions,
+    headers: HeaderMap,
+}
+
+impl Visitor {
+    pub(crate) fn of(parts: &Parts) -> Self {
+        let mut extensions = Extensions::new();
+        if let Some(peer) = parts.extensions.get::<PeerAddress>() {
+            extensions.insert(*peer);
+        }
+        if let Some(uri) = parts.extensions.get::<OriginalUri>() {
+            extensions.insert(uri.clone());
+        }
+        Self { extensions, headers: parts.headers.clone() }
+    }
+
+    /// Finds out who presents a key; it must have the scope `traces:read`.
+    ///
+    /// # Errors
+    /// As [`authenticate`] and [`Authenticated::require`] say.
+    pub(crate) async fn identify(&self, app: &App, key: Option<&str>) -> Result<Lasting, ApiError> {
+        let principal = whose(app, &self.extensions, &self.headers, key).await??;
+        // It is a key: somebody has it.
+        let hash = api_key::parse(key.unwrap_or_default()).map_err(|_| AuthError::Malformed)?;
+        self.lasting(app, principal, hash)
+    }
+
+    /// The same for a key that isn't there itself.
+    ///
+    /// # Errors
+    /// As [`identify`](Self::identify) says.
+    pub(crate) async fn recognize(&self, app: &App, hash: KeyHash) -> Result<Lasting, ApiError> {
+        let principal = app.keys.authenticate_hash(hash).await?;
+        let principal = admitted(app, &self.extensions, &self.headers, principal)?;
+        self.lasting(app, principal, hash)
+    }
+
+    fn lasting(&self, app: &App, principal: Arc<Principal>, hash: KeyHash) -> Result<Lasting, ApiError> {
+        let caller = noted(principal);
+        caller.require(Scope::TracesRead)?;
+        let path = self.extensions.get().map(|OriginalUri(uri)| uri.path().to_owned());
+        let address = app.trusted_proxies.client(&self.extensions, &self.headers);
+        Ok(Lasting { principal: caller.0, hash, path, address })
+    }
+}
+
+/// A caller whose request goes on for long: its key is asked about again and again.
+#[derive(Debug)]
+pub(crate) struct Lasting {
+    principal: Arc<Principal>,
+    hash: KeyHash,
+    path: Option<String>,
+    address: Option<IpAddr>,
+}
+
+impl Lasting {
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    pub(crate) fn hash(&self) -> KeyHash {
+        self.hash
+    }
+
+    /// Whether the key is still good for what it was good for. While nobody can tell, it is.
+    ///
+    /// # Errors
+    /// As [`AuthError`] says.
+    pub(crate) async fn check(&self, app: &App) -> Result<(), AuthError> {
+        match app.keys.authenticate_hash(self.hash).await {
+            Err(AuthError::Unavailable) => Ok(()),
+            Err(error) => Err(error),
+            Ok(principal) if !principal.scopes.allows(Scope::TracesRead) => Err(AuthError::Revoked),
+            Ok(principal) => allowed(&principal, self.path.as_deref(), self.address),
+        }
+    }
+}
+
+fn allowed(principal: &Principal, path: Option<&str>, address: Option<IpAddr>) -> Result<(), AuthError> {
     let allowed = &principal.allowed;
     if allowed.everything() {
-        return Ok(principal);
+        return Ok(());
     }
-    if !allowed.endpoint(extensions.get().map(|OriginalUri(uri)| uri.path())) {
+    if !allowed.endpoint(path) {
         return Err(AuthError::Endpoint);
     }
-    match allowed.address(app.trusted_proxies.client(extensions, headers)) {
-        true => Ok(principal),
-        false => Err(AuthError::Address),
-    }
+    if allowed.address(address) { Ok(()) } else { Err(AuthError::Address) }
 }
 
 /// Finds out who is calling, and notes it in the request's span.

@@ -1,6 +1,6 @@
 //! How a request fails: one type for every handler, turned into one of several forms by the path that was asked for.
 //!
-//! - `/v1/traces` and `/v1/otlp/traces` answer `google.rpc.Status` in the encoding that was sent.
+//! - `/v1/traces`, `/v1/logs`, `/v1/metrics` and the like answer `google.rpc.Status` in the encoding that was sent.
 //! - Paths of a dialect (`/v1/messages`, `/v1/responses`, `/v1beta`) answer in that dialect's form.
 //! - Any other `/v1/*` answers as OpenAI does: `{"error":{"message","type","param","code"}}`, so that its clients understand it.
 //! - Everything else answers an RFC 9457 problem (`application/problem+json`) with a stable `code` and the `request_id`.

@@ -1,6 +1,7 @@
-//! OTLP over gRPC: `TraceService/Export`, on a listener of its own (4317 by convention).
+//! OTLP over gRPC: `Export` of `TraceService`, `LogsService` and `MetricsService`, on a listener of its own (4317 by
+//! convention).
 //!
-//! As [OTLP/gRPC](https://opentelemetry.io/docs/specs/otlp/#otlpgrpc) has it: `OK` says that the spans are on disk, a partial
+//! As [OTLP/gRPC](https://opentelemetry.io/docs/specs/otlp/#otlpgrpc) has it: `OK` says that what was sent is on disk, a partial
 //! success counts those that weren't taken. What may pass by itself is `UNAVAILABLE`, which senders try again; nothing else is.
 //! The key is metadata: `authorization: Bearer bk_…` or `x-api-key`. It is checked, and the queue asked for room, before a
 //! byte of the message is read.
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use axum::extract::OriginalUri;
 use brokle_identity::Scope;
-use brokle_telemetry::otlp::{Coding, Encoding, grpc_code};
+use brokle_telemetry::otlp::{Coding, Encoding, Signal, grpc_code};
 use bytes::{Buf, BufMut, Bytes};
 use http::{Extensions, HeaderMap, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
@@ -64,7 +65,9 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: Stop) -> Result<(
         .max_concurrent_streams(MAX_CALLS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(TraceService { app })
+        .add_service(TraceService(Arc::clone(&app)))
+        .add_service(LogsService(Arc::clone(&app)))
+        .add_service(MetricsService(app))
         .serve_with_incoming_shutdown(connections(listener, places), async move {
             stop.requested().await;
         })
@@ -128,34 +131,42 @@ impl tokio::io::AsyncWrite for Connection {
     }
 }
 
-/// `opentelemetry.proto.collector.trace.v1.TraceService`.
-#[derive(Clone)]
-struct TraceService {
-    app: Arc<App>,
+macro_rules! services {
+    ($($service:ident, $name:literal, $signal:expr;)+) => {$(
+        #[doc = concat!("`", $name, "`.")]
+        #[derive(Clone)]
+        struct $service(Arc<App>);
+
+        impl NamedService for $service {
+            const NAME: &'static str = $name;
+        }
+
+        impl Service<Request<Body>> for $service {
+            type Response = Response<Body>;
+            type Error = Infallible;
+            type Future = Answer;
+
+            fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+                Poll::Ready(Ok(()))
+            }
+
+            fn call(&mut self, request: Request<Body>) -> Answer {
+                let app = Arc::clone(&self.0);
+                Box::pin(async move { Ok(export(app, $signal, request).await.unwrap_or_else(Status::into_http)) })
+            }
+        }
+    )+};
 }
 
-impl NamedService for TraceService {
-    const NAME: &'static str = "opentelemetry.proto.collector.trace.v1.TraceService";
+services! {
+    TraceService, "opentelemetry.proto.collector.trace.v1.TraceService", Signal::Traces;
+    LogsService, "opentelemetry.proto.collector.logs.v1.LogsService", Signal::Logs;
+    MetricsService, "opentelemetry.proto.collector.metrics.v1.MetricsService", Signal::Metrics;
 }
 
-impl Service<Request<Body>> for TraceService {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Answer {
-        let app = Arc::clone(&self.app);
-        Box::pin(async move { Ok(export(app, request).await.unwrap_or_else(Status::into_http)) })
-    }
-}
-
-async fn export(app: Arc<App>, request: Request<Body>) -> Result<Response<Body>, Status> {
+async fn export(app: Arc<App>, signal: Signal, request: Request<Body>) -> Result<Response<Body>, Status> {
     if !request.uri().path().ends_with("/Export") {
-        return Err(Status::unimplemented("TraceService has one method, Export"));
+        return Err(Status::unimplemented("the service has one method, Export"));
     }
     let mut extensions = Extensions::new();
     let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
@@ -170,7 +181,7 @@ async fn export(app: Arc<App>, request: Request<Body>) -> Result<Response<Body>,
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(max_bytes);
-    Ok(grpc.unary(Export { app: Arc::clone(&app), ingest, caller }, request).await)
+    Ok(grpc.unary(Export { app: Arc::clone(&app), signal, ingest, caller }, request).await)
 }
 
 /// Who calls, and where what is sent goes; asked before the message is read.
@@ -201,6 +212,7 @@ fn status(error: &ApiError) -> Status {
 /// One call.
 struct Export {
     app: Arc<App>,
+    signal: Signal,
     ingest: Arc<Ingest>,
     caller: Authenticated,
 }
@@ -211,11 +223,12 @@ impl UnaryService<Bytes> for Export {
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
         let (app, ingest, caller) = (Arc::clone(&self.app), Arc::clone(&self.ingest), self.caller.clone());
+        let signal = self.signal;
         Box::pin(async move {
             let body = request.into_inner();
             let mut share = ingest.share();
             let sent = match share.grow(body.len()) {
-                true => Sent { encoding: Encoding::Protobuf, coding: Coding::Identity, body, share },
+                true => Sent { signal, encoding: Encoding::Protobuf, coding: Coding::Identity, body, share },
                 false => return Err(status(&otlp::no_room())),
             };
             let answer = otlp::take(&app, &ingest, &caller, sent).await.map_err(|error| status(&error))?;

@@ -25,6 +25,18 @@ pub mod relay;
 pub mod responses;
 pub mod routes;
 pub mod routing;
+pub mod score_configs;
 pub mod scores;
+pub mod streaming;
+pub mod trace_updates;
 pub mod traces;
 pub mod usage;
+
+/// Tells `null` from nothing: for a member that is left as it is when it isn't there, and cleared when it is null.
+pub(crate) fn present<'de, T, D>(from: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: serde::Deserialize<'de>,
+    D: serde::Deserializer<'de>,
+{
+    <Option<T> as serde::Deserialize>::deserialize(from).map(Some)
+}

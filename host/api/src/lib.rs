@@ -16,6 +16,7 @@ pub mod ingest;
 pub mod lifecycle;
 pub mod router;
 pub mod server;
+pub mod watching;
 
 pub use self::app::App;
 pub use self::error::ApiError;

@@ -18,7 +18,7 @@ use crate::error::ApiError;
 use crate::handlers::{
     api_keys, budgets, cache, chat_completions, completions, connections, docs, embeddings, generate_content,
     health, keys, langfuse, media, messages, metrics, models, otlp, plugins, queries, queue, relay,
-    responses, routes, routing, scores, traces, usage,
+    responses, routes, routing, score_configs, scores, streaming, trace_updates, traces, usage,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -73,6 +73,10 @@ fn for_machines() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(otlp::traces))
         .route("/v1/otlp/traces", post(otlp::traces))
         .route(otlp::LANGFUSE_PATH, post(otlp::langfuse))
+        .routes(routes!(otlp::logs))
+        .route("/v1/otlp/logs", post(otlp::logs))
+        .routes(routes!(otlp::metrics))
+        .route("/v1/otlp/metrics", post(otlp::metrics))
         .routes(routes!(scores::list, scores::create))
         .routes(routes!(scores::create_batch))
         .routes(routes!(scores::remove))
@@ -88,10 +92,19 @@ fn for_people() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(traces::get))
         .routes(routes!(queries::observations))
         .routes(routes!(queries::traces))
+        .routes(routes!(trace_updates::change))
         .routes(routes!(queries::sessions))
         .routes(routes!(queries::users))
         .routes(routes!(queries::scores))
+        .routes(routes!(score_configs::list, score_configs::create))
+        .routes(routes!(score_configs::get, score_configs::change, score_configs::remove))
         .routes(routes!(queries::metrics::get, queries::metrics::post))
+        .routes(routes!(queries::signals::logs))
+        .routes(routes!(queries::signals::series))
+        .routes(routes!(queries::signals::points))
+        .routes(routes!(streaming::traces))
+        .routes(routes!(streaming::ticket))
+        .routes(routes!(streaming::socket::open))
         .routes(routes!(connections::list, connections::create))
         .routes(routes!(connections::get, connections::change, connections::remove))
         .routes(routes!(connections::test))
@@ -174,6 +187,7 @@ async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Ap
         (name = "traces", description = "What became of calls; spans from OpenTelemetry"),
         (name = "queries", description = "Lists, exports and numbers of a project's calls and spans"),
         (name = "scores", description = "What people, evaluators and programs thought of them"),
+        (name = "streaming", description = "Calls and spans as they come"),
         (name = "connections", description = "Ways to providers, and the credentials that go with them"),
         (name = "routes", description = "Names with candidates of their own"),
         (name = "plugins", description = "Components: what there is, what serves, for whom"),

@@ -24,6 +24,7 @@ use std::time::Duration;
 use brokle_api::failed_keys::FailedKeys;
 use brokle_api::ingest::Ingest;
 use brokle_api::server::{self, Ended, Stop};
+use brokle_api::watching::Watching;
 use brokle_api::{App, Lifecycle, grpc, router};
 use brokle_core::catalogue::Catalogue as Models;
 use brokle_core::clock::{Clock, SystemClock};
@@ -36,6 +37,7 @@ use brokle_identity::{KeyService, Secret};
 use brokle_plugins::Catalogue;
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
+use brokle_telemetry::live::{Live, Relay, Tickets};
 use brokle_telemetry::{Recorder, Worker};
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
@@ -116,6 +118,7 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         started.gateway.as_ref(),
         started.plugins.clone(),
         started.pending,
+        started.relay,
         &started.app.lifecycle,
     );
     let router = if args.role == Role::Worker {
@@ -184,6 +187,7 @@ struct Started {
     gateway: Option<Arc<Gateway>>,
     plugins: Option<Arc<Catalogue>>,
     pending: Option<analytics::Pending>,
+    relay: Option<Relay>,
     recorder: Option<Arc<Recorder>>,
     worker: Option<Arc<Worker>>,
     listener: TcpListener,
@@ -239,12 +243,16 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         .data_directory(config.storage.data_dir.clone())
         .body(config.server.body_limits());
     let (mut gateway, mut recorder, mut catalogue_of_plugins, mut pending) = (None, None, None, None);
+    let mut relay = None;
     if args.role != Role::Worker {
         let master_key = Arc::new(master_key);
         let opened = analytics::open(config, clock.clone()).await?;
         pending = opened.pending;
         let store = opened.store;
-        let with = gateway::Ingredients { clock, random, database, master_key, catalogue, store };
+        let live = Arc::new(Live::new(clock.clone(), random.clone()));
+        let (watching, told) = watching(config, &live)?;
+        relay = told;
+        let with = gateway::Ingredients { clock, random, database, master_key, catalogue, store, live };
         let made = gateway::assemble(config, with).await?;
         workers_store = Some(Arc::clone(&made.store)).filter(|_| args.role == Role::All);
         app = app
@@ -252,6 +260,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
             .connections(Arc::clone(&made.connections))
             .metrics(made.metrics)
             .observations(made.store)
+            .watching(watching)
             .ingest(Arc::new(Ingest::new(Arc::clone(&made.recorder), config.telemetry.max_request_bytes)))
             .plugins(Arc::new(plugins::Health(Arc::clone(&made.catalogue))))
             .plugin_catalogue(Arc::clone(&made.catalogue))
@@ -283,11 +292,23 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         gateway,
         plugins: catalogue_of_plugins,
         pending,
+        relay,
         recorder,
         worker,
         listener,
         grpc,
     })
+}
+
+/// What live streams share, and their way to other servers if there is a Redis.
+fn watching(config: &Config, live: &Arc<Live>) -> Result<(Arc<Watching>, Option<Relay>), Failure> {
+    let url = config.storage.redis_url.as_deref();
+    // The error may repeat the URL, which may hold a password.
+    let wrong = |_| "storage.redis_url: redis://HOST:PORT is expected";
+    let tickets = Tickets::new(Arc::new(SystemClock), Arc::new(SystemRandom), url).map_err(wrong)?;
+    let relay = url.map(|url| Relay::new(Arc::clone(live), url)).transpose().map_err(wrong)?;
+    let (per_key, origins) = (config.telemetry.live_streams_per_key, config.server.allowed_origins.clone());
+    Ok((Arc::new(Watching::new(Arc::clone(live), tickets, per_key, origins)), relay))
 }
 
 /// Gives the default project the configured capture setting, if that isn't what it has.

@@ -112,6 +112,8 @@ ids! {
     ConnectionId;
     /// A route that an organization or a project defines.
     RouteId;
+    /// A rule for scores of a name.
+    ScoreConfigId;
     /// A change in the catalogue of components.
     PluginEventId;
     /// One request to the gateway or the API; answered as `X-Request-Id`.

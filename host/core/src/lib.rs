@@ -9,5 +9,6 @@ pub mod kv;
 pub mod money;
 pub mod observation;
 pub mod random;
+pub mod signal;
 pub mod tenancy;
 pub mod usage;

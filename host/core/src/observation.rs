@@ -327,7 +327,7 @@ impl Step {
 /// A map's node and a value take about this much beyond their texts.
 const ATTRIBUTE_WEIGHT: usize = 64;
 
-fn attributes_weight(attributes: &BTreeMap<String, Value>) -> usize {
+pub(crate) fn attributes_weight(attributes: &BTreeMap<String, Value>) -> usize {
     attributes.iter().map(|(name, value)| ATTRIBUTE_WEIGHT + name.len() + value_weight(value)).sum()
 }
 

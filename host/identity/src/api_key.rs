@@ -28,6 +28,12 @@ const PREVIEW_LENGTH: usize = 4;
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
+    /// The hash that these bytes are.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The 32 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {

@@ -259,7 +259,14 @@ impl KeyService {
     /// # Errors
     /// As [`AuthError`] says.
     pub async fn authenticate(&self, presented: &str) -> Result<Arc<Principal>, AuthError> {
-        let hash = parse(presented)?;
+        self.authenticate_hash(parse(presented)?).await
+    }
+
+    /// The same by the key's hash: for what goes on for long, and doesn't hold the key meanwhile.
+    ///
+    /// # Errors
+    /// As [`AuthError`] says.
+    pub async fn authenticate_hash(&self, hash: KeyHash) -> Result<Arc<Principal>, AuthError> {
         match self.cached_hash(&hash) {
             Some(answer) => answer,
             // In a box: a query's future is 15 KB, which every call would move about for the rare miss.

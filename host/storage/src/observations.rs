@@ -16,8 +16,10 @@ mod month;
 pub mod query;
 mod rollup;
 mod score;
+pub mod signal;
 pub mod sqlite;
 mod tree;
+pub mod update;
 mod view;
 
 use std::fmt::Debug;
@@ -25,6 +27,7 @@ use std::pin::Pin;
 
 use brokle_core::ids::ProjectId;
 use brokle_core::observation::{Observation, TraceId};
+use brokle_core::signal::{LogRecord, MetricPoint};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
@@ -32,7 +35,7 @@ pub use self::clickhouse::ClickHouseObservations;
 pub use self::cursor::{Cursor, ParseCursorError};
 pub use self::filter::TraceFilter;
 pub use self::month::Month;
-pub use self::query::QueryStore;
+pub use self::query::{Place, QueryStore};
 pub use self::rollup::{Rollup, RollupKey, Sums};
 pub use self::score::{
     DataType, MAX_BATCH, MAX_CATEGORY, MAX_ID, MAX_METADATA, MAX_NAME, MAX_TEXT, Score, ScoreError,
@@ -95,6 +98,18 @@ pub trait AnalyticsStore: Send + Sync + Debug {
     /// [`AnalyticsError::Unavailable`]: the same call may succeed later. [`AnalyticsError::Rejected`]: it never will,
     /// though parts of the batch may.
     fn insert(&self, batch: &[Observation], inserted: &mut Inserted) -> Result<(), AnalyticsError>;
+
+    /// The same for log records.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert) says.
+    fn insert_logs(&self, batch: &[LogRecord], inserted: &mut Inserted) -> Result<(), AnalyticsError>;
+
+    /// The same for metrics' points: one of the same metric, series and time is the same.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert) says.
+    fn insert_points(&self, batch: &[MetricPoint], inserted: &mut Inserted) -> Result<(), AnalyticsError>;
 
     /// Whether [`insert`](Self::insert) is a commit on this machine's disk, which is as quick and as safe as the telemetry
     /// queue's own: then there is nothing to gain by writing rows to the queue first. False for a server, which may be slow or

@@ -32,6 +32,7 @@ pub mod plugins;
 pub mod projects;
 pub mod revisions;
 pub mod routes;
+pub mod score_configs;
 
 use std::path::Path;
 use std::str::FromStr;

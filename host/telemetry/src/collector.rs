@@ -15,7 +15,9 @@ use tokio::sync::oneshot;
 
 use crate::drainer::{insert, tell_dead};
 use crate::frame::Encoder;
+use crate::live::Live;
 use crate::recorder::NotDurable;
+use crate::rows::Rows;
 use crate::shared::{Backoff, Shared};
 use crate::streams::Link;
 
@@ -50,7 +52,7 @@ pub(crate) enum Message {
 
 /// Observations that are committed together or not at all.
 pub(crate) struct Durable {
-    pub(crate) rows: Vec<Observation>,
+    pub(crate) rows: Rows,
     pub(crate) weight: usize,
     /// Told how it went.
     pub(crate) done: oneshot::Sender<Result<(), NotDurable>>,
@@ -62,6 +64,8 @@ pub(crate) struct Collector {
     pub(crate) link: Option<Link>,
     /// An analytics database that needs no queue before it.
     pub(crate) embedded: Option<Arc<dyn AnalyticsStore>>,
+    /// Who is told.
+    pub(crate) live: Option<Arc<Live>>,
     pub(crate) receiver: Receiver<Message>,
 }
 
@@ -149,15 +153,19 @@ impl Collector {
 
     /// Once with everything; what somebody waits for is given back to its sender if that fails, and the rest is tried
     /// until it is durable.
-    fn commit(&mut self, encoder: &mut Encoder, mut batch: Batch) {
+    fn commit(&mut self, encoder: &mut Encoder, batch: Batch) {
         let (own, mut refused) = (batch.rows.len(), 0);
         let mut waiting = Vec::with_capacity(batch.durable.len());
+        let mut rows = Rows::from(batch.rows);
         for durable in batch.durable {
-            batch.rows.extend(durable.rows);
+            rows.append(durable.rows);
             waiting.push(durable.done);
         }
-        let (mut rows, weight) = (batch.rows, batch.weight + batch.durable_weight);
+        let weight = batch.weight + batch.durable_weight;
+        let (calls, spans) = self.news(&rows.observations, own);
         if self.insert_now(&rows) {
+            self.tell(calls);
+            self.tell(spans);
             self.leave(rows.len(), weight);
             self.collected(rows.len(), None);
             for done in waiting {
@@ -169,14 +177,17 @@ impl Collector {
         if !waiting.is_empty() {
             let answer = match self.append_once(encoder, rows, weight) {
                 Ok(id) => {
-                    rows = Vec::new();
+                    rows = Rows::default();
                     self.leave(own + batch.durable_rows, weight);
                     self.collected(own + batch.durable_rows, id);
+                    self.tell(spans);
                     Ok(())
                 }
                 Err(back) => {
                     rows = back;
-                    rows.truncate(own);
+                    // Senders have the others, and of other kinds are none of the gateway's own.
+                    rows.observations.truncate(own);
+                    (rows.logs, rows.points) = Default::default();
                     self.shared.counters.refused.fetch_add(batch.durable_rows as u64, Ordering::Relaxed);
                     self.leave(batch.durable_rows, batch.durable_weight);
                     refused = batch.durable_rows;
@@ -191,14 +202,31 @@ impl Collector {
         if !rows.is_empty() {
             self.commit_own(encoder, rows, batch.weight);
         }
+        self.tell(calls);
         // Not before the others: a flush takes the count for all that came before.
         if refused > 0 {
             self.collected(refused, None);
         }
     }
 
+    /// What listeners want to know of: the first `own` rows, which happened whatever becomes of them, and those that somebody
+    /// waits for, of which nothing is told before they are durable.
+    fn news(&self, rows: &[Observation], own: usize) -> (Vec<Observation>, Vec<Observation>) {
+        let Some(live) = self.live.as_ref().filter(|live| live.is_wanted()) else {
+            return Default::default();
+        };
+        let (calls, spans) = rows.split_at_checked(own).unwrap_or_default();
+        (live.wanted(calls), live.wanted(spans))
+    }
+
+    fn tell(&self, rows: Vec<Observation>) {
+        if let Some(live) = &self.live {
+            live.publish(rows);
+        }
+    }
+
     /// Whether all rows are in an embedded database now. Of those that are, some may come to the queue as well: it takes each once.
-    fn insert_now(&self, rows: &[Observation]) -> bool {
+    fn insert_now(&self, rows: &Rows) -> bool {
         let (shared, mut dead) = (&*self.shared, Vec::new());
         let Some(store) = self.embedded.as_ref().filter(|_| shared.queue.rows() == 0) else { return false };
         if let Err(error) = insert(shared, &**store, rows, &mut dead) {
@@ -221,7 +249,7 @@ impl Collector {
 
     /// Tries until it is durable. Only a closing collector gives up, and counts what it drops. What Redis doesn't take is
     /// spilled to the file, up to its bound; from there it goes to Redis later.
-    fn commit_own(&mut self, encoder: &mut Encoder, rows: Vec<Observation>, weight: usize) {
+    fn commit_own(&mut self, encoder: &mut Encoder, rows: Rows, weight: usize) {
         let count = rows.len();
         if let Some(shared_it) = self.share(&rows) {
             let is_full = self
@@ -238,7 +266,7 @@ impl Collector {
             }
             self.shared.counters.spilled.fetch_add(count as u64, Ordering::Relaxed);
         }
-        let committed = match encoder.encode(&rows) {
+        let committed = match encoder.encode(rows.iter()) {
             Ok(body) => self.append(&body, rows, weight),
             Err(error) => {
                 self.unwritable(count, &error);
@@ -272,7 +300,7 @@ impl Collector {
     }
 
     /// Whether Redis has the rows now; none when batches go to the file.
-    fn share(&mut self, rows: &[Observation]) -> Option<bool> {
+    fn share(&mut self, rows: &Rows) -> Option<bool> {
         let link = self.link.as_mut()?;
         let outcome = link.append(rows);
         if let (Some(remote), Err(error)) = (&self.shared.remote, &outcome) {
@@ -285,16 +313,11 @@ impl Collector {
     }
 
     /// The batch's id in the file, none in Redis; or the rows again.
-    fn append_once(
-        &mut self,
-        encoder: &mut Encoder,
-        rows: Vec<Observation>,
-        weight: usize,
-    ) -> Result<Option<i64>, Vec<Observation>> {
+    fn append_once(&mut self, encoder: &mut Encoder, rows: Rows, weight: usize) -> Result<Option<i64>, Rows> {
         if let Some(shared_it) = self.share(&rows) {
             return if shared_it { Ok(None) } else { Err(rows) };
         }
-        let body = match encoder.encode(&rows) {
+        let body = match encoder.encode(rows.iter()) {
             Ok(body) => body,
             Err(error) => {
                 self.unwritable(rows.len(), &error);
@@ -310,7 +333,7 @@ impl Collector {
         })
     }
 
-    fn append(&self, body: &[u8], mut rows: Vec<Observation>, weight: usize) -> Option<i64> {
+    fn append(&self, body: &[u8], mut rows: Rows, weight: usize) -> Option<i64> {
         let shared = &*self.shared;
         let (mut backoff, mut give_up) = (Backoff::new(), None);
         loop {

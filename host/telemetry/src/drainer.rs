@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use brokle_core::observation::Observation;
 use brokle_storage::observations::{AnalyticsError, AnalyticsStore, Inserted};
 
 use crate::frame::{self, Dead};
+use crate::rows::{Row, Rows};
 use crate::shared::{Backoff, Shared};
 use crate::streams::{AppendError, Link};
 
@@ -88,11 +88,11 @@ impl Drainer {
 
     fn round(&mut self) -> Result<(), Failure> {
         let shared = &*self.shared;
-        let (mut rows, mut dead, mut last_id) = (Vec::new(), Vec::new(), 0);
+        let (mut rows, mut dead, mut last_id) = (Rows::default(), Vec::new(), 0);
         for batch in shared.queue.peek(MAX_ROUND_ROWS, MAX_ROUND_BYTES) {
             last_id = batch.id;
-            let (mut readable, unreadable) = shared.queue.load(batch).map_err(Failure::Queue)?;
-            rows.append(&mut readable);
+            let (readable, unreadable) = shared.queue.load(batch).map_err(Failure::Queue)?;
+            rows.append(readable);
             dead.extend(unreadable);
         }
         let store = match &mut self.sink {
@@ -139,11 +139,11 @@ impl Drainer {
 pub(crate) fn insert(
     shared: &Shared,
     store: &dyn AnalyticsStore,
-    rows: &[Observation],
+    rows: &Rows,
     dead: &mut Vec<Dead>,
 ) -> Result<(), AnalyticsError> {
     let mut inserted = Inserted::default();
-    let stored = insert_parts(store, rows, &mut inserted, dead);
+    let stored = insert_rows(store, rows, &mut inserted, dead);
     shared.counters.inserted.fetch_add(inserted.rows, Ordering::Relaxed);
     shared.counters.duplicates.fetch_add(inserted.duplicates, Ordering::Relaxed);
     stored
@@ -156,27 +156,41 @@ pub(crate) fn tell_dead(letters: &[Dead]) {
     }
 }
 
-/// A refused batch is halved until the row that is to blame is alone, at most 20 more inserts for one such row of 1,000.
-pub(crate) fn insert_parts(
+/// Inserts rows of every kind; what is refused for good is put aside.
+pub(crate) fn insert_rows(
     store: &dyn AnalyticsStore,
-    rows: &[Observation],
+    rows: &Rows,
     inserted: &mut Inserted,
     dead: &mut Vec<Dead>,
+) -> Result<(), AnalyticsError> {
+    insert_parts(&rows.observations, Row::Observation, dead, &mut |rows| store.insert(rows, inserted))?;
+    insert_parts(&rows.logs, Row::Log, dead, &mut |rows| store.insert_logs(rows, inserted))?;
+    insert_parts(&rows.points, Row::Point, dead, &mut |rows| store.insert_points(rows, inserted))
+}
+
+/// A refused batch is halved until the row that is to blame is alone, at most 20 more inserts for one such row of 1,000.
+fn insert_parts<'a, T>(
+    rows: &'a [T],
+    as_row: fn(&'a T) -> Row<'a>,
+    dead: &mut Vec<Dead>,
+    insert: &mut dyn FnMut(&[T]) -> Result<(), AnalyticsError>,
 ) -> Result<(), AnalyticsError> {
     if rows.is_empty() {
         return Ok(());
     }
-    match store.insert(rows, inserted) {
+    match insert(rows) {
         Err(AnalyticsError::Rejected(reason)) => match rows {
             [row] => {
-                let body = frame::encode([row]).map_err(|error| AnalyticsError::Unavailable(error.into()))?;
-                dead.push(Dead { body, reason: reason.to_string(), project: Some(row.tenant.project) });
+                let row = as_row(row);
+                let body = frame::encode(std::iter::once(row))
+                    .map_err(|error| AnalyticsError::Unavailable(error.into()))?;
+                dead.push(Dead { body, reason: reason.to_string(), project: Some(row.project()) });
                 Ok(())
             }
             _ => {
                 let (first, second) = rows.split_at(rows.len() / 2);
-                insert_parts(store, first, inserted, dead)?;
-                insert_parts(store, second, inserted, dead)
+                insert_parts(first, as_row, dead, insert)?;
+                insert_parts(second, as_row, dead, insert)
             }
         },
         answer => answer,

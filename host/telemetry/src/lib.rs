@@ -18,6 +18,8 @@
 //! [`Recorder::record_durably`] goes the same way, and answers when its rows are committed: for spans from elsewhere,
 //! whose senders keep them until they are acknowledged ([`otlp`]).
 //!
+//! Whoever watches is told by the collector, too ([`live`]).
+//!
 //! With a [`SharedQueue`] the collector commits to Redis instead, and a [`Worker`], in this process or another, brings it
 //! from there to the database:
 //!
@@ -43,11 +45,13 @@
 mod collector;
 mod drainer;
 mod frame;
+pub mod live;
 pub mod metrics;
 pub mod otlp;
 mod progress;
 mod queue;
 mod recorder;
+mod rows;
 mod shared;
 mod streams;
 
@@ -55,4 +59,5 @@ pub use self::collector::{DURABLE_WINDOW, MAX_BATCH_BYTES, MAX_BATCH_ROWS, WINDO
 pub use self::drainer::{MAX_ROUND_ROWS, ROUND};
 pub use self::queue::{DeadLetter, QueueError, Whose};
 pub use self::recorder::{NotDurable, Options, Recorder, Stats};
+pub use self::rows::Rows;
 pub use self::streams::{LANES, SharedQueue, Worker, WorkerStats};

@@ -88,7 +88,7 @@ pub enum SpanOutcome {
     refused,
 }
 
-/// Labels of spans from elsewhere.
+/// Labels of spans, log records and data points from elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SpanLabels {
     /// What became of it.
@@ -276,6 +276,10 @@ pub struct Metrics {
     pub telemetry_spilled: Counter,
     /// Spans from elsewhere, by what became of them.
     pub spans: Family<SpanLabels, Counter>,
+    /// The same of log records.
+    pub log_records: Family<SpanLabels, Counter>,
+    /// The same of metrics' data points.
+    pub data_points: Family<SpanLabels, Counter>,
     /// Looks into the cache.
     pub cache: Family<CacheLabels, Counter>,
     /// Limits that were checked by this server alone, since Redis didn't answer.
@@ -320,6 +324,8 @@ impl Metrics {
             plugin_call: Family::new_with_constructor(plugins),
             plugin_traps: Family::default(),
             spans: Family::default(),
+            log_records: Family::default(),
+            data_points: Family::default(),
             policy_failures: Family::default(),
             plugin_memory: Family::default(),
             plugin_denials: Family::default(),
@@ -450,6 +456,8 @@ impl Metrics {
         );
         registry.register("shadows", "Calls that were to be made once more by outcome", self.shadows.clone());
         registry.register("spans", "Spans from elsewhere by outcome", self.spans.clone());
+        registry.register("log_records", "Log records from elsewhere by outcome", self.log_records.clone());
+        registry.register("data_points", "Data points from elsewhere by outcome", self.data_points.clone());
         registry.register("panics", "Handlers that panicked", self.panics.clone());
     }
 

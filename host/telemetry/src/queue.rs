@@ -11,12 +11,12 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use brokle_core::observation::Observation;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 pub use self::dead::{DeadLetter, Whose};
 use crate::frame::Dead;
+use crate::rows::Rows;
 
 /// How long a commit waits for another process that holds the lock (a backup, a person with a shell).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -77,7 +77,7 @@ pub(crate) struct Batch {
     /// Of its body on disk.
     pub(crate) bytes: usize,
     /// The observations, when they are still in memory, and their weight.
-    kept: Option<(Vec<Observation>, usize)>,
+    kept: Option<(Rows, usize)>,
 }
 
 /// What is in the queue.
@@ -133,9 +133,9 @@ impl Queue {
         &self,
         created_us: i64,
         body: &[u8],
-        batch: Vec<Observation>,
+        batch: Rows,
         weight: usize,
-    ) -> Result<i64, (Vec<Observation>, rusqlite::Error)> {
+    ) -> Result<i64, (Rows, rusqlite::Error)> {
         let file = self.file.lock();
         let id = self.next_id();
         match insert_batch(&file, id, created_us, batch.len(), body) {
@@ -189,7 +189,7 @@ impl Queue {
     }
 
     /// A batch's observations, from memory or from the file, and those that can't be read.
-    pub(crate) fn load(&self, batch: Batch) -> Result<(Vec<Observation>, Vec<Dead>), rusqlite::Error> {
+    pub(crate) fn load(&self, batch: Batch) -> Result<(Rows, Vec<Dead>), rusqlite::Error> {
         if let Some((observations, _)) = batch.kept {
             return Ok((observations, Vec::new()));
         }
@@ -235,14 +235,7 @@ impl Listing {
         Ok(listing)
     }
 
-    fn push(
-        &mut self,
-        id: i64,
-        created_us: i64,
-        rows: usize,
-        bytes: usize,
-        kept: Option<(Vec<Observation>, usize)>,
-    ) {
+    fn push(&mut self, id: i64, created_us: i64, rows: usize, bytes: usize, kept: Option<(Rows, usize)>) {
         let kept = kept.filter(|(_, weight)| self.kept_bytes + weight <= MAX_KEPT_BYTES);
         self.kept_bytes += kept.as_ref().map_or(0, |(_, weight)| *weight);
         self.rows += rows;

@@ -14,7 +14,9 @@ use tokio::sync::oneshot;
 
 use crate::collector::{Collector, Durable, MAX_BATCH_BYTES, MAX_BATCH_ROWS, Message};
 use crate::drainer::{Drainer, Sink};
+use crate::live::Live;
 use crate::queue::{DeadLetter, Queue, QueueError, Whose};
+use crate::rows::Rows;
 use crate::shared::{Remote, Shared};
 use crate::streams::{Link, SharedQueue};
 
@@ -38,6 +40,8 @@ pub struct Options {
     /// The queue that processes share. Batches go there and a [`Worker`](crate::Worker) brings them to the analytics
     /// database; `queue.db` only holds calls that Redis doesn't take, until it does. Default: none.
     pub shared: Option<SharedQueue>,
+    /// Who is told of rows as they come. Default: nobody.
+    pub live: Option<Arc<Live>>,
 }
 
 impl Options {
@@ -50,6 +54,7 @@ impl Options {
             max_bytes: 128 << 20,
             max_queued_bytes: 1 << 30,
             shared: None,
+            live: None,
         }
     }
 }
@@ -140,7 +145,13 @@ impl Recorder {
         let (sender, receiver) = channel();
         // With a shared queue rows belong to whoever takes them from there.
         let embedded = store.is_embedded().then(|| Arc::clone(&store)).filter(|_| options.shared.is_none());
-        let collector = Collector { shared: Arc::clone(&shared), embedded, link: link(), receiver };
+        let collector = Collector {
+            shared: Arc::clone(&shared),
+            embedded,
+            link: link(),
+            live: options.live.clone(),
+            receiver,
+        };
         let drainer = Drainer {
             shared: Arc::clone(&shared),
             sink: link().map_or(Sink::Store(store), |link| Sink::Shared(Box::new(link))),
@@ -221,12 +232,13 @@ impl Recorder {
     ///
     /// # Errors
     /// As [`NotDurable`] says.
-    pub async fn record_durably(&self, rows: Vec<Observation>, patience: Duration) -> Result<(), NotDurable> {
+    pub async fn record_durably(&self, rows: impl Into<Rows>, patience: Duration) -> Result<(), NotDurable> {
+        let rows = rows.into();
         if rows.is_empty() {
             return Ok(());
         }
         let memory = &self.shared.memory;
-        let (count, weight) = (rows.len(), rows.iter().map(Observation::weight).sum());
+        let (count, weight) = (rows.len(), rows.weight());
         let give_back = |error| {
             memory.bytes.fetch_sub(weight, Ordering::SeqCst);
             memory.rows.fetch_sub(count, Ordering::SeqCst);

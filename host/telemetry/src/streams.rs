@@ -22,18 +22,18 @@ use std::fmt;
 use std::time::Duration;
 
 use brokle_core::ids::ProjectId;
-use brokle_core::observation::Observation;
 use redis::Client;
 
 pub(crate) use self::link::{AppendError, Link, SharedDepth};
 pub use self::worker::{Worker, WorkerStats};
 use crate::queue::QueueError;
+use crate::rows::{Row, Rows};
 
 /// Streams that projects are spread over.
 pub const LANES: usize = 16;
 /// Rows in an entry at most: a round takes one of each lane.
 const MAX_ENTRY_ROWS: usize = 256;
-/// An entry is closed once it holds this many bytes ([`Observation::weight`]).
+/// An entry is closed once it holds this many bytes (as they weigh in memory).
 const MAX_ENTRY_BYTES: usize = 1 << 20;
 /// The workers' consumer group.
 const GROUP: &str = "workers";
@@ -92,10 +92,10 @@ pub(crate) fn lane_of(project: ProjectId) -> usize {
 }
 
 /// The rows by lane, in entries of bounded size.
-fn entries(rows: &[Observation]) -> Vec<(usize, Vec<&Observation>)> {
-    let mut lanes: Vec<Vec<&Observation>> = vec![Vec::new(); LANES];
-    for row in rows {
-        if let Some(lane) = lanes.get_mut(lane_of(row.tenant.project)) {
+fn entries(rows: &Rows) -> Vec<(usize, Vec<Row<'_>>)> {
+    let mut lanes: Vec<Vec<Row<'_>>> = vec![Vec::new(); LANES];
+    for row in rows.iter() {
+        if let Some(lane) = lanes.get_mut(lane_of(row.project())) {
             lane.push(row);
         }
     }

@@ -173,11 +173,11 @@ pub struct ChangeConnection {
     /// A new name.
     name: Option<String>,
     /// A new address; null leaves it to the plugin.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "super::present")]
     #[schema(value_type = Option<String>)]
     base_url: Option<Option<String>>,
     /// A new credential; null takes it away.
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "super::present")]
     #[schema(value_type = Option<String>)]
     secret: Option<Option<String>>,
     /// New credentials instead, all of them.
@@ -193,11 +193,6 @@ pub struct ChangeConnection {
     weight: Option<i32>,
     /// On or off.
     enabled: Option<bool>,
-}
-
-/// Tells `null` from nothing.
-fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::<String>::deserialize(from).map(Some)
 }
 
 /// What came of a trial.

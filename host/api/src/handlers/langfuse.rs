@@ -17,6 +17,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::score_configs::{Rules, rules};
 use super::scores::{NewScore, made};
 use super::traces::{failed, store};
 use crate::app::App;
@@ -93,11 +94,11 @@ pub(crate) async fn create(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let (caller, body) = read(&app, request).await?;
+    let (caller, rules, body) = read(&app, request).await?;
     if let Value::Array(list) = body {
-        return create_list(&app, &caller, list).await;
+        return create_list(&app, &caller, &rules, list).await;
     }
-    let score = theirs(&app, &caller, body)
+    let score = theirs(&app, &caller, body, &rules)
         .map_err(|message| ApiError::new(StatusCode::BAD_REQUEST, "invalid_score", message))?;
     let id = score.id.clone();
     store(&app)?.put_scores(caller.0.tenant.project, vec![score]).await.map_err(failed)?;
@@ -107,6 +108,7 @@ pub(crate) async fn create(
 async fn create_list(
     app: &App,
     caller: &Authenticated,
+    rules: &Rules,
     list: Vec<Value>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     if list.len() > MAX_BATCH {
@@ -114,7 +116,7 @@ async fn create_list(
     }
     let (mut scores, mut errors) = (Vec::new(), Vec::new());
     for (at, body) in list.into_iter().enumerate() {
-        match theirs(app, caller, body) {
+        match theirs(app, caller, body, rules) {
             Ok(score) => scores.push(score),
             Err(message) => errors.push(json!({ "index": at, "message": message })),
         }
@@ -153,7 +155,7 @@ pub(crate) async fn ingest(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let (caller, body) = read(&app, request).await?;
+    let (caller, rules, body) = read(&app, request).await?;
     let Batch { batch } = serde_json::from_value(body)
         .map_err(|error| ApiError::invalid_request(format!("batch: {error}")).param("batch"))?;
     if batch.len() > MAX_BATCH {
@@ -163,7 +165,7 @@ pub(crate) async fn ingest(
     let (mut scores, mut successes, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     for Event { id, kind, body } in batch {
         let made = if kind == "score-create" {
-            theirs(&app, &caller, body)
+            theirs(&app, &caller, body, &rules)
         } else {
             Err(format!(
                 "events of the type {kind:?} aren't taken here: send traces by OpenTelemetry, to /api/public/otel"
@@ -188,17 +190,18 @@ pub(crate) async fn ingest(
 }
 
 /// Who sends what. The key is checked before the body is read.
-async fn read(app: &Arc<App>, request: Request) -> Result<(Authenticated, Value), ApiError> {
+async fn read(app: &Arc<App>, request: Request) -> Result<(Authenticated, Rules, Value), ApiError> {
     let caller = auth::authenticate_pair(app, request.extensions(), request.headers()).await?;
     caller.require(Scope::TracesWrite)?;
     let body = body::read(request.into_body(), app.body).await?;
     let body = serde_json::from_slice(&body)
         .map_err(|error| ApiError::invalid_request(format!("not JSON: {error}")))?;
-    Ok((caller, body))
+    let rules = rules(app, &caller).await?;
+    Ok((caller, rules, body))
 }
 
-fn theirs(app: &App, caller: &Authenticated, body: Value) -> Result<Score, String> {
+fn theirs(app: &App, caller: &Authenticated, body: Value, rules: &Rules) -> Result<Score, String> {
     let theirs: TheirScore = serde_json::from_value(body).map_err(|error| error.to_string())?;
-    let score = theirs.into_ours().and_then(|new| made(app, caller, new));
+    let score = theirs.into_ours().and_then(|new| made(app, caller, new, rules));
     score.map_err(|(member, message)| format!("{member}: {message}"))
 }

@@ -1,6 +1,7 @@
-//! `POST /v1/traces`: spans from OpenTelemetry's senders, and from whoever speaks their protocol.
+//! `POST /v1/traces`, `/v1/logs`, `/v1/metrics`: OpenTelemetry's three signals, from its senders and from whoever speaks their
+//! protocol.
 //!
-//! As [OTLP/HTTP](https://opentelemetry.io/docs/specs/otlp/#otlphttp) has it. A 200 says that the spans are on disk.
+//! As [OTLP/HTTP](https://opentelemetry.io/docs/specs/otlp/#otlphttp) has it. A 200 says that what was sent is on disk.
 //! Senders try again after 429, 502, 503 and 504 only, so whatever may pass by itself (a full or failing queue, a key
 //! that can't be checked) is 503 with `Retry-After`, never 500; what won't is 4xx.
 
@@ -14,7 +15,7 @@ use brokle_identity::Scope;
 use brokle_telemetry::NotDurable;
 use brokle_telemetry::metrics::{SpanLabels, SpanOutcome};
 use brokle_telemetry::otlp::{
-    Coding, DecodeError, Decoded, Encoding, InflateError, Settings, decode, inflate,
+    Coding, DecodeError, Decoded, Encoding, InflateError, Settings, Signal, decode, inflate,
 };
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -26,8 +27,16 @@ use crate::body::{self, BodyLimits};
 use crate::error::ApiError;
 use crate::ingest::{Ingest, Share};
 
-/// Where spans are taken: the specification's path, one that says what it is, and Langfuse's.
-pub(crate) const PATHS: [&str; 3] = ["/v1/traces", "/v1/otlp/traces", LANGFUSE_PATH];
+/// Where each signal is taken: the specification's path, one that says what it is, and Langfuse's.
+pub(crate) const PATHS: [&str; 7] = [
+    "/v1/traces",
+    "/v1/otlp/traces",
+    LANGFUSE_PATH,
+    "/v1/logs",
+    "/v1/otlp/logs",
+    "/v1/metrics",
+    "/v1/otlp/metrics",
+];
 /// Where Langfuse's SDKs send.
 pub(crate) const LANGFUSE_PATH: &str = "/api/public/otel/v1/traces";
 
@@ -56,6 +65,44 @@ pub(crate) async fn traces(
     caller: Authenticated,
     request: Request,
 ) -> Result<Response, ApiError> {
+    accept(&app, &caller, Signal::Traces, request).await
+}
+
+macro_rules! signals {
+    ($($name:ident, $path:literal, $signal:expr, $doc:literal, $message:literal;)+) => {$(
+        #[doc = $doc]
+        #[utoipa::path(post, path = $path, tag = "traces", security(("bearer" = []), ("api_key" = [])),
+            request_body(description = $message, content_type = "application/json", content = serde_json::Value),
+            responses((status = 200, description = "On disk; `partialSuccess` says how many weren't taken, and why. In the \
+                    encoding that was sent, like every answer", body = serde_json::Value),
+                (status = 400, description = "`google.rpc.Status`: it can't be read", body = serde_json::Value),
+                (status = 403, description = "`google.rpc.Status`: the key lacks the scope `traces:write`", body = serde_json::Value),
+                (status = 413, description = "`google.rpc.Status`: too large, before or after it was inflated", body = serde_json::Value),
+                (status = 415, description = "`google.rpc.Status`: another media type or coding", body = serde_json::Value),
+                (status = 503, description = "`google.rpc.Status`: not taken; try again after `Retry-After`", body = serde_json::Value)))]
+        pub(crate) async fn $name(
+            State(app): State<Arc<App>>,
+            caller: Authenticated,
+            request: Request,
+        ) -> Result<Response, ApiError> {
+            accept(&app, &caller, $signal, request).await
+        }
+    )+};
+}
+
+signals! {
+    logs, "/v1/logs", Signal::Logs, "Takes log records from OpenTelemetry.",
+        "`ExportLogsServiceRequest`, as `/v1/traces` takes spans. Also at `/v1/otlp/logs`";
+    metrics, "/v1/metrics", Signal::Metrics, "Takes metrics' data points from OpenTelemetry.",
+        "`ExportMetricsServiceRequest`, as `/v1/traces` takes spans. Also at `/v1/otlp/metrics`";
+}
+
+async fn accept(
+    app: &Arc<App>,
+    caller: &Authenticated,
+    signal: Signal,
+    request: Request,
+) -> Result<Response, ApiError> {
     caller.require(Scope::TracesWrite)?;
     let ingest = app.ingest.as_ref().ok_or_else(|| ApiError::internal("this server takes no telemetry"))?;
     let encoding = encoding(request.headers()).ok_or_else(|| {
@@ -70,7 +117,7 @@ pub(crate) async fn traces(
     let limits = BodyLimits { max_bytes: ingest.max_bytes as u64, ..app.body };
     let mut grow = |bytes| if share.grow(bytes) { Ok(()) } else { Err(no_room()) };
     let body = body::read_counted(request.into_body(), limits, &mut grow).await?;
-    let answer = take(&app, ingest, &caller, Sent { encoding, coding, body, share }).await?;
+    let answer = take(app, ingest, caller, Sent { signal, encoding, coding, body, share }).await?;
     let mut response = Response::new(Body::from(answer));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(encoding.media_type()));
     Ok(response)
@@ -85,33 +132,39 @@ pub(crate) async fn langfuse(State(app): State<Arc<App>>, request: Request) -> R
 
 /// A request as it was sent, and its share of the memory for bodies.
 pub(crate) struct Sent {
+    pub(crate) signal: Signal,
     pub(crate) encoding: Encoding,
     pub(crate) coding: Coding,
     pub(crate) body: Bytes,
     pub(crate) share: Share,
 }
 
-/// Puts the spans on disk; the answer's body.
+/// Puts what was sent on disk; the answer's body.
 pub(crate) async fn take(
     app: &Arc<App>,
     ingest: &Ingest,
     caller: &Authenticated,
     sent: Sent,
 ) -> Result<Vec<u8>, ApiError> {
-    let encoding = sent.encoding;
+    let (signal, encoding) = (sent.signal, sent.encoding);
     let decoded = read(app, ingest, caller, sent).await?;
-    let (rejected, reason) = (decoded.rejected.count(), decoded.rejected.message());
-    let taken = decoded.observations.len() as u64;
-    let count = |outcome, spans: u64| {
-        app.metrics.spans.get_or_create(&SpanLabels { outcome }).inc_by(spans);
+    let (rejected, reason) = (decoded.rejected.count(), decoded.rejected.message(signal));
+    let taken = decoded.rows.len() as u64;
+    let count = |outcome, items: u64| {
+        let counter = match signal {
+            Signal::Traces => &app.metrics.spans,
+            Signal::Logs => &app.metrics.log_records,
+            Signal::Metrics => &app.metrics.data_points,
+        };
+        counter.get_or_create(&SpanLabels { outcome }).inc_by(items);
     };
-    if let Err(error) = ingest.recorder.record_durably(decoded.observations, PATIENCE).await {
+    if let Err(error) = ingest.recorder.record_durably(decoded.rows, PATIENCE).await {
         count(SpanOutcome::refused, taken);
         return Err(not_durable(error));
     }
     count(SpanOutcome::accepted, taken);
     count(SpanOutcome::rejected, rejected);
-    Ok(encoding.accepted(rejected, &reason))
+    Ok(encoding.accepted(signal, rejected, &reason))
 }
 
 /// The encoding that a request says it has.
@@ -133,7 +186,7 @@ async fn read(
     caller: &Authenticated,
     sent: Sent,
 ) -> Result<Decoded, ApiError> {
-    let Sent { encoding, coding, body, mut share } = sent;
+    let Sent { signal, encoding, coding, body, mut share } = sent;
     let (app, principal) = (Arc::clone(app), Arc::clone(&caller.0));
     let (max_bytes, max_weight) = (ingest.max_bytes, ingest.recorder.max_durable().1);
     let is_inline = coding == Coding::Identity && body.len() <= INLINE;
@@ -154,7 +207,7 @@ async fn read(
             now_us: app.clock.now().timestamp_micros(),
             max_weight,
         };
-        decode(encoding, plain, &settings).map_err(|error| not_decoded(&error))
+        decode(signal, encoding, plain, &settings).map_err(|error| not_decoded(&error))
     };
     if is_inline {
         return work();

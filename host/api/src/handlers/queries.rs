@@ -5,6 +5,7 @@
 
 pub mod export;
 pub mod metrics;
+pub mod signals;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use serde_json::{Map, Value};
 use utoipa::IntoParams;
 
 use self::export::Format;
+use super::trace_updates;
 use super::traces::{failed, store};
 use crate::app::App;
 use crate::auth::Authenticated;
@@ -121,6 +123,7 @@ impl What {
                 "input_tokens",
                 "output_tokens",
                 "cost",
+                "update",
             ],
             Self::Scores => &[
                 "id",
@@ -200,6 +203,11 @@ async fn list(
 /// The project of the path, if it is the key's.
 pub(super) fn project(caller: &Authenticated, id: &str) -> Result<ProjectId, ApiError> {
     caller.require(Scope::TracesRead)?;
+    own_project(caller, id)
+}
+
+/// The same for whoever may do something else than read.
+pub(super) fn own_project(caller: &Authenticated, id: &str) -> Result<ProjectId, ApiError> {
     let project = caller.0.tenant.project;
     if project.to_string() == id {
         Ok(project)
@@ -302,7 +310,13 @@ pub(super) async fn fetch(
     }
     match what {
         What::Observations => as_json(store.observations(project, question).await.map_err(failed)?),
-        What::Groups(kind) => as_json(store.groups(project, kind, question).await.map_err(failed)?),
+        What::Groups(kind) => {
+            let mut page = as_json(store.groups(project, kind, question).await.map_err(failed)?)?;
+            if kind == GroupKind::Trace {
+                trace_updates::merge(store, project, &mut page.data).await?;
+            }
+            Ok(page)
+        }
         What::Scores => as_json(store.scores(project, question).await.map_err(failed)?),
     }
 }

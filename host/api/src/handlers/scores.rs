@@ -1,7 +1,8 @@
 //! `/v1/scores`: what people, evaluators and programs thought of traces, observations and sessions.
 //!
 //! A 201 says that the scores are on disk. An `id` that the sender chose makes sending again harmless: what came last
-//! replaces what is there. A batch is stored as a whole or not at all.
+//! replaces what is there. A batch is stored as a whole or not at all. A score whose name has a config is what that says
+//! ([`super::score_configs`]).
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::queries::{self, ListQuery};
+use super::score_configs::{Rule, Rules, rules};
 use super::traces::{failed, store};
 use crate::app::App;
 use crate::auth::Authenticated;
@@ -82,7 +84,8 @@ pub(crate) async fn create(
 ) -> Result<(StatusCode, Json<Score>), ApiError> {
     caller.require(Scope::TracesWrite)?;
     let new: NewScore = serde_json::from_slice(&body).map_err(|error| invalid("body", error))?;
-    let score = made(&app, &caller, new).map_err(|(member, message)| invalid(member, message))?;
+    let rules = rules(&app, &caller).await?;
+    let score = made(&app, &caller, new, &rules).map_err(|(member, message)| invalid(member, message))?;
     store(&app)?.put_scores(caller.0.tenant.project, vec![score.clone()]).await.map_err(failed)?;
     Ok((StatusCode::CREATED, Json(score)))
 }
@@ -103,9 +106,10 @@ pub(crate) async fn create_batch(
     if !(1..=MAX_BATCH).contains(&scores.len()) {
         return Err(invalid("scores", format!("1 to {MAX_BATCH} are expected")));
     }
+    let rules = rules(&app, &caller).await?;
     let mut made_of = Vec::with_capacity(scores.len());
     for (at, new) in scores.into_iter().enumerate() {
-        let score = made(&app, &caller, new)
+        let score = made(&app, &caller, new, &rules)
             .map_err(|(member, message)| invalid(format!("scores[{at}].{member}"), message))?;
         made_of.push(score);
     }
@@ -226,6 +230,7 @@ pub(super) fn made(
     app: &App,
     caller: &Authenticated,
     new: NewScore,
+    rules: &Rules,
 ) -> Result<Score, (&'static str, String)> {
     fn id<T: std::str::FromStr>(
         member: &'static str,
@@ -238,7 +243,10 @@ pub(super) fn made(
         text.map(parse).transpose()
     }
     let now = app.clock.now();
-    let value = value_of(new.value, new.data_type).map_err(|message| ("value", message.to_owned()))?;
+    let rule = rules.get(&new.name);
+    let data_type = new.data_type.or(rule.map(Rule::data_type));
+    let value = value_of(new.value, data_type).map_err(|message| ("value", message.to_owned()))?;
+    rule.map_or(Ok(()), |rule| rule.admits(&value)).map_err(|message| ("value", message))?;
     let score = Score {
         id: new.id.unwrap_or_else(|| RequestId::generate(&*app.clock, &*app.random).to_string()),
         name: new.name,

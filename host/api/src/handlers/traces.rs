@@ -12,6 +12,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::trace_updates;
 use crate::app::App;
 use crate::auth::Authenticated;
 use crate::error::{ApiError, Problem};
@@ -94,8 +95,11 @@ pub(crate) async fn get(
     // What can't be a trace's id is as missing as somebody else's.
     let missing = || ApiError::not_found("There is no such trace.");
     let trace_id = trace_id.parse().map_err(|_| missing())?;
-    let trace = store(&app)?.trace(caller.0.tenant.project, trace_id).await.map_err(failed)?;
-    Ok(Json(serde_json::to_value(trace.ok_or_else(missing)?).map_err(ApiError::internal)?))
+    let (store, project) = (store(&app)?, caller.0.tenant.project);
+    let trace = store.trace(project, trace_id).await.map_err(failed)?;
+    let mut trace = serde_json::to_value(trace.ok_or_else(missing)?).map_err(ApiError::internal)?;
+    trace_updates::merge_one(&**store, project, trace_id, &mut trace).await?;
+    Ok(Json(trace))
 }
 
 pub(super) fn store(app: &App) -> Result<&Arc<dyn QueryStore>, ApiError> {

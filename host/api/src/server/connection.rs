@@ -9,13 +9,14 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use http::Request;
+use http::{Request, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::Limits;
@@ -35,10 +36,11 @@ pub(super) async fn run(
     peer: SocketAddr,
 ) {
     let progress = Arc::new(Progress::default());
-    let stream = GuardedStream::new(stream, Arc::clone(&progress), limits);
+    let gone = CancellationToken::new();
+    let stream = GuardedStream::new(stream, Arc::clone(&progress), limits, gone.clone().drop_guard());
     let service = service_fn(|request: Request<Incoming>| {
         progress.enter(Phase::Request);
-        let ticket = Ticket(Arc::clone(&progress));
+        let mut ticket = Ticket(Some(Arc::clone(&progress)));
         let mut request =
             request.map(|inner| Body::new(RequestBody { inner, progress: Arc::clone(&progress) }));
         request.extensions_mut().insert(PeerAddress(peer));
@@ -48,6 +50,10 @@ pub(super) async fn run(
                 Ok(response) => response,
                 Err(never) => match never {},
             };
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                // Whoever has the stream from here on sets its own limits; it never is between two requests.
+                ticket.0 = None;
+            }
             Ok::<_, Infallible>(response.map(|inner| AnswerBody { inner, _ticket: ticket }))
         }
     });
@@ -56,27 +62,46 @@ pub(super) async fn run(
         .header_read_timeout(limits.idle_timeout)
         .max_buf_size(limits.max_head_bytes)
         .max_header_size(limits.max_head_bytes)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let result = finish(connection, lifecycle).await;
+    if let Err(error) = result {
+        // A client that goes away or sends nonsense: its own affair, and nothing that an operator could mend.
+        tracing::debug!(%peer, error = &error as &dyn std::error::Error, "the connection ended early");
+    }
+    // A WebSocket has the stream from here on; it counts as a connection until it lets go of it.
+    gone.cancelled().await;
+}
+
+/// Serves to the end, or until the stream is somebody else's.
+async fn finish<S, B>(
+    connection: http1::UpgradeableConnection<TokioIo<GuardedStream>, S>,
+    lifecycle: &Lifecycle,
+) -> hyper::Result<()>
+where
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: HttpBody<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let mut connection = pin!(connection);
-    let result = tokio::select! {
+    tokio::select! {
         result = connection.as_mut() => result,
         () = lifecycle.draining().cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-    };
-    if let Err(error) = result {
-        // A client that goes away or sends nonsense: its own affair, and nothing that an operator could mend.
-        tracing::debug!(%peer, error = &error as &dyn std::error::Error, "the connection ended early");
     }
 }
 
 /// A request that is being answered; when it is dropped the connection is between two requests.
-struct Ticket(Arc<Progress>);
+struct Ticket(Option<Arc<Progress>>);
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.0.enter(Phase::Idle);
+        if let Some(progress) = &self.0 {
+            progress.enter(Phase::Idle);
+        }
     }
 }
 

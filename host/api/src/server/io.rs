@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::DropGuard;
 
 use super::{LINGER, Limits};
 
@@ -56,10 +57,12 @@ pub(super) struct GuardedStream {
     stall: Timer,
     linger: Timer,
     is_shut: bool,
+    /// Tells that the stream is gone.
+    _gone: DropGuard,
 }
 
 impl GuardedStream {
-    pub(super) fn new(inner: TcpStream, progress: Arc<Progress>, limits: &Limits) -> Self {
+    pub(super) fn new(inner: TcpStream, progress: Arc<Progress>, limits: &Limits, gone: DropGuard) -> Self {
         Self {
             inner,
             progress,
@@ -67,6 +70,7 @@ impl GuardedStream {
             stall: Timer::new(limits.write_stall),
             linger: Timer::new(LINGER),
             is_shut: false,
+            _gone: gone,
         }
     }
 

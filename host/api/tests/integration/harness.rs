@@ -14,6 +14,7 @@ use brokle_api::body::{BodyLimits, CappedBody};
 use brokle_api::boundary::boundary;
 use brokle_api::ingest::Ingest;
 use brokle_api::server::{self, Ended, Limits, PeerAddress, Stop};
+use brokle_api::watching::Watching;
 use brokle_api::{ApiError, App, Lifecycle, router};
 use brokle_core::catalogue::Catalogue;
 use brokle_core::clock::SystemClock;
@@ -27,6 +28,7 @@ use brokle_runtime::{Runtime, RuntimeConfig};
 use brokle_storage::observations::{ClickHouseObservations, QueryStore, SqliteObservations, clickhouse};
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
+use brokle_telemetry::live::{Live, Tickets};
 use brokle_telemetry::{Options, Recorder};
 use brokle_test_services::ClickHouse;
 use bytes::Bytes;
@@ -38,6 +40,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 pub(crate) const KEY: &str = "bk_AbCd0123456789AbCd0123456789AbCd01234567";
+
+/// Live streams that a key may have.
+pub(crate) const STREAMS: usize = 2;
 
 /// Longer than anything here takes; shorter than a person's patience.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -100,10 +105,15 @@ impl Server {
         if let Some((max_bytes, store)) = telemetry {
             let path = directory.path().join("telemetry");
             let store = store.unwrap_or_else(|| Arc::new(SqliteObservations::open(&path).unwrap()));
-            let recorder =
-                Recorder::start(&Options::new(&path), store.clone(), Arc::new(SystemClock)).unwrap();
-            builder =
-                builder.observations(store).ingest(Arc::new(Ingest::new(Arc::new(recorder), max_bytes)));
+            let live = Arc::new(Live::new(Arc::new(SystemClock), Arc::new(SystemRandom)));
+            let tickets = Tickets::new(Arc::new(SystemClock), Arc::new(SystemRandom), None).unwrap();
+            let options = Options { live: Some(Arc::clone(&live)), ..Options::new(&path) };
+            let recorder = Recorder::start(&options, store.clone(), Arc::new(SystemClock)).unwrap();
+            let watching = Watching::new(live, tickets, STREAMS, vec!["https://app.example".to_owned()]);
+            builder = builder
+                .observations(store)
+                .watching(Arc::new(watching.heartbeat(Duration::from_millis(50))))
+                .ingest(Arc::new(Ingest::new(Arc::new(recorder), max_bytes)));
         }
         let app = builder.build();
         let (chunks, receiver) = mpsc::channel(8);

@@ -17,4 +17,6 @@ mod queries;
 #[cfg(test)]
 mod queue;
 #[cfg(test)]
+mod streaming;
+#[cfg(test)]
 mod surface;

@@ -296,3 +296,85 @@ async fn any_bytes_are_answered_and_never_a_panic() {
     until(|| server.app.ingest.as_ref().unwrap().recorder.stats().waiting_rows == 0).await;
     assert!(server.send("GET /metrics").await.body.contains("brokle_panics_total 0"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_and_metrics_are_taken_and_listed() {
+    let server = Server::with_telemetry(1 << 20).await;
+    let tenant = server.app.database.default_tenant().await.unwrap().unwrap();
+    let projects = server.app.database.projects();
+    projects
+        .set_capture(tenant.organization, tenant.project, Capture::Full, SystemClock.now())
+        .await
+        .unwrap();
+    let now = SystemClock.now().timestamp_micros() * 1_000;
+    let service = json!({"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]});
+    let log = |severity: u8, text: &str| json!({"timeUnixNano": now.to_string(), "severityNumber": severity, "traceId": TRACE, "body": {"stringValue": text}});
+    let logs = json!({"resourceLogs": [{"resource": service, "scopeLogs": [{"logRecords": [log(9, "fine"), log(17, "disk full"), 5]}]}]});
+    let metrics = json!({"resourceMetrics": [{"resource": service, "scopeMetrics": [{"metrics": [
+        {"name": "load", "gauge": {"dataPoints": [{"timeUnixNano": now.to_string(), "asDouble": 0.5}]}}, {"name": "x"}]}]}]});
+    for (path, body, rejected) in [
+        ("/v1/logs", &logs, "rejectedLogRecords"),
+        ("/v1/otlp/logs", &logs, "rejectedLogRecords"),
+        ("/v1/metrics", &metrics, "rejectedDataPoints"),
+        ("/v1/otlp/metrics", &metrics, "rejectedDataPoints"),
+    ] {
+        let answer = post(
+            &server,
+            path,
+            "content-type: application/json\ncontent-encoding: gzip",
+            &gzip(body.to_string().as_bytes()),
+        )
+        .await;
+        assert_eq!(answer.status, 200, "{path}: {:?}", answer.json());
+        assert_eq!(answer.json()["partialSuccess"][rejected], "1", "{path}");
+    }
+    server.app.ingest.as_ref().unwrap().recorder.flush().await;
+    let project = format!("/api/v1/projects/{}", tenant.project);
+    let list = async |path: &str| {
+        let answer = server.send(&format!("GET {project}{path}\nx-api-key: {KEY}")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["data"].as_array().unwrap().clone()
+    };
+    // Sent twice, there once.
+    assert_eq!(list("/logs").await.len(), 2);
+    for path in ["/logs?severity=error", "/logs?text=DISK", "/logs?severity=17&service=shop"] {
+        let found = list(path).await;
+        assert_eq!((found.len(), found[0]["body"].as_str()), (1, Some("disk full")), "{path}");
+        assert_eq!((&found[0]["service"], &found[0]["trace_id"]), (&json!("shop"), &json!(TRACE)));
+    }
+    assert_eq!(list(&format!("/logs?trace_id={TRACE}&limit=1")).await.len(), 1);
+    let series = list("/metrics/series").await;
+    assert_eq!(
+        (series.len(), &series[0]["points"], &series[0]["latest"]["value"]),
+        (1, &json!(1), &json!(0.5))
+    );
+    let of = series[0]["latest"]["series"].as_str().unwrap();
+    assert_eq!(list(&format!("/metrics/points?name=load&series={of}")).await[0]["value"], 0.5);
+
+    for path in [
+        "/logs?severity=loud",
+        "/logs?trace_id=x",
+        "/logs?limit=0",
+        "/logs?cursor=x",
+        "/metrics/points?series=-1",
+    ] {
+        let answer = server.send(&format!("GET {project}{path}\nx-api-key: {KEY}")).await;
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (400, Some("invalid_request")), "{path}");
+    }
+    let writer = server.key(Scope::TracesWrite).await;
+    let reader = server.key(Scope::TracesRead).await;
+    for (path, key, status) in [
+        (format!("{project}/logs"), writer.expose(), 403),
+        ("/api/v1/projects/01ARZ3NDEKTSV4RRFFQ69G5FAV/logs".to_owned(), reader.expose(), 404),
+        ("/api/v1/projects/01ARZ3NDEKTSV4RRFFQ69G5FAV/metrics/points".to_owned(), reader.expose(), 404),
+    ] {
+        assert_eq!(server.send(&format!("GET {path}\nx-api-key: {key}")).await.status, status, "{path}");
+    }
+    let refused = post(&server, "/v1/logs", "content-type: text/plain", b"").await;
+    assert_eq!((refused.status, refused.reason().as_str()), (415, "UNSUPPORTED_MEDIA_TYPE"));
+    let broken = post(&server, "/v1/metrics", "content-type: application/json", b"{").await;
+    assert_eq!((broken.status, broken.reason().as_str()), (400, "INVALID_REQUEST"));
+    assert!(broken.json()["message"].as_str().unwrap().contains("ExportMetricsServiceRequest"));
+    let large = post(&server, "/v1/logs", "content-type: application/json", &vec![b' '; (1 << 20) + 1]).await;
+    assert_eq!(large.status, 413);
+}

@@ -40,7 +40,11 @@ macro_rules! on_every_store {
     )+};
 }
 
-on_every_store!(every_request_of_the_page_is_answered, pages_and_exports_have_every_row_once);
+on_every_store!(
+    every_request_of_the_page_is_answered,
+    pages_and_exports_have_every_row_once,
+    what_is_said_of_a_trace_is_shown,
+);
 
 async fn started(server: Server) -> (Server, Tenant, String) {
     let tenant = server.app.database.default_tenant().await.unwrap().unwrap();
@@ -395,4 +399,130 @@ async fn langfuses_scores_are_taken_and_other_events_refused() {
     let ids: Vec<_> =
         listed["data"].as_array().unwrap().iter().map(|score| (&score["id"], &score["value"])).collect();
     assert_eq!(ids, [(&json!("s2"), &json!(true)), (&json!("s1"), &json!(true))]);
+}
+
+#[tokio::test]
+async fn scores_are_what_their_config_says() {
+    let (server, _, project) = start().await;
+    let configs = format!("{project}/score-configs");
+    let made = post(
+        &server,
+        &configs,
+        &json!({"name": "tone", "data_type": "categorical", "categories": ["kind", "rude"]}),
+    )
+    .await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let numeric =
+        json!({"name": "good", "data_type": "numeric", "min": 0, "max": 1, "description": "How good"});
+    let good = post(&server, &configs, &numeric).await.json();
+    assert_eq!((&good["min"], &good["description"]), (&json!(0.0), &json!("How good")));
+    post(&server, &configs, &json!({"name": "note", "data_type": "text"})).await;
+    assert_eq!(code(&post(&server, &configs, &numeric).await), (409, "already_exists".to_owned()));
+    let names: Vec<_> = get(&server, &configs).await.json()["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["name"].clone())
+        .collect();
+    assert_eq!(json!(names), json!(["good", "note", "tone"]));
+
+    let score = |name: &str, value: Value| json!({"trace_id": TRACE, "name": name, "value": value});
+    for (name, value, status) in [
+        ("good", json!(1), 201),
+        ("good", json!(1.01), 400),
+        ("good", json!(-1), 400),
+        ("good", json!(true), 400),
+        ("tone", json!("kind"), 201),
+        ("tone", json!("Kind"), 400),
+        // A config's type is the score's, where a text alone would be a category.
+        ("note", json!("well said"), 201),
+        ("free", json!("anything"), 201),
+    ] {
+        let answer = post(&server, "/v1/scores", &score(name, value.clone())).await;
+        assert_eq!(answer.status, status, "{name} {value}: {answer:?}");
+        if status == 400 {
+            assert_eq!(code(&answer).1, "invalid_score");
+            assert_eq!(answer.json()["error"]["param"], "value");
+        }
+        if name == "note" {
+            assert_eq!(answer.json()["data_type"], "text");
+        }
+    }
+    let mismatch = json!({"trace_id": TRACE, "name": "good", "value": 1, "data_type": "boolean"});
+    assert_eq!(post(&server, "/v1/scores", &mismatch).await.status, 400);
+    let batch = json!({"scores": [score("good", json!(0)), score("good", json!(2))]});
+    let answer = post(&server, "/v1/scores/batch", &batch).await;
+    assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!("scores[1].value")));
+    let theirs = json!({"traceId": TRACE, "name": "good", "value": 7});
+    assert_eq!(post(&server, "/api/public/scores", &theirs).await.status, 400);
+
+    let path = format!("{configs}/{}", good["id"].as_str().unwrap());
+    let head = |method: &str| format!("{method} {path}\nx-api-key: {KEY}");
+    let patch = async |body: Value| {
+        server.send_body(&head("PATCH"), "application/json", body.to_string().as_bytes()).await
+    };
+    let changed = patch(json!({"max": 7, "description": null})).await;
+    assert_eq!((&changed.json()["max"], changed.json().get("description")), (&json!(7.0), None));
+    assert_eq!(patch(json!({"max": -1})).await.status, 400);
+    assert_eq!(patch(json!({"name": "other"})).await.status, 400);
+    assert_eq!(post(&server, "/api/public/scores", &theirs).await.status, 200);
+    assert_eq!(get(&server, &path).await.json()["min"], 0.0);
+    assert_eq!(server.send(&head("DELETE")).await.status, 204);
+    assert_eq!(server.send(&head("DELETE")).await.status, 404);
+    assert_eq!(post(&server, "/v1/scores", &score("good", json!("free again"))).await.status, 201);
+    for bad in [
+        json!({"name": "", "data_type": "text"}),
+        json!({"name": "x", "data_type": "text", "min": 1}),
+        json!({"name": "x", "data_type": "numeric", "min": 2, "max": 1}),
+        json!({"name": "x", "data_type": "categorical"}),
+        json!({"name": "x", "data_type": "boolean", "categories": ["a"]}),
+        json!({"name": "x", "data_type": "vibes"}),
+    ] {
+        assert_eq!(code(&post(&server, &configs, &bad).await), (400, "invalid_request".to_owned()), "{bad}");
+    }
+    let reader = server.key(Scope::TracesRead).await;
+    let head = format!("POST {configs}\nx-api-key: {}", reader.expose());
+    assert_eq!(server.send_body(&head, "application/json", numeric.to_string().as_bytes()).await.status, 403);
+}
+
+async fn what_is_said_of_a_trace_is_shown((server, tenant, project): (Server, Tenant, String)) {
+    let rows = insert(&server, tenant, 2);
+    let path = format!("{project}/traces/{}", rows[0].trace_id);
+    let patch = async |path: &str, body: Value| {
+        let head = format!("PATCH {path}\nx-api-key: {KEY}");
+        server.send_body(&head, "application/json", body.to_string().as_bytes()).await
+    };
+    let said = patch(&path, json!({"tags": ["b", "a", "b"], "user": "ann"})).await;
+    assert_eq!(said.status, 200, "{said:?}");
+    assert_eq!(said.json()["update"], json!({"tags": ["b", "a"], "user": "ann"}));
+    patch(&path, json!({"bookmarked": true})).await;
+    let all = json!({"tags": ["b", "a"], "user": "ann", "bookmarked": true});
+    let trace = get(&server, &format!("/api/v1/traces/{}", rows[0].trace_id)).await.json();
+    assert_eq!(trace["update"], all);
+    assert_eq!(
+        get(&server, &format!("/api/v1/traces/{}", rows[1].trace_id)).await.json().get("update"),
+        None
+    );
+    let listed =
+        get(&server, &format!("{project}/traces?filter=bookmarked:true%20tag:a%20user:ann")).await.json();
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!((&listed["data"][0]["user"], &listed["data"][0]["update"]), (&json!("ann"), &all));
+    patch(&path, json!({"user": null})).await;
+    let listed = get(&server, &format!("{project}/traces?format=ndjson&fields=id,user,update")).await;
+    let line = listed.body.lines().find(|line| line.contains(&rows[0].trace_id.to_string())).unwrap();
+    assert!(line.contains(r#""user":null"#), "{line}");
+
+    for (path, body, status) in [
+        (path.clone(), json!({}), 400),
+        (path.clone(), json!({"tags": ["x".repeat(513)]}), 400),
+        (path.clone(), json!({"user": ""}), 400),
+        (path.clone(), json!({"name": "x"}), 400),
+        (format!("{project}/traces/nonsense"), json!({"user": "x"}), 404),
+        (format!("/api/v1/projects/01ARZ3NDEKTSV4RRFFQ69G5FAV/traces/{TRACE}"), json!({"user": "x"}), 404),
+    ] {
+        assert_eq!(patch(&path, body.clone()).await.status, status, "{path} {body}");
+    }
+    let reader = server.key(Scope::TracesRead).await;
+    let head = format!("PATCH {path}\nx-api-key: {}", reader.expose());
+    assert_eq!(server.send_body(&head, "application/json", b"{\"bookmarked\":true}").await.status, 403);
 }

@@ -27,6 +27,8 @@ pub(crate) struct Server {
     pub(crate) failed_keys_per_minute: u32,
     /// Networks of load balancers, whose `X-Forwarded-For` says where a request comes from: `10.0.0.0/8`, or an address.
     pub(crate) trusted_proxies: Vec<String>,
+    /// Pages that may open live streams besides the server's own: `https://app.example`.
+    pub(crate) allowed_origins: Vec<String>,
     /// Time for a request's head, in milliseconds.
     pub(crate) head_timeout_ms: u64,
     /// Time for a request's body before it has to come faster than 1 KiB/s, in milliseconds.
@@ -51,6 +53,7 @@ impl Default for Server {
             max_head_bytes: limits.max_head_bytes,
             failed_keys_per_minute: brokle_api::failed_keys::DEFAULT_PER_MINUTE,
             trusted_proxies: Vec::new(),
+            allowed_origins: Vec::new(),
             head_timeout_ms: milliseconds(limits.head_timeout),
             body_timeout_ms: milliseconds(body.grace),
             idle_timeout_ms: milliseconds(limits.idle_timeout),
@@ -74,6 +77,15 @@ impl Server {
             return Err(format!("server.max_head_bytes: at least {} is expected", Self::MIN_HEAD));
         }
         self.trusted_proxies()?;
+        let is_origin = |text: &String| {
+            let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+            authority.is_some_and(|authority| !authority.is_empty() && !authority.contains(['/', '*']))
+        };
+        if let Some(text) = self.allowed_origins.iter().find(|text| !is_origin(text)) {
+            return Err(format!(
+                "server.allowed_origins: '{text}' isn't an origin such as https://app.example"
+            ));
+        }
         for (key, value) in [
             ("max_connections", self.max_connections as u64),
             ("max_body_bytes", self.max_body_bytes),
@@ -169,6 +181,8 @@ pub(crate) struct Telemetry {
     /// Without it Redis, if both `storage.redis_url` and `storage.clickhouse_url` are there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) queue: Option<QueueKind>,
+    /// Live streams and sockets that an API key may have at once.
+    pub(crate) live_streams_per_key: usize,
 }
 
 /// Where observations wait to be stored.
@@ -189,6 +203,7 @@ impl Default for Telemetry {
             grpc_listen: None,
             max_queue_bytes: brokle_telemetry::Options::new("").max_queued_bytes,
             queue: None,
+            live_streams_per_key: brokle_api::watching::DEFAULT_PER_KEY,
         }
     }
 }

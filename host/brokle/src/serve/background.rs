@@ -12,6 +12,7 @@
 //! | look after the plugins: other servers' changes, the watched folder, back-offs | 1 s | what is dropped in is there soon |
 //! | take out plugins that fail | at once | the next call shouldn't fail too |
 //! | bring ClickHouse's schema up, if it was away at the start | 1 s | the queue is emptied as soon as it is there |
+//! | tell other servers, and hear from them, what is watched live | at once | a watcher sees all servers' calls |
 //! | end the streams that a shutdown cuts | once | their callers hear why before the connection is closed |
 //!
 //! A task that fails says so (the key service logs an outage's beginning and end) and tries again at its next turn.
@@ -23,6 +24,7 @@ use brokle_api::Lifecycle;
 use brokle_gateway::Gateway;
 use brokle_identity::KeyService;
 use brokle_plugins::Catalogue;
+use brokle_telemetry::live::Relay;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -45,11 +47,15 @@ impl Tasks {
         gateway: Option<&Arc<Gateway>>,
         plugins: Option<Arc<Catalogue>>,
         pending: Option<Pending>,
+        relay: Option<Relay>,
         lifecycle: &Lifecycle,
     ) -> Self {
         let tasks = Self { tracker: TaskTracker::new(), end: CancellationToken::new() };
         if let Some(pending) = pending {
             tasks.tracker.spawn(tasks.end.clone().run_until_cancelled_owned(pending.finish()));
+        }
+        if let Some(relay) = relay {
+            tasks.tracker.spawn(tasks.end.clone().run_until_cancelled_owned(relay.run()));
         }
         if let Some(gateway) = gateway.cloned() {
             let (cutting, end) = (lifecycle.cutting().clone(), tasks.end.clone());

@@ -24,6 +24,7 @@ use brokle_plugins::{Catalogue, View};
 use brokle_runtime::{Limits, Preset, ProviderManifest, ProviderPlugin, Runtime, RuntimeConfig};
 use brokle_storage::observations::QueryStore;
 use brokle_storage::sql::Database;
+use brokle_telemetry::live::Live;
 use brokle_telemetry::metrics::Metrics;
 use brokle_telemetry::{Options, Recorder, Worker};
 
@@ -39,6 +40,7 @@ pub(super) struct Ingredients {
     pub(super) master_key: Arc<MasterKey>,
     pub(super) catalogue: Arc<Models>,
     pub(super) store: Arc<dyn QueryStore>,
+    pub(super) live: Arc<Live>,
 }
 
 /// A gateway and what the server shows of it.
@@ -91,6 +93,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     let options = Options {
         max_queued_bytes: config.telemetry.max_queue_bytes,
         shared: config.shared_queue()?,
+        live: Some(Arc::clone(&with.live)),
         ..Options::new(&directory)
     };
     let recorder = Recorder::start(&options, store.clone(), Arc::clone(&with.clock))?;

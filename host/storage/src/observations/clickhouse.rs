@@ -23,16 +23,20 @@ mod list;
 mod metrics;
 mod rows;
 mod scores;
+mod signals;
 mod sql;
 mod trace;
+mod updates;
 mod writer;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use brokle_core::clock::Clock;
 use brokle_core::ids::ProjectId;
 use brokle_core::observation::{Observation, TraceId};
+use brokle_core::signal::{LogRecord, MetricPoint};
 use chrono::{DateTime, Utc};
 
 pub use self::connection::{ClickHouse, ClickHouseUrlError};
@@ -42,6 +46,8 @@ use self::writer::Writer;
 use super::query::{
     Group, GroupKind, Limits, Metrics, MetricsQuery, ObservationRow, Place, Query, QueryStore,
 };
+use super::signal::{LogRow, LogsQuery, PointRow, PointsQuery, SeriesRow};
+use super::update::TraceUpdate;
 use super::{
     AnalyticsError, AnalyticsStore, Answer, Cursor, Inserted, Month, Page, Rollup, Score, Summary, Trace,
     TraceFilter,
@@ -78,6 +84,14 @@ impl ClickHouseObservations {
 impl AnalyticsStore for ClickHouseObservations {
     fn insert(&self, batch: &[Observation], inserted: &mut Inserted) -> Result<(), AnalyticsError> {
         self.writer.insert(batch, inserted)
+    }
+
+    fn insert_logs(&self, batch: &[LogRecord], inserted: &mut Inserted) -> Result<(), AnalyticsError> {
+        self.writer.insert_logs(batch, inserted)
+    }
+
+    fn insert_points(&self, batch: &[MetricPoint], inserted: &mut Inserted) -> Result<(), AnalyticsError> {
+        self.writer.insert_points(batch, inserted)
     }
 
     fn list(
@@ -138,6 +152,37 @@ impl QueryStore for ClickHouseObservations {
 
     fn metrics(&self, project: ProjectId, query: MetricsQuery) -> Answer<'_, Metrics> {
         Box::pin(metrics::metrics(self, project, query))
+    }
+
+    fn update_trace(
+        &self,
+        project: ProjectId,
+        trace: TraceId,
+        update: TraceUpdate,
+        now: DateTime<Utc>,
+    ) -> Answer<'_, ()> {
+        let (version, now) = (self.writer.arrivals(1), now.timestamp_micros());
+        Box::pin(async move { updates::put(&self.database, project, trace, update, now, version).await })
+    }
+
+    fn trace_updates(
+        &self,
+        project: ProjectId,
+        traces: Vec<TraceId>,
+    ) -> Answer<'_, HashMap<TraceId, TraceUpdate>> {
+        Box::pin(async move { updates::get(&self.database, project, &traces).await })
+    }
+
+    fn logs(&self, project: ProjectId, query: LogsQuery) -> Answer<'_, Page<LogRow, Place>> {
+        Box::pin(signals::logs(self, project, query))
+    }
+
+    fn points(&self, project: ProjectId, query: PointsQuery) -> Answer<'_, Page<PointRow, Place>> {
+        Box::pin(signals::points(self, project, query))
+    }
+
+    fn series(&self, project: ProjectId, query: PointsQuery) -> Answer<'_, Page<SeriesRow, Place>> {
+        Box::pin(signals::series(self, project, query))
     }
 
     fn limits(&self) -> Limits {

@@ -14,12 +14,15 @@ pub mod fields;
 pub mod filter;
 pub mod metrics;
 pub mod parse;
+mod passes;
 mod place;
 mod rows;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use brokle_core::ids::ProjectId;
+use brokle_core::observation::TraceId;
 use chrono::{DateTime, Utc};
 
 pub use self::fields::{Key, Subject};
@@ -28,6 +31,8 @@ pub use self::metrics::{Metrics, MetricsQuery};
 pub use self::parse::FilterError;
 pub use self::place::{ParsePlaceError, Place};
 pub use self::rows::{Group, GroupKind, ObservationRow, Totals};
+use super::signal::{LogRow, LogsQuery, PointRow, PointsQuery, SeriesRow};
+use super::update::TraceUpdate;
 use super::{AnalyticsStore, Answer, Page, Score};
 
 /// The longest time that one question may be about.
@@ -183,6 +188,32 @@ pub trait QueryStore: AnalyticsStore {
 
     /// Counts, sums and percentiles of the project's observations and of their scores.
     fn metrics(&self, project: ProjectId, query: MetricsQuery) -> Answer<'_, Metrics>;
+
+    /// Says something of one of the project's traces, which needn't be there yet. What is said later of the same member
+    /// counts.
+    fn update_trace(
+        &self,
+        project: ProjectId,
+        trace: TraceId,
+        update: TraceUpdate,
+        now: DateTime<Utc>,
+    ) -> Answer<'_, ()>;
+
+    /// What was said of these traces of the project; of most nothing is.
+    fn trace_updates(
+        &self,
+        project: ProjectId,
+        traces: Vec<TraceId>,
+    ) -> Answer<'_, HashMap<TraceId, TraceUpdate>>;
+
+    /// Lists the project's log records, the newest first.
+    fn logs(&self, project: ProjectId, query: LogsQuery) -> Answer<'_, Page<LogRow, Place>>;
+
+    /// Lists the project's metric points, the newest first.
+    fn points(&self, project: ProjectId, query: PointsQuery) -> Answer<'_, Page<PointRow, Place>>;
+
+    /// Lists the series that the project's metric points belong to, by name.
+    fn series(&self, project: ProjectId, query: PointsQuery) -> Answer<'_, Page<SeriesRow, Place>>;
 
     /// What one question may cost.
     fn limits(&self) -> Limits;

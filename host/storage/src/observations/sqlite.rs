@@ -8,7 +8,9 @@
 //! Rows are appended (`INTEGER PRIMARY KEY`): random trace ids only hit one index, `UNIQUE(project, trace_id, span_id)`.
 //! The list's index begins with `(project, start_us, rid)` and covers every filter, so that rows are fetched only for
 //! what is answered. Bodies are in an append table of their own, zstd level 1 where that makes them smaller. Hourly sums
-//! are updated in the transaction that inserts, from the rows that were really inserted. Scores are in `scores.db`.
+//! are updated in the transaction that inserts, from the rows that were really inserted. Log records and metrics' points have
+//! tables of their own in the same files, by their own time. Scores, and what is
+//! said of traces after the fact, are in `scores.db`.
 
 mod body;
 mod columns;
@@ -19,14 +21,18 @@ mod reader;
 mod rollups;
 mod schema;
 mod scores;
+mod signals;
 mod trace;
+mod updates;
 mod writer;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use brokle_core::ids::ProjectId;
 use brokle_core::observation::{Observation, TraceId};
+use brokle_core::signal::{LogRecord, MetricPoint};
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -37,6 +43,8 @@ use self::writer::Writer;
 use super::query::{
     Group, GroupKind, Limits, Metrics, MetricsQuery, ObservationRow, Place, Query, QueryStore,
 };
+use super::signal::{LogRow, LogsQuery, PointRow, PointsQuery, SeriesRow};
+use super::update::TraceUpdate;
 use super::{
     AnalyticsError, AnalyticsStore, Answer, Cursor, Inserted, Month, Page, Rollup, Score, Summary, Trace,
     TraceFilter,
@@ -99,6 +107,14 @@ impl SqliteObservations {
 impl AnalyticsStore for SqliteObservations {
     fn insert(&self, batch: &[Observation], inserted: &mut Inserted) -> Result<(), AnalyticsError> {
         self.writer.lock().insert(batch, inserted)
+    }
+
+    fn insert_logs(&self, batch: &[LogRecord], inserted: &mut Inserted) -> Result<(), AnalyticsError> {
+        self.writer.lock().insert_logs(batch, inserted)
+    }
+
+    fn insert_points(&self, batch: &[MetricPoint], inserted: &mut Inserted) -> Result<(), AnalyticsError> {
+        self.writer.lock().insert_points(batch, inserted)
     }
 
     fn is_embedded(&self) -> bool {
@@ -179,6 +195,41 @@ impl QueryStore for SqliteObservations {
     fn metrics(&self, project: ProjectId, query: MetricsQuery) -> Answer<'_, Metrics> {
         let limits = self.limits;
         self.read(move |readers| query::metrics(readers, project, &query, limits))
+    }
+
+    fn update_trace(
+        &self,
+        project: ProjectId,
+        trace: TraceId,
+        update: TraceUpdate,
+        now: DateTime<Utc>,
+    ) -> Answer<'_, ()> {
+        let file = Arc::clone(&self.scores);
+        self.read(move |_| file.update_trace(project, trace, &update, now.timestamp_micros()))
+    }
+
+    fn trace_updates(
+        &self,
+        project: ProjectId,
+        traces: Vec<TraceId>,
+    ) -> Answer<'_, HashMap<TraceId, TraceUpdate>> {
+        let file = Arc::clone(&self.scores);
+        self.read(move |_| file.trace_updates(project, &traces))
+    }
+
+    fn logs(&self, project: ProjectId, query: LogsQuery) -> Answer<'_, Page<LogRow, Place>> {
+        let limits = self.limits;
+        self.read(move |readers| signals::logs(readers, project, &query, limits))
+    }
+
+    fn points(&self, project: ProjectId, query: PointsQuery) -> Answer<'_, Page<PointRow, Place>> {
+        let limits = self.limits;
+        self.read(move |readers| signals::points(readers, project, &query, limits))
+    }
+
+    fn series(&self, project: ProjectId, query: PointsQuery) -> Answer<'_, Page<SeriesRow, Place>> {
+        let limits = self.limits;
+        self.read(move |readers| signals::series(readers, project, &query, limits))
     }
 
     fn limits(&self) -> Limits {

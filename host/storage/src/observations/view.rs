@@ -2,7 +2,7 @@
 
 use brokle_core::ids::{ApiKeyId, EnvironmentId, RequestId};
 use brokle_core::money::Usd;
-use brokle_core::observation::{Kind, SpanId, Status, Step, TraceId};
+use brokle_core::observation::{Kind, Observation, SpanId, Status, Step, TraceId};
 use brokle_core::usage::Usage;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Serialize, Serializer};
@@ -146,6 +146,45 @@ impl UsageView {
 impl ErrorView {
     pub(super) fn new(class: Option<String>, message: Option<String>) -> Option<Self> {
         (class.is_some() || message.is_some()).then_some(Self { class, message })
+    }
+}
+
+impl From<&Observation> for Summary {
+    /// What a list says of it once it is stored.
+    fn from(row: &Observation) -> Self {
+        let text = |text: &str| text.to_owned();
+        Self {
+            trace_id: row.trace_id,
+            span_id: row.span_id,
+            parent_span_id: row.parent_span_id,
+            name: text(&row.name),
+            kind: row.kind,
+            operation: Some(text(&row.operation)).filter(|text| !text.is_empty()),
+            start_time: DateTime::from_timestamp_micros(row.start_us).unwrap_or_default(),
+            duration_ms: millis(row.duration_us),
+            time_to_first_token_ms: row.first_token_us.map(millis),
+            model: row.model_requested.as_deref().map(text),
+            model_served: row.model_served.as_deref().map(text),
+            provider: row.provider.as_deref().map(text),
+            connection_id: row.connection.as_deref().map(text),
+            usage: row.usage.map(UsageView::new),
+            cost: row.cost,
+            streaming: row.streaming,
+            status: row.status,
+            status_code: row.http_status,
+            finish_reason: row.finish_reason.as_deref().map(text),
+            error: ErrorView::new(
+                row.error_class.as_deref().map(text),
+                row.error_message.as_deref().map(text),
+            ),
+            user: row.user.as_deref().map(text),
+            session: row.session.as_deref().map(text),
+            tags: row.tags.iter().map(|tag| text(tag)).collect(),
+            environment_id: row.tenant.environment,
+            key_id: row.key_id,
+            request_id: row.request_id,
+            attributes: row.attributes.clone().into_iter().collect(),
+        }
     }
 }
 

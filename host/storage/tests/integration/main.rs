@@ -26,4 +26,6 @@ mod routes;
 #[cfg(test)]
 mod row_level_security;
 #[cfg(test)]
+mod score_configs;
+#[cfg(test)]
 mod tenants;

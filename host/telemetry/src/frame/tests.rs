@@ -2,9 +2,21 @@ use brokle_core::clock::SystemClock;
 use brokle_core::ids::{EnvironmentId, OrganizationId, ProjectId};
 use brokle_core::observation::{Kind, SpanId, TraceId};
 use brokle_core::random::SystemRandom as Random;
+use brokle_core::signal::{LogRecord, MetricPoint};
 use brokle_core::tenancy::Tenant;
 
 use super::*;
+
+fn encode(batch: &[Observation]) -> Result<Vec<u8>, EncodeError> {
+    super::encode(batch.iter().map(Row::Observation))
+}
+
+/// The observations of a batch that has nothing else.
+fn decode(body: &[u8]) -> (Vec<Observation>, Vec<Dead>) {
+    let (rows, dead) = super::decode(body);
+    assert_eq!(rows.len(), rows.observations.len());
+    (rows.observations, dead)
+}
 
 fn observation(name: &str) -> Observation {
     let tenant = Tenant {
@@ -59,7 +71,7 @@ fn no_damage_is_silent() {
 #[test]
 fn the_collector_compresses_and_damage_of_that_is_not_silent_either() {
     let batch: Vec<_> = (0..50).map(|_| observation("alike")).collect();
-    let body = Encoder::new().encode(&batch).unwrap();
+    let body = Encoder::new().encode(batch.iter().map(Row::Observation)).unwrap();
     assert!(body.len() < encode(&batch).unwrap().len() / 2);
     assert_eq!(decode(&body).0, batch);
 
@@ -82,4 +94,31 @@ fn what_an_earlier_version_wrote_is_read() {
     body.extend_from_slice(&json);
     body.extend_from_slice(b"{}");
     assert_eq!(decode(&body), (vec![row], Vec::new()));
+}
+
+#[test]
+fn rows_of_every_kind_come_back_and_damage_of_one_costs_one() {
+    let call = observation("call");
+    let log: LogRecord = serde_json::from_value(serde_json::json!({
+        "id": 7, "tenant": call.tenant, "time_us": 5, "observed_us": 6, "body": "poison", "attributes": {"a": [1, null]}
+    }))
+    .unwrap();
+    let point: MetricPoint = serde_json::from_value(serde_json::json!({
+        "tenant": call.tenant, "name": "load", "kind": "gauge", "series": 3, "time_us": 5, "value": 0.1
+    }))
+    .unwrap();
+    let rows = Rows { observations: vec![call], logs: vec![log], points: vec![point] };
+    for mut body in [super::encode(rows.iter()).unwrap(), Encoder::new().encode(rows.iter()).unwrap()] {
+        assert_eq!(super::decode(&body), (rows.clone(), Vec::new()));
+        if let Some(at) = body.windows(6).position(|window| window == b"poison") {
+            body[at] = 0xff;
+            let (left, dead) = super::decode(&body);
+            assert_eq!((left.len(), left.logs.len(), dead.len()), (2, 0, 1));
+            let mut alone = dead[0].body.clone();
+            // The last one: a length may have such a byte too.
+            let at = alone.iter().rposition(|byte| *byte == 0xff).unwrap();
+            alone[at] = b'p';
+            assert_eq!(super::decode(&alone).0.logs, rows.logs);
+        }
+    }
 }

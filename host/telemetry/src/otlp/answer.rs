@@ -1,7 +1,9 @@
-//! What a sender is answered, in the encoding that it sent: `ExportTraceServiceResponse`, or `google.rpc.Status`.
+//! What a sender is answered, in the encoding that it sent: `ExportTraceServiceResponse` and those of logs and metrics, which
+//! differ in a member's name only, or `google.rpc.Status`.
 
 use serde_json::json;
 
+use super::Signal;
 use super::wire::Writer;
 
 /// How a request, and so its answer, is written.
@@ -32,9 +34,9 @@ impl Encoding {
         }
     }
 
-    /// All spans were taken, or all but these, for this reason. Empty where there is nothing to say.
+    /// All were taken, or all but these, for this reason. Empty where there is nothing to say.
     #[must_use]
-    pub fn accepted(self, rejected: u64, reason: &str) -> Vec<u8> {
+    pub fn accepted(self, signal: Signal, rejected: u64, reason: &str) -> Vec<u8> {
         match (self, rejected) {
             (Self::Protobuf, 0) => Vec::new(),
             (Self::Json, 0) => b"{}".to_vec(),
@@ -44,7 +46,7 @@ impl Encoding {
             }
             // 64-bit numbers are strings in protobuf's JSON form.
             (Self::Json, _) => {
-                let partial = json!({ "rejectedSpans": rejected.to_string(), "errorMessage": reason });
+                let partial = json!({ signal.rejected(): rejected.to_string(), "errorMessage": reason });
                 json!({ "partialSuccess": partial }).to_string().into_bytes()
             }
         }
@@ -106,12 +108,16 @@ mod tests {
 
     #[test]
     fn full_success_says_nothing_and_partial_success_says_how_much() {
-        assert!(Encoding::Protobuf.accepted(0, "").is_empty());
-        assert_eq!(Encoding::Json.accepted(0, ""), b"{}");
-        assert_eq!(Encoding::Protobuf.accepted(2, "no"), b"\x0a\x06\x08\x02\x12\x02no");
+        assert!(Encoding::Protobuf.accepted(Signal::Traces, 0, "").is_empty());
+        assert_eq!(Encoding::Json.accepted(Signal::Logs, 0, ""), b"{}");
+        assert_eq!(Encoding::Protobuf.accepted(Signal::Metrics, 2, "no"), b"\x0a\x06\x08\x02\x12\x02no");
         assert_eq!(
-            Encoding::Json.accepted(2, "no"),
+            Encoding::Json.accepted(Signal::Traces, 2, "no"),
             br#"{"partialSuccess":{"errorMessage":"no","rejectedSpans":"2"}}"#
+        );
+        assert_eq!(
+            Encoding::Json.accepted(Signal::Metrics, 2, "no"),
+            br#"{"partialSuccess":{"errorMessage":"no","rejectedDataPoints":"2"}}"#
         );
     }
 

@@ -1,4 +1,5 @@
-//! `ExportTraceServiceRequest` as JSON, read leniently and span by span.
+//! `ExportTraceServiceRequest`, and what it has in common with those of logs and metrics, as JSON: read leniently and span by
+//! span.
 //!
 //! What OTLP's JSON form says: ids are hexadecimal in any case, names are lowerCamelCase, 64-bit numbers may be strings,
 //! unknown members are ignored. Understood beyond it, since senders do so: `null` for what isn't there, enums by name or
@@ -7,9 +8,12 @@
 //! Each span is cut out as text first and parsed alone, so that what is wrong in one stays there. What holds them
 //! together must be well-formed JSON.
 
+pub(super) mod logs;
 mod loose;
+pub(super) mod metrics;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
@@ -29,35 +33,10 @@ type Raw<'a> = Option<&'a RawValue>;
 type Refusal = &'static str;
 
 #[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Request<'a> {
-    #[serde(borrow)]
-    resource_spans: Raw<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ResourceSpans<'a> {
-    #[serde(borrow)]
-    resource: Raw<'a>,
-    #[serde(borrow)]
-    scope_spans: Raw<'a>,
-}
-
-#[derive(Default, Deserialize)]
 #[serde(default)]
 struct Resource<'a> {
     #[serde(borrow)]
     attributes: Raw<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ScopeSpans<'a> {
-    #[serde(borrow)]
-    scope: Raw<'a>,
-    #[serde(borrow)]
-    spans: Raw<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -172,23 +151,41 @@ struct Values<'a> {
 
 /// Hands each span over, or why it can't be decoded.
 pub(super) fn decode(body: &[u8], visit: &mut Visit<'_>) -> Result<(), Broken> {
-    let request: Request<'_> = object(std::str::from_utf8(body).map_err(|_| Malformed::Utf8)?)?;
-    each(request.resource_spans, &mut |raw| resource_spans(raw, visit))?
+    items(body, ["resourceSpans", "scopeSpans", "spans"], &mut |origin, raw| visit(origin, span(raw)))
 }
 
-fn resource_spans(raw: &RawValue, visit: &mut Visit<'_>) -> Result<(), Broken> {
-    let group: ResourceSpans<'_> = object(raw.get())?;
-    let mut origin = Origin::default();
-    if let Some(resource) = group.resource {
-        let resource: Resource<'_> = object(resource.get())?;
-        origin.resource = attributes(resource.attributes, &mut Budget::new(), 0).map_err(Broken::Resource)?;
-    }
-    each(group.scope_spans, &mut |raw| {
-        let group: ScopeSpans<'_> = object(raw.get())?;
-        let scope: Scope<'_> = group.scope.map(|raw| object(raw.get())).transpose()?.unwrap_or_default();
-        (origin.scope_name, origin.scope_version) = (scope.name.text(), scope.version.text());
-        each(group.spans, &mut |raw| visit(&origin, span(raw)))?
+/// The members of an object, still to be understood.
+type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+/// Hands the text of each span, log record or metric over: the three requests hold them together in the same way, under
+/// names of their own.
+fn items(
+    body: &[u8],
+    [of_resources, of_scopes, of_items]: [&str; 3],
+    visit: &mut dyn FnMut(&Origin, &RawValue) -> Result<(), Broken>,
+) -> Result<(), Broken> {
+    let request: Members<'_> = object(std::str::from_utf8(body).map_err(|_| Malformed::Utf8)?)?;
+    each(request.get(of_resources).copied(), &mut |raw| {
+        let group: Members<'_> = object(raw.get())?;
+        let mut origin = Origin::default();
+        if let Some(resource) = present(group.get("resource")) {
+            let resource: Resource<'_> = object(resource.get())?;
+            origin.resource =
+                attributes(resource.attributes, &mut Budget::new(), 0).map_err(Broken::Resource)?;
+        }
+        each(group.get(of_scopes).copied(), &mut |raw| {
+            let group: Members<'_> = object(raw.get())?;
+            let scope = present(group.get("scope")).map(|raw| object::<Scope<'_>>(raw.get())).transpose()?;
+            let scope = scope.unwrap_or_default();
+            (origin.scope_name, origin.scope_version) = (scope.name.text(), scope.version.text());
+            each(group.get(of_items).copied(), &mut |raw| visit(&origin, raw))?
+        })?
     })?
+}
+
+/// A member that is there and says something.
+fn present<'a>(member: Option<&&'a RawValue>) -> Raw<'a> {
+    member.copied().filter(|raw| raw.get() != "null")
 }
 
 /// Calls `with` for each element, until it fails. Nothing is collected: a list of many small things stays text.

@@ -11,6 +11,8 @@
 
 mod content;
 mod keep;
+pub(super) mod logs;
+pub(super) mod metrics;
 mod places;
 mod table;
 mod usage;
@@ -108,16 +110,20 @@ fn start(span: &Span, settings: &Settings<'_>, places: &mut Places<'_>) -> i64 {
     if span.end_ns < span.start_ns {
         places.attributes.insert("brokle.clock.end_before_start".to_owned(), Value::Bool(true));
     }
-    let start_us = i64::try_from(span.start_ns / 1_000).unwrap_or(i64::MAX);
-    let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-    let past = settings.now_us.saturating_sub(micros(MAX_PAST));
-    let future = settings.now_us.saturating_add(micros(MAX_FUTURE));
-    if (past..=future).contains(&start_us) {
+    if let Some(start_us) = credible(span.start_ns, settings.now_us) {
         return start_us;
     }
     let said = Value::String(span.start_ns.to_string());
     places.attributes.insert("brokle.clock.start_time_unix_nano".to_owned(), said);
     settings.now_us
+}
+
+/// A time in microseconds, if a clock can be right that says so now.
+pub(super) fn credible(nanos: u64, now_us: i64) -> Option<i64> {
+    let time_us = i64::try_from(nanos / 1_000).unwrap_or(i64::MAX);
+    let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    let (past, future) = (now_us.saturating_sub(micros(MAX_PAST)), now_us.saturating_add(micros(MAX_FUTURE)));
+    (past..=future).contains(&time_us).then_some(time_us)
 }
 
 fn streaming(places: &mut Places<'_>) -> bool {

@@ -1,8 +1,11 @@
-//! `ExportTraceServiceRequest` in its binary form. Numbers are those of
+//! `ExportTraceServiceRequest`, and what it has in common with those of logs and metrics, in binary form. Numbers are those of
 //! [opentelemetry-proto](https://github.com/open-telemetry/opentelemetry-proto), `trace/v1`, `common/v1`, `resource/v1`.
 //!
 //! What holds spans together (the request, a resource's spans, a scope's spans) has to be well formed, or the request is
 //! refused: where one span ends and the next begins is unknown then. What is inside a span is that span's affair.
+
+pub(super) mod logs;
+pub(super) mod metrics;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,16 +19,24 @@ use super::{Broken, Visit};
 
 /// Hands each span over, or why it can't be decoded.
 pub(super) fn decode(body: &[u8], visit: &mut Visit<'_>) -> Result<(), Broken> {
+    items(body, &mut |origin, bytes| visit(origin, span(bytes)))
+}
+
+/// Takes the bytes of a span, log record or metric.
+type VisitItem<'a> = dyn FnMut(&Origin, &[u8]) -> Result<(), Broken> + 'a;
+
+/// Hands the bytes of each span, log record or metric over: the three requests hold them together in the same way.
+fn items(body: &[u8], visit: &mut VisitItem<'_>) -> Result<(), Broken> {
     let mut request = Message::new(body);
     while let Some((number, field)) = request.field()? {
         if let (1, Some(bytes)) = (number, field.bytes()) {
-            resource_spans(bytes, visit)?;
+            of_resource(bytes, visit)?;
         }
     }
     Ok(())
 }
 
-fn resource_spans(bytes: &[u8], visit: &mut Visit<'_>) -> Result<(), Broken> {
+fn of_resource(bytes: &[u8], visit: &mut VisitItem<'_>) -> Result<(), Broken> {
     // Fields may come in any order: first who speaks, then what is said.
     let mut origin = Origin::default();
     let mut first = Message::new(bytes);
@@ -37,13 +48,13 @@ fn resource_spans(bytes: &[u8], visit: &mut Visit<'_>) -> Result<(), Broken> {
     let mut second = Message::new(bytes);
     while let Some((number, field)) = second.field()? {
         if let (2, Some(bytes)) = (number, field.bytes()) {
-            scope_spans(bytes, &mut origin, visit)?;
+            of_scope(bytes, &mut origin, visit)?;
         }
     }
     Ok(())
 }
 
-fn scope_spans(bytes: &[u8], origin: &mut Origin, visit: &mut Visit<'_>) -> Result<(), Broken> {
+fn of_scope(bytes: &[u8], origin: &mut Origin, visit: &mut VisitItem<'_>) -> Result<(), Broken> {
     (origin.scope_name, origin.scope_version) = Default::default();
     let mut first = Message::new(bytes);
     while let Some((number, field)) = first.field()? {
@@ -61,7 +72,7 @@ fn scope_spans(bytes: &[u8], origin: &mut Origin, visit: &mut Visit<'_>) -> Resu
     let mut second = Message::new(bytes);
     while let Some((number, field)) = second.field()? {
         if let (2, Some(bytes)) = (number, field.bytes()) {
-            visit(origin, span(bytes))?;
+            visit(origin, bytes)?;
         }
     }
     Ok(())

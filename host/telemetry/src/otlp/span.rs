@@ -97,13 +97,18 @@ impl Budget {
     }
 }
 
-/// Why a span is refused. Stable texts, since they are counted and answered.
+/// Why a span, a log record or a point is refused. Stable texts, since they are counted and answered.
 pub(super) mod reason {
-    pub(in super::super) const TOO_LARGE: &str = "the span is larger than 8 MiB";
-    pub(in super::super) const TOO_MANY_VALUES: &str = "the span has more than 50000 values";
+    pub(in super::super) const TOO_LARGE: &str = "it is larger than 8 MiB";
+    pub(in super::super) const TOO_MANY_VALUES: &str = "it has more than 50000 values";
     pub(in super::super) const TOO_DEEP: &str = "a value is nested deeper than 16 levels";
-    pub(in super::super) const MALFORMED: &str = "the span can't be decoded";
+    pub(in super::super) const MALFORMED: &str = "it can't be decoded";
     pub(in super::super) const TRACE_ID: &str = "traceId must be 16 bytes, not all of them 0";
+    pub(in super::super) const NO_LOGS: &str = "the project keeps no logs: its capture setting is off";
+    pub(in super::super) const NO_NAME: &str = "a metric needs a name";
+    pub(in super::super) const NO_DATA: &str =
+        "a metric without data, or with data of a kind that isn't known";
+    pub(in super::super) const BUCKETS: &str = "a histogram has one bucket more than it has bounds";
     pub(in super::super) const SPAN_ID: &str = "spanId must be 8 bytes, not all of them 0";
 }
 

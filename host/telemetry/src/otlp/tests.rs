@@ -5,3 +5,4 @@ mod conventions;
 mod harness;
 mod leniency;
 mod limits;
+mod signals;

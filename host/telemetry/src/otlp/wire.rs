@@ -87,6 +87,11 @@ impl<'a> Message<'a> {
         Ok(Some((number, value)))
     }
 
+    /// The next of packed integers; none at the end.
+    pub(super) fn packed(&mut self) -> Result<Option<u64>, Malformed> {
+        if self.0.is_empty() { Ok(None) } else { self.varint().map(Some) }
+    }
+
     fn varint(&mut self) -> Result<u64, Malformed> {
         let mut number = 0_u64;
         for shift in (0..70).step_by(7) {

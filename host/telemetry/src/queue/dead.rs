@@ -83,8 +83,8 @@ pub(super) fn name_projects(connection: &mut Connection, version: i64) -> Result
         let mut update = transaction.prepare("UPDATE dead_letters SET project = ?2 WHERE id = ?1")?;
         let mut letters = select.query([])?;
         while let Some(letter) = letters.next()? {
-            let (observations, _) = frame::decode(letter.get_ref(1)?.as_blob()?);
-            if let Some(observation) = observations.last() {
+            let (rows, _) = frame::decode(letter.get_ref(1)?.as_blob()?);
+            if let Some(observation) = rows.observations.last() {
                 let id: i64 = letter.get(0)?;
                 update.execute(params![id, observation.tenant.project.to_string()])?;
             }
@@ -107,12 +107,12 @@ impl Queue {
             "SELECT id, died_us, reason, body FROM dead_letters WHERE {THEIRS} AND id > ?2 ORDER BY id LIMIT ?3"
         ))?;
         let rows = select.query_map(params![whose.project(), after, limit], |row| {
-            let (mut observations, _) = frame::decode(row.get_ref(3)?.as_blob()?);
+            let (mut rows, _) = frame::decode(row.get_ref(3)?.as_blob()?);
             Ok(DeadLetter {
                 id: row.get(0)?,
                 died: DateTime::from_timestamp_micros(row.get(1)?).unwrap_or_default(),
                 reason: row.get(2)?,
-                observation: observations.pop(),
+                observation: rows.observations.pop(),
             })
         })?;
         rows.collect()

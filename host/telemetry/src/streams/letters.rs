@@ -91,11 +91,11 @@ fn project(whose: Whose) -> String {
 
 fn letter(entry: &StreamId) -> DeadLetter {
     let number = entry.id.split_once('-').and_then(|(number, _)| number.parse().ok());
-    let (mut observations, _) = frame::decode(&entry.get::<Vec<u8>>("body").unwrap_or_default());
+    let (mut rows, _) = frame::decode(&entry.get::<Vec<u8>>("body").unwrap_or_default());
     DeadLetter {
         id: number.unwrap_or_default(),
         died: DateTime::from_timestamp_micros(entry.get("died").unwrap_or_default()).unwrap_or_default(),
         reason: entry.get("reason").unwrap_or_default(),
-        observation: observations.pop(),
+        observation: rows.observations.pop(),
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use brokle_core::observation::Observation;
 use redis::{Connection, ErrorKind, RedisError, RedisResult, Script};
 
 use super::{GROUP, LANES, SharedQueue, entries};
 use crate::frame::Encoder;
+use crate::rows::Rows;
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -85,7 +85,7 @@ impl Link {
     }
 
     /// Puts rows into their lanes, all or none. After an error they may be there all the same.
-    pub(crate) fn append(&mut self, rows: &[Observation]) -> Result<(), AppendError> {
+    pub(crate) fn append(&mut self, rows: &Rows) -> Result<(), AppendError> {
         let mut pipeline = redis::pipe();
         pipeline.atomic();
         let mut bytes = 0;

@@ -21,9 +21,10 @@ use tokio::sync::watch;
 
 use super::letters::Entry;
 use super::{GROUP, LANES, Link, SharedQueue};
-use crate::drainer::{MAX_ROUND_BYTES, MAX_ROUND_ROWS, ROUND, insert_parts, tell_dead};
+use crate::drainer::{MAX_ROUND_BYTES, MAX_ROUND_ROWS, ROUND, insert_rows, tell_dead};
 use crate::frame;
 use crate::queue::QueueError;
+use crate::rows::Rows;
 use crate::shared::{Backoff, Outage};
 
 /// Batches of another worker that are taken over at once, per lane.
@@ -202,10 +203,10 @@ impl Consumer {
             self.counters.is_well.store(true, Ordering::Relaxed);
             return Ok(());
         }
-        let (mut rows, mut dead) = (Vec::new(), Vec::new());
+        let (mut rows, mut dead) = (Rows::default(), Vec::new());
         for entry in &entries {
-            let (mut readable, unreadable) = frame::decode(&entry.body);
-            rows.append(&mut readable);
+            let (readable, unreadable) = frame::decode(&entry.body);
+            rows.append(readable);
             dead.extend(unreadable);
         }
         let unreadable = dead.len();
@@ -213,7 +214,7 @@ impl Consumer {
         loop {
             let mut inserted = Inserted::default();
             dead.truncate(unreadable);
-            let stored = insert_parts(&*self.store, &rows, &mut inserted, &mut dead);
+            let stored = insert_rows(&*self.store, &rows, &mut inserted, &mut dead);
             self.counters.inserted.fetch_add(inserted.rows, Ordering::Relaxed);
             self.counters.duplicates.fetch_add(inserted.duplicates, Ordering::Relaxed);
             let Err(error) = stored else { break };

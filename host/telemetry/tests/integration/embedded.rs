@@ -38,7 +38,7 @@ async fn what_the_store_does_not_take_is_queued_and_arrives_once() {
     let fixture = Fixture::embedded();
     let recorder = fixture.start();
     fixture.set_down(true);
-    let rows = (0..50).map(|name| fixture.observation(&name.to_string())).collect();
+    let rows: Vec<_> = (0..50).map(|name| fixture.observation(&name.to_string())).collect();
     recorder.record_durably(rows, PATIENCE).await.unwrap();
     let batches: i64 =
         fixture.queue().query_row("SELECT count(*) FROM batches", [], |row| row.get(0)).unwrap();

@@ -9,11 +9,13 @@ use brokle_core::clock::{Clock, SystemClock};
 use brokle_core::ids::{EnvironmentId, OrganizationId, ProjectId};
 use brokle_core::observation::{Kind, Observation, SpanId, TraceId};
 use brokle_core::random::SystemRandom;
+use brokle_core::signal::{LogRecord, MetricPoint};
 use brokle_core::tenancy::Tenant;
 use brokle_storage::observations::{
     AnalyticsError, AnalyticsStore, Answer, Cursor, Inserted, Month, Page, Rollup, SqliteObservations,
     Summary, Trace, TraceFilter,
 };
+use brokle_telemetry::live::Live;
 use brokle_telemetry::{Options, Recorder, SharedQueue, Worker};
 use brokle_test_services::Redis;
 use chrono::DateTime;
@@ -23,7 +25,7 @@ use tempfile::TempDir;
 /// The embedded store; it can be switched off, and refuses observations of the user `poison` while told to.
 #[derive(Debug)]
 pub(crate) struct Fussy {
-    inner: SqliteObservations,
+    pub(crate) inner: SqliteObservations,
     pub(crate) down: AtomicBool,
     pub(crate) refuses_poison: AtomicBool,
     /// The projects of the first batch.
@@ -47,6 +49,23 @@ impl AnalyticsStore for Fussy {
         }
         drop(first);
         self.inner.insert(batch, inserted)
+    }
+
+    fn insert_logs(&self, batch: &[LogRecord], inserted: &mut Inserted) -> Result<(), AnalyticsError> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err(AnalyticsError::Unavailable("switched off".into()));
+        }
+        if self.refuses_poison.load(Ordering::SeqCst) && batch.iter().any(|row| row.body == "poison") {
+            return Err(AnalyticsError::Rejected("it tastes odd".into()));
+        }
+        self.inner.insert_logs(batch, inserted)
+    }
+
+    fn insert_points(&self, batch: &[MetricPoint], inserted: &mut Inserted) -> Result<(), AnalyticsError> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err(AnalyticsError::Unavailable("switched off".into()));
+        }
+        self.inner.insert_points(batch, inserted)
     }
 
     fn is_embedded(&self) -> bool {
@@ -267,8 +286,12 @@ impl Scene {
     }
 
     pub(crate) fn recorder_at(&self, name: &str) -> Recorder {
+        self.recorder_with(name, None)
+    }
+
+    pub(crate) fn recorder_with(&self, name: &str, live: Option<Arc<Live>>) -> Recorder {
         let directory = self.fixture.directory.path().join(name);
-        self.fixture.start_with(&Options { shared: self.shared(), ..Options::new(directory) })
+        self.fixture.start_with(&Options { shared: self.shared(), live, ..Options::new(directory) })
     }
 
     pub(crate) fn worker(&self, claim_after: Duration) -> Worker {

@@ -12,6 +12,8 @@ mod embedded;
 #[cfg(test)]
 mod flow;
 #[cfg(test)]
+mod live;
+#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod overflow;

@@ -3,8 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use brokle_core::clock::{Clock as _, SystemClock};
 use brokle_core::observation::Observation;
-use brokle_telemetry::{NotDurable, Options, Whose};
+use brokle_core::signal::{LogRecord, MetricPoint};
+use brokle_storage::observations::QueryStore as _;
+use brokle_storage::observations::signal::{LogsQuery, PointsQuery};
+use brokle_telemetry::{NotDurable, Options, Rows, Whose};
+use chrono::{DateTime, TimeDelta};
 
 use crate::harness::{Fixture, Pipeline, Scene, numbers, tenant, until};
 
@@ -34,6 +39,7 @@ mod over {
         what_is_acknowledged_is_there_for_the_next_process
         letters_are_kept_listed_tried_again_and_dropped
         a_full_queue_refuses_until_it_is_drained
+        logs_and_points_go_the_same_way
     }
 }
 
@@ -151,4 +157,74 @@ async fn a_full_queue_refuses_until_it_is_drained(scene: Scene) {
     recorder.flush().await;
     assert_eq!(fixture.names().await, numbers(4));
     stop(pipeline).await;
+}
+
+fn log(fixture: &Fixture, body: &str) -> LogRecord {
+    let now_us = SystemClock.now().timestamp_micros();
+    let id = body.bytes().fold(0, |id: u128, byte| id * 256 + u128::from(byte));
+    let json = serde_json::json!({
+        "id": 0, "tenant": fixture.tenant, "time_us": now_us, "observed_us": now_us, "body": body
+    });
+    LogRecord { id, ..serde_json::from_value(json).unwrap() }
+}
+
+fn point(fixture: &Fixture, series: i64) -> MetricPoint {
+    let time_us = SystemClock.now().timestamp_micros();
+    let json = serde_json::json!({
+        "tenant": fixture.tenant, "name": "load", "kind": "gauge", "series": series, "time_us": time_us, "value": 0.5
+    });
+    serde_json::from_value(json).unwrap()
+}
+
+async fn logs_and_points_go_the_same_way(scene: Scene) {
+    let fixture = &scene.fixture;
+    fixture.set_down(true);
+    let pipeline = scene.start();
+    let rows = Rows {
+        observations: batch(fixture, 0..10),
+        logs: ["one", "poison", "two"].map(|body| log(fixture, body)).into(),
+        points: (0..5).map(|series| point(fixture, series)).collect(),
+    };
+    // Twice, as by a sender that didn't hear the answer.
+    pipeline.recorder.record_durably(rows.clone(), PATIENCE).await.unwrap();
+    pipeline.recorder.record_durably(rows, PATIENCE).await.unwrap();
+    stop(pipeline).await;
+    fixture.set_down(false);
+    let next = scene.start();
+    next.recorder.flush().await;
+    until("all of it is stored", async || next.stored().0 == 17).await;
+    assert_eq!((fixture.names().await, fixture.count().await), (numbers(10), 10));
+    let (from, to) = (DateTime::UNIX_EPOCH, SystemClock.now() + TimeDelta::days(1));
+    let store = &fixture.store.inner;
+    let query = PointsQuery { from, to, name: None, series: None, limit: 100, after: None };
+    assert_eq!(store.points(fixture.tenant.project, query).await.unwrap().data.len(), 5);
+    let query = LogsQuery {
+        from,
+        to,
+        min_severity: None,
+        trace_id: None,
+        span_id: None,
+        service: None,
+        event_name: None,
+        text: None,
+        limit: 100,
+        after: None,
+    };
+    let page = store.logs(fixture.tenant.project, query).await.unwrap();
+    let mut bodies: Vec<_> = page.data.into_iter().map(|row| row.body).collect();
+    bodies.sort();
+    assert_eq!(bodies, ["one", "two"], "their neighbor is put aside");
+    let whose = Whose::Project(fixture.tenant.project);
+    until("the letters are there", async || {
+        next.recorder.dead_letters(whose, 0, 10).await.unwrap().len() == 2
+    })
+    .await;
+    fixture.store.refuses_poison.store(false, Ordering::SeqCst);
+    for letter in next.recorder.dead_letters(whose, 0, 10).await.unwrap() {
+        assert_eq!((letter.reason.as_str(), letter.observation), ("it tastes odd", None));
+        assert!(next.recorder.redrive(whose, letter.id).await.unwrap());
+    }
+    next.recorder.flush().await;
+    until("the letter is stored, once", async || next.stored().0 == 18).await;
+    stop(next).await;
 }

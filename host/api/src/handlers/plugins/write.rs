@@ -23,7 +23,7 @@ use crate::error::{ApiError, Problem};
 #[serde(deny_unknown_fields)]
 pub(crate) struct Change {
     /// On or off; `null` leaves it to the wider scope, version and configuration too.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "crate::handlers::present")]
     #[schema(value_type = Option<bool>)]
     enabled: Option<Option<bool>>,
     /// The version that serves, by number or hash; with `enabled: true`.
@@ -31,11 +31,6 @@ pub(crate) struct Change {
     /// Where: `instance` if it isn't said.
     #[serde(default)]
     scope: Where,
-}
-
-/// Tells `null` from nothing.
-fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<bool>>, D::Error> {
-    Option::<bool>::deserialize(deserializer).map(Some)
 }
 
 /// Switches a component on or off in a scope.

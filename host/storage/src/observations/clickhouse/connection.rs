@@ -151,7 +151,9 @@ impl ClickHouse {
                 }
             }
         }
-        for (table, column) in [("traces", "last_start"), ("quality_scores", "timestamp")] {
+        for (table, column) in
+            [("traces", "last_start"), ("quality_scores", "timestamp"), ("trace_updates", "updated_at")]
+        {
             let mut sql = Sql::new(&format!("ALTER TABLE {table} DELETE WHERE {column} < "));
             sql.time(before.begin().timestamp_micros()).push(" SETTINGS mutations_sync = 1");
             self.run(sql).await?;

@@ -144,7 +144,21 @@ impl Sql {
             | Test::Present(field) => match field {
                 Field::Score(name) => self.scores(name, test, project),
                 Field::Metadata(name) => self.metadata(name, test, subject),
-                Field::Key(Key::Tag) => self.tags(test),
+                Field::Key(Key::Tag) => {
+                    self.push("(o.trace_id NOT IN (").said("tags", project).push(") AND ");
+                    self.tags("o.tags", test);
+                    self.push(") OR o.trace_id IN (").said("tags", project).push(" AND ");
+                    self.tags("u.tags", test);
+                    self.push(")");
+                }
+                Field::Key(Key::User) => {
+                    self.push("(o.trace_id NOT IN (").said("user", project).push(") AND (");
+                    self.compare("o.user_id", Kind::Text, test);
+                    self.push(")) OR o.trace_id IN (").said("user", project).push(" AND (");
+                    self.compare("u.text", Kind::Text, test);
+                    self.push("))");
+                }
+                Field::Key(Key::Bookmarked) => self.bookmarked(test, project),
                 Field::Key(Key::Model) => {
                     self.compare("o.model_requested", Kind::Text, test);
                     self.push(" OR ");
@@ -170,10 +184,36 @@ impl Sql {
         }
     }
 
-    fn tags(&mut self, test: &Test) {
+    /// The traces of which this member was said.
+    fn said(&mut self, member: &'static str, project: ProjectId) -> &mut Self {
+        self.push(&format!(
+            "SELECT u.trace_id FROM trace_updates AS u FINAL WHERE u.member = '{member}' AND u.project_id = "
+        ));
+        self.text(&project.to_string())
+    }
+
+    /// A flag that every row has.
+    fn bookmarked(&mut self, test: &Test, project: ProjectId) {
+        let wanted = |flag| match test {
+            Test::AnyOf(_, values) => values.contains(&Value::Flag(flag)),
+            other => matches!(other, Test::Present(_)),
+        };
+        match (wanted(true), wanted(false)) {
+            (true, true) => self.push("1"),
+            (false, false) => self.push("0"),
+            (is_wanted, _) => {
+                self.push(if is_wanted { "o.trace_id IN (" } else { "o.trace_id NOT IN (" });
+                self.said("bookmarked", project).push(" AND u.flag)")
+            }
+        };
+    }
+
+    fn tags(&mut self, column: &str, test: &Test) {
         match test {
-            Test::AnyOf(_, values) => self.push("hasAny(o.tags, ").texts(texts(values, Kind::Text)).push(")"),
-            _ => self.push("notEmpty(o.tags)"),
+            Test::AnyOf(_, values) => {
+                self.push(&format!("hasAny({column}, ")).texts(texts(values, Kind::Text)).push(")")
+            }
+            _ => self.push(&format!("notEmpty({column})")),
         };
     }
 
@@ -331,6 +371,8 @@ const fn column(key: Key, subject: Subject) -> &'static str {
         (Key::User, _) => "o.user_id",
         (Key::Session, _) => "o.session_id",
         (Key::Tag, _) => "o.tags",
+        // Compiled apart.
+        (Key::Bookmarked, _) => "0",
         (Key::Environment, _) => "o.environment_id",
         (Key::ApiKey, _) => "o.key_id",
         (Key::Request, _) => "o.request_id",

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 
 use brokle_core::clock::Clock;
 use brokle_core::observation::Observation;
+use brokle_core::signal::{LogRecord, MetricPoint};
 use clickhouse::{Row, RowOwned, RowWrite};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -17,6 +18,7 @@ use super::super::{AnalyticsError, Inserted};
 use super::ClickHouse;
 use super::connection::{STATEMENT_TIMEOUT, within};
 use super::rows::Stored;
+use super::signals::{self, StoredLog, StoredPoint};
 use super::sql::Sql;
 
 /// Rows that are looked up at once: a parameter of that many ids stays below the server's 128 KiB.
@@ -64,18 +66,52 @@ impl Writer {
         batch: &[Observation],
         inserted: &mut Inserted,
     ) -> Result<(), AnalyticsError> {
-        let gone = || AnalyticsError::Unavailable("the thread that inserts has ended".into());
         let rows = batch.iter().map(Stored::new).collect::<Result<Vec<_>, _>>()?;
-        let first = self.arrivals(rows.len());
-        let (database, (send, answer)) = (self.database.clone(), mpsc::sync_channel(1));
-        self.runtime.as_ref().ok_or_else(gone)?.spawn(async move {
-            // Nobody listens any more only when this thread's process ends.
-            let _ = send.send(insert(&database, rows, first).await);
-        });
-        let done = answer.recv().map_err(|_| gone())??;
+        let (first, database) = (self.arrivals(rows.len()), self.database.clone());
+        let done = self.wait(async move { insert(&database, rows, first).await })?;
         inserted.rows += done.rows;
         inserted.duplicates += done.duplicates;
         Ok(())
+    }
+
+    /// All of them count as new: the table's key and its merges see to it that each is there once.
+    pub(super) fn insert_logs(
+        &self,
+        batch: &[LogRecord],
+        inserted: &mut Inserted,
+    ) -> Result<(), AnalyticsError> {
+        let rows = batch.iter().map(StoredLog::new).collect::<Result<Vec<_>, _>>()?;
+        let (count, database) = (rows.len() as u64, self.database.clone());
+        self.wait(async move { signals::insert_logs(&database, rows).await })?;
+        inserted.rows += count;
+        Ok(())
+    }
+
+    /// The same for points.
+    pub(super) fn insert_points(
+        &self,
+        batch: &[MetricPoint],
+        inserted: &mut Inserted,
+    ) -> Result<(), AnalyticsError> {
+        let rows = batch.iter().map(StoredPoint::new).collect::<Result<Vec<_>, _>>()?;
+        let (count, database) = (rows.len() as u64, self.database.clone());
+        self.wait(async move { signals::insert_points(&database, rows).await })?;
+        inserted.rows += count;
+        Ok(())
+    }
+
+    /// Runs it on the writer's own thread, and waits.
+    fn wait<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, AnalyticsError>> + Send + 'static,
+    ) -> Result<T, AnalyticsError> {
+        let gone = || AnalyticsError::Unavailable("the thread that inserts has ended".into());
+        let (send, answer) = mpsc::sync_channel(1);
+        self.runtime.as_ref().ok_or_else(gone)?.spawn(async move {
+            // Nobody listens any more only when this thread's process ends.
+            let _ = send.send(work.await);
+        });
+        answer.recv().map_err(|_| gone())?
     }
 
     /// The first of so many numbers that nobody had before, each larger than those of earlier microseconds.

@@ -110,6 +110,7 @@ keys! {
     Operation = "operation", Text, [Observations], "`gen_ai.operation.name`.";
     User = "user", Text, [Observations], "The client's end user.";
     Session = "session", Text, [Observations Scores], "The client's session.";
+    Bookmarked = "bookmarked", Flag, [Observations], "Whether somebody wants to find its trace again.";
     Tag = "tag", Text, [Observations], "One of the client's labels.";
     Environment = "environment", Ulid, [Observations Scores], "The environment's id.";
     ApiKey = "key", Ulid, [Observations], "The API key's id.";

@@ -22,7 +22,6 @@ pub(super) use self::compile::Sql;
 pub(super) use self::groups::groups;
 pub(super) use self::metrics::metrics;
 pub(super) use self::observations::observations;
-use super::super::query::filter::{Field, Test};
 pub(super) use super::super::query::page_of;
 use super::super::query::{Filter, Limits, TooMuch};
 use super::super::{AnalyticsError, Month};
@@ -51,41 +50,49 @@ impl Budget {
 pub(super) struct Needs {
     /// The scores.
     pub(super) scores: bool,
+    /// What was said of traces.
+    updates: bool,
+}
+
+/// What there is beside the month's tables.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Beside {
+    /// Scores.
+    pub(super) scores: bool,
+    /// What was said of traces.
+    pub(super) updates: bool,
 }
 
 impl Needs {
     fn of(filter: &Filter) -> Self {
-        let has_score = |test: &Test| match test {
-            Test::AnyOf(field, _)
-            | Test::Compare(field, ..)
-            | Test::Range(field, ..)
-            | Test::Present(field) => matches!(field, Field::Score(_)),
-            Test::Words(_) => false,
-        };
-        Self { scores: filter.terms.iter().any(|term| has_score(&term.test)) }
+        Self { scores: filter.asks_for_scores(), updates: filter.asks_for_updates() }
     }
 }
 
-/// Asks a month's file; none when there is no such file (any more). The question is told whether there are scores.
-fn ask<T>(
+/// Asks a month's file; none when there is no such file (any more). The question is told what there is
+/// beside the month's tables.
+pub(super) fn ask<T>(
     readers: &Readers,
     month: Month,
     needs: Needs,
     budget: &Budget,
-    question: impl FnOnce(&Connection, bool) -> Result<T, AnalyticsError>,
+    question: impl FnOnce(&Connection, Beside) -> Result<T, AnalyticsError>,
 ) -> Result<Option<T>, AnalyticsError> {
     readers.with(month, |connection| {
-        let has_scores = needs.scores && scores::attach(connection, readers.directory())?;
-        prepare(connection, needs, budget, |connection, _| question(connection, has_scores))
+        let beside = if needs.scores || needs.updates {
+            scores::attach(connection, readers.directory())?
+        } else {
+            Beside::default()
+        };
+        prepare(connection, budget, |connection| question(connection, beside))
     })
 }
 
 /// Asks with the functions that filters use, and until the budget is used up.
 pub(super) fn prepare<T>(
     connection: &Connection,
-    needs: Needs,
     budget: &Budget,
-    question: impl FnOnce(&Connection, bool) -> Result<T, AnalyticsError>,
+    question: impl FnOnce(&Connection) -> Result<T, AnalyticsError>,
 ) -> Result<T, AnalyticsError> {
     text::add_functions(connection)?;
     let (deadline, is_over) = (budget.deadline, Arc::clone(&budget.is_over));
@@ -99,7 +106,7 @@ pub(super) fn prepare<T>(
             late
         }),
     )?;
-    let answer = question(connection, needs.scores);
+    let answer = question(connection);
     connection.progress_handler(0, None::<fn() -> bool>)?;
     answer.map_err(|error| match &error {
         AnalyticsError::Unavailable(cause)

@@ -3,10 +3,12 @@
 use rusqlite::Connection;
 
 use super::super::AnalyticsError;
-use super::unavailable;
+use super::{signals, unavailable};
 
 /// What `user_version` says. A file of a later version is left alone.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+/// The first layout that has log records and metrics' points.
+const WITH_SIGNALS: i64 = 2;
 
 /// Ids are their bytes, times and durations microseconds, money decimal text, lists and maps JSON (NULL when empty).
 const TABLES: &str = "
@@ -85,12 +87,19 @@ CREATE TABLE rollups (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Makes the tables in a new file; refuses a file of a later version.
+/// Makes the tables in a new file, and those that one of an earlier version lacks; refuses a file of a later version.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), AnalyticsError> {
     match version(connection)? {
         0 => {
             let transaction = connection.transaction()?;
             transaction.execute_batch(TABLES)?;
+            transaction.execute_batch(signals::TABLES)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+            Ok(transaction.commit()?)
+        }
+        1 => {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(signals::TABLES)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
             Ok(transaction.commit()?)
         }
@@ -103,7 +112,12 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), AnalyticsError>
 
 /// Whether there is something to read yet: a file may be seen before its tables are committed.
 pub(super) fn is_ready(connection: &Connection) -> Result<bool, AnalyticsError> {
-    Ok(version(connection)? == VERSION)
+    Ok((1..=VERSION).contains(&version(connection)?))
+}
+
+/// Whether the file has log records and metrics' points: one that was written before there were any, and not since, hasn't.
+pub(super) fn has_signals(connection: &Connection) -> Result<bool, AnalyticsError> {
+    Ok(version(connection)? >= WITH_SIGNALS)
 }
 
 fn version(connection: &Connection) -> Result<i64, AnalyticsError> {

@@ -1,9 +1,10 @@
-//! Scores: `scores.db` beside the month files.
+//! Scores, and what is said of traces after the fact ([`updates`]): `scores.db` beside the month files.
 //!
 //! Not by month: a score may come long after what it is about, and is looked up by that. The file is made when the first
 //! score comes. A question that has scores in its filter attaches it, read-only, to the month's connection, as
 //! [`SCHEMA`]. Written with `synchronous=FULL`, like the observations.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -15,15 +16,18 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, params, params_from_iter};
 
 use super::super::query::{Limits, Place, Query, SortBy, Subject};
+use super::super::update::TraceUpdate;
 use super::super::{AnalyticsError, DataType, Month, Page, Score, ScoreValue, Source};
 use super::columns::broken;
-use super::query::{Budget, Needs, Sql, in_time, page_of, prepare};
-use super::unavailable;
+use super::query::{Beside, Budget, Sql, in_time, page_of, prepare};
+use super::{unavailable, updates};
 
 /// What the file is called where it is attached.
 pub(super) const SCHEMA: &str = "scoredb";
 /// What `user_version` says.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+/// The first layout that has what is said of traces.
+const WITH_UPDATES: i64 = 2;
 /// Connections for reading that are kept open.
 const MAX_IDLE: usize = 4;
 
@@ -138,9 +142,41 @@ impl Scores {
     pub(super) fn retain(&self, before: Month) -> Result<(), AnalyticsError> {
         let first = before.begin().timestamp_micros();
         self.write(false, |connection| {
-            Ok(connection.execute("DELETE FROM scores WHERE timestamp_us < ?1", [first])?)
+            connection.execute("DELETE FROM scores WHERE timestamp_us < ?1", [first])?;
+            updates::retain(connection, before)
         })
         .map(drop)
+    }
+
+    pub(super) fn update_trace(
+        &self,
+        project: ProjectId,
+        trace: TraceId,
+        update: &TraceUpdate,
+        now_us: i64,
+    ) -> Result<(), AnalyticsError> {
+        self.write(true, |connection| updates::put(connection, project, trace, update, now_us)).map(drop)
+    }
+
+    pub(super) fn trace_updates(
+        &self,
+        project: ProjectId,
+        traces: &[TraceId],
+    ) -> Result<HashMap<TraceId, TraceUpdate>, AnalyticsError> {
+        let Some(connection) = self.reader()? else { return Ok(HashMap::new()) };
+        if version(&connection, "main")? < WITH_UPDATES {
+            return Ok(HashMap::new());
+        }
+        let found = updates::get(&connection, project, traces)?;
+        self.give_back(connection);
+        Ok(found)
+    }
+
+    fn give_back(&self, connection: Connection) {
+        let mut idle = self.idle.lock();
+        if idle.len() < MAX_IDLE {
+            idle.push(connection);
+        }
     }
 
     /// None when there is no file and none shall be made.
@@ -170,12 +206,8 @@ impl Scores {
             return Ok(Page { data: Vec::new(), next_cursor: None });
         };
         let budget = Budget::new(limits);
-        let found =
-            prepare(&connection, Needs::default(), &budget, |connection, _| run(connection, project, query))?;
-        let mut idle = self.idle.lock();
-        if idle.len() < MAX_IDLE {
-            idle.push(connection);
-        }
+        let found = prepare(&connection, &budget, |connection| run(connection, project, query))?;
+        self.give_back(connection);
         Ok(page_of(found, query.limit))
     }
 
@@ -189,31 +221,33 @@ impl Scores {
             opened => opened?,
         };
         connection.busy_timeout(crate::sql::BUSY_TIMEOUT)?;
-        Ok((version(&connection, "main")? == VERSION).then_some(connection))
+        Ok((1..=VERSION).contains(&version(&connection, "main")?).then_some(connection))
     }
 }
 
-/// Makes the scores readable beside the month's tables. False when there are none yet.
-pub(super) fn attach(connection: &Connection, directory: &Path) -> Result<bool, AnalyticsError> {
+/// Makes the file's tables readable beside the month's, and tells which there are.
+pub(super) fn attach(connection: &Connection, directory: &Path) -> Result<Beside, AnalyticsError> {
+    let beside = |version| Beside { scores: version >= 1, updates: version >= WITH_UPDATES };
     let attached = connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM pragma_database_list WHERE name = ?1)",
         [SCHEMA],
         |row| row.get::<_, bool>(0),
     )?;
     if attached {
-        return Ok(true);
+        return Ok(beside(version(connection, SCHEMA)?));
     }
     let path = path(directory);
     if !path.exists() {
-        return Ok(false);
+        return Ok(Beside::default());
     }
     let path = path.to_str().ok_or_else(|| unavailable("the scores' path isn't UTF-8"))?;
     connection.execute(&format!("ATTACH DATABASE ?1 AS {SCHEMA}"), [path])?;
-    if version(connection, SCHEMA)? == VERSION {
-        return Ok(true);
+    let found = version(connection, SCHEMA)?;
+    if (1..=VERSION).contains(&found) {
+        return Ok(beside(found));
     }
     connection.execute(&format!("DETACH DATABASE {SCHEMA}"), [])?;
-    Ok(false)
+    Ok(Beside::default())
 }
 
 fn open(path: &Path) -> Result<Connection, AnalyticsError> {
@@ -226,6 +260,13 @@ fn open(path: &Path) -> Result<Connection, AnalyticsError> {
         0 => {
             let transaction = connection.transaction()?;
             transaction.execute_batch(TABLES)?;
+            transaction.execute_batch(updates::TABLE)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+            transaction.commit()?;
+        }
+        1 => {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(updates::TABLE)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
             transaction.commit()?;
         }
@@ -256,7 +297,7 @@ fn run(
         Sql::new(&format!("SELECT {COLUMNS}, o.rid, CAST({sort} AS REAL) FROM scores o WHERE o.project = "));
     sql.bind(Value::Blob(project.as_u128().to_be_bytes().to_vec()));
     in_time(&mut sql, "o.timestamp_us", query.from, query.to);
-    sql.filter(&query.filter, Subject::Scores, true);
+    sql.filter(&query.filter, Subject::Scores, Beside::default());
     sql.page(query, sort, "o.timestamp_us");
     let mut statement = connection.prepare_cached(&sql.text)?;
     let rows = statement.query_map(params_from_iter(&sql.values), |row| {

@@ -5,11 +5,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use brokle_core::observation::Observation;
-use rusqlite::{Connection, TransactionBehavior, params};
+use brokle_core::signal::{LogRecord, MetricPoint};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::super::{AnalyticsError, Inserted, Month};
 use super::body::Packer;
-use super::{columns, files, rollups, schema};
+use super::{columns, files, rollups, schema, signals};
 
 /// Files kept open: this month's and, around its end, its neighbour's; more while a backlog is worked off.
 const MAX_OPEN: usize = 4;
@@ -31,26 +32,65 @@ impl Writer {
         Self { directory, open: HashMap::new(), packer: Packer::new() }
     }
 
-    /// One transaction per month. A failed one is rolled back as a whole and its file closed, so that the next attempt
-    /// begins afresh.
     pub(super) fn insert(
         &mut self,
         batch: &[Observation],
         inserted: &mut Inserted,
     ) -> Result<(), AnalyticsError> {
-        let mut months: BTreeMap<Month, Vec<&Observation>> = BTreeMap::new();
-        for observation in batch {
-            let month = Month::of_micros(observation.start_us).ok_or_else(|| {
-                AnalyticsError::Rejected("it began outside of the years 1970 to 9999".into())
+        self.by_month(batch, |row| row.start_us, inserted, write)
+    }
+
+    pub(super) fn insert_logs(
+        &mut self,
+        batch: &[LogRecord],
+        inserted: &mut Inserted,
+    ) -> Result<(), AnalyticsError> {
+        self.by_month(
+            batch,
+            |row| row.time_us,
+            inserted,
+            |transaction, _, rows, done| signals::insert_logs(transaction, rows, done),
+        )
+    }
+
+    pub(super) fn insert_points(
+        &mut self,
+        batch: &[MetricPoint],
+        inserted: &mut Inserted,
+    ) -> Result<(), AnalyticsError> {
+        self.by_month(
+            batch,
+            |row| row.time_us,
+            inserted,
+            |transaction, _, rows, done| signals::insert_points(transaction, rows, done),
+        )
+    }
+
+    /// One transaction per month. A failed one is rolled back as a whole and its file closed, so that the next attempt
+    /// begins afresh.
+    fn by_month<T>(
+        &mut self,
+        batch: &[T],
+        time: fn(&T) -> i64,
+        inserted: &mut Inserted,
+        write: impl Fn(&Transaction<'_>, &mut Packer, &[&T], &mut Inserted) -> Result<(), AnalyticsError>,
+    ) -> Result<(), AnalyticsError> {
+        let mut months: BTreeMap<Month, Vec<&T>> = BTreeMap::new();
+        for row in batch {
+            let month = Month::of_micros(time(row)).ok_or_else(|| {
+                AnalyticsError::Rejected("it is from outside of the years 1970 to 9999".into())
             })?;
-            months.entry(month).or_default().push(observation);
+            months.entry(month).or_default().push(row);
         }
         for (month, rows) in months {
             let mut connection = match self.open.remove(&month) {
                 Some(connection) => connection,
                 None => open(&files::path(&self.directory, month))?,
             };
-            let done = write(&mut connection, &mut self.packer, &rows)?;
+            let mut done = Inserted::default();
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            write(&transaction, &mut self.packer, &rows, &mut done)?;
+            transaction.commit()?;
             inserted.rows += done.rows;
             inserted.duplicates += done.duplicates;
             if self.open.len() >= MAX_OPEN {
@@ -82,32 +122,27 @@ fn open(path: &Path) -> Result<Connection, AnalyticsError> {
 }
 
 fn write(
-    connection: &mut Connection,
+    transaction: &Transaction<'_>,
     packer: &mut Packer,
     rows: &[&Observation],
-) -> Result<Inserted, AnalyticsError> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut inserted = Inserted::default();
+    inserted: &mut Inserted,
+) -> Result<(), AnalyticsError> {
     let mut sums = rollups::Batch::default();
-    {
-        let mut insert = transaction.prepare_cached(columns::INSERT)?;
-        let mut insert_bodies =
-            transaction.prepare_cached("INSERT INTO bodies (rid, input, output) VALUES (?1, ?2, ?3)")?;
-        for observation in rows {
-            if !columns::insert(&mut insert, observation)? {
-                inserted.duplicates += 1;
-                continue;
-            }
-            inserted.rows += 1;
-            sums.add(observation);
-            if observation.input.is_some() || observation.output.is_some() {
-                let input = observation.input.as_ref().map(|body| packer.pack(body));
-                let output = observation.output.as_ref().map(|body| packer.pack(body));
-                insert_bodies.execute(params![transaction.last_insert_rowid(), input, output])?;
-            }
+    let mut insert = transaction.prepare_cached(columns::INSERT)?;
+    let mut insert_bodies =
+        transaction.prepare_cached("INSERT INTO bodies (rid, input, output) VALUES (?1, ?2, ?3)")?;
+    for observation in rows {
+        if !columns::insert(&mut insert, observation)? {
+            inserted.duplicates += 1;
+            continue;
+        }
+        inserted.rows += 1;
+        sums.add(observation);
+        if observation.input.is_some() || observation.output.is_some() {
+            let input = observation.input.as_ref().map(|body| packer.pack(body));
+            let output = observation.output.as_ref().map(|body| packer.pack(body));
+            insert_bodies.execute(params![transaction.last_insert_rowid(), input, output])?;
         }
     }
-    sums.write(&transaction)?;
-    transaction.commit()?;
-    Ok(inserted)
+    sums.write(transaction)
 }

@@ -7,9 +7,11 @@ mod filters;
 mod lists;
 mod metrics;
 mod scores;
+mod signals;
+mod updates;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use brokle_core::clock::{Clock as _, SystemClock};
 use brokle_core::observation::{Kind, Observation, SpanId, TraceId};
@@ -30,6 +32,8 @@ pub(super) struct Store {
     pub(super) tenant: Tenant,
     /// SQLite's files.
     directory: Option<TempDir>,
+    /// What the store was given, each once.
+    delivered: Mutex<Vec<Observation>>,
 }
 
 /// Runs `async fn name(Store)` over every implementation.
@@ -58,13 +62,13 @@ impl Store {
     pub(super) fn sqlite(limits: Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteObservations::open(directory.path()).unwrap().with_limits(limits));
-        Self { store, tenant: super::tenant(), directory: Some(directory) }
+        Self { store, tenant: super::tenant(), directory: Some(directory), delivered: Mutex::default() }
     }
 
     /// None when services are left out.
     pub(super) async fn clickhouse() -> Option<Self> {
         let store = Arc::new(clickhouse_store().await?);
-        Some(Self { store, tenant: super::tenant(), directory: None })
+        Some(Self { store, tenant: super::tenant(), directory: None, delivered: Mutex::default() })
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -79,6 +83,12 @@ impl Store {
     pub(super) fn deliver(&self, batch: &[Observation]) -> Inserted {
         let mut inserted = Inserted::default();
         self.store.insert(batch, &mut inserted).unwrap();
+        let mut delivered = self.delivered.lock().unwrap();
+        for row in batch {
+            if !delivered.iter().any(|other| (other.trace_id, other.span_id) == (row.trace_id, row.span_id)) {
+                delivered.push(row.clone());
+            }
+        }
         inserted
     }
 
@@ -130,9 +140,30 @@ impl Store {
     }
 
     /// The names of the observations of 2026 that pass the filter, newest first.
-    pub(super) async fn names(&self, filter: &str) -> Vec<String> {
+    pub(super) async fn found(&self, filter: &str) -> Vec<String> {
         let query = Query { filter: parse(filter), ..year() };
         let page = self.store.observations(self.tenant.project, query).await.unwrap();
+        page.data.into_iter().map(|row| row.summary.name).collect()
+    }
+
+    /// The same of rows of whose traces nothing was said. What is told live is told by the same
+    /// filter, in the same words.
+    pub(super) async fn names(&self, filter: &str) -> Vec<String> {
+        let query = Query { filter: parse(filter), ..year() };
+        let page = self.store.observations(self.tenant.project, query.clone()).await.unwrap();
+        if !query.filter.asks_for_scores() {
+            let mut found: Vec<_> = page.data.iter().map(|row| row.summary.clone()).collect();
+            let delivered = self.delivered.lock().unwrap();
+            let mine = delivered.iter().filter(|row| row.tenant.project == self.tenant.project);
+            let in_time = mine.filter(|row| {
+                (query.from.timestamp_micros()..query.to.timestamp_micros()).contains(&row.start_us)
+            });
+            let passing = in_time.filter(|row| query.filter.passes(row));
+            let mut told: Vec<Summary> = passing.map(Summary::from).collect();
+            found.sort_by_key(|row| (row.start_time, row.span_id.to_string()));
+            told.sort_by_key(|row| (row.start_time, row.span_id.to_string()));
+            assert_eq!(found, told, "{filter}");
+        }
         page.data.into_iter().map(|row| row.summary.name).collect()
     }
 }
@@ -155,7 +186,7 @@ pub(super) async fn migrated(url: &str) -> ClickHouseObservations {
     let database = Database::new(url).unwrap();
     Migrator::new(&database).up(None, false, |_| {}).await.unwrap();
     let client = client(url);
-    for table in ["observations", "traces", "quality_scores"] {
+    for table in ["observations", "traces", "quality_scores", "metrics", "logs", "trace_updates"] {
         client.query(&format!("ALTER TABLE {table} REMOVE TTL")).execute().await.unwrap();
     }
     ClickHouseObservations::new(database, Arc::new(SystemClock)).unwrap()

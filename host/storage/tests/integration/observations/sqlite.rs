@@ -1,6 +1,9 @@
 //! What only the store of files promises.
 
-use brokle_storage::observations::{AnalyticsError, Inserted, Month};
+use brokle_storage::observations::signal::PointsQuery;
+use brokle_storage::observations::{
+    AnalyticsError, AnalyticsStore as _, Inserted, Month, QueryStore as _, SqliteObservations, TraceFilter,
+};
 
 use super::conformance::Store;
 
@@ -36,6 +39,30 @@ async fn a_file_that_cannot_be_opened_is_waited_for() {
     assert!(matches!(answer, Err(AnalyticsError::Unavailable(_))), "{answer:?}");
     std::fs::remove_dir(&path).unwrap();
     assert_eq!(fixture.deliver(&[call]).rows, 1);
+}
+
+#[tokio::test]
+async fn a_file_of_before_there_were_logs_is_read_and_brought_up() {
+    let fixture = Store::sqlite(Default::default());
+    fixture.insert(&[fixture.call("old", "2026-03-01T00:00:00Z")]);
+    let path = fixture.directory().join("observations-202603.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch("DROP TABLE logs; DROP TABLE points; PRAGMA user_version = 1").unwrap();
+    let again = SqliteObservations::open(fixture.directory()).unwrap();
+    let (from, to) = ("2026-01-01T00:00:00Z".parse().unwrap(), "2027-01-01T00:00:00Z".parse().unwrap());
+    let query = PointsQuery { from, to, name: None, series: None, limit: 10, after: None };
+    assert!(again.points(fixture.tenant.project, query).await.unwrap().data.is_empty());
+    assert_eq!(
+        again.list(fixture.tenant.project, TraceFilter::default(), 10, None).await.unwrap().data.len(),
+        1
+    );
+    again.insert(&[fixture.call("new", "2026-03-02T00:00:00Z")], &mut Inserted::default()).unwrap();
+    let new = rusqlite::Connection::open(&path).unwrap();
+    assert!(new.table_exists(None, "logs").unwrap() && new.table_exists(None, "points").unwrap());
+    assert_eq!(
+        again.list(fixture.tenant.project, TraceFilter::default(), 10, None).await.unwrap().data.len(),
+        2
+    );
 }
 
 #[tokio::test]

@@ -57,6 +57,17 @@ impl Loose<'_> {
         }
     }
 
+    /// A number of any size; none for anything else.
+    pub(super) fn float(&self) -> Option<f64> {
+        match self {
+            Self::Unsigned(number) => Some(*number as f64),
+            Self::Signed(number) => Some(*number as f64),
+            Self::Float(number) => Some(*number),
+            Self::Text(text) => text.trim().parse().ok(),
+            Self::Flag(_) | Self::Nothing => None,
+        }
+    }
+
     pub(super) fn double(&self) -> Value {
         match self {
             Self::Unsigned(number) => Value::from(*number),

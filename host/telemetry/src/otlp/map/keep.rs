@@ -63,6 +63,16 @@ pub(super) fn attributes(
     bounded(found)
 }
 
+/// The attributes of a log record or a point; more of it may have been withheld already.
+pub(super) fn plain(attributes: Attributes, capture: Capture, withheld: u64) -> BTreeMap<String, Value> {
+    let mut sieve = Sieve { capture, withheld };
+    let mut found = sieve.members(attributes);
+    if sieve.withheld > 0 {
+        found.insert("brokle.withheld".to_owned(), Value::from(sieve.withheld));
+    }
+    bounded(found)
+}
+
 /// Lets through what may be kept.
 struct Sieve {
     capture: Capture,

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use brokle_core::observation::Observation;
 use brokle_core::tenancy::Capture;
 
-use super::super::{Encoding, decode};
+use super::super::{Encoding, Signal, decode};
 use super::harness::settings;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/otlp/tests/fixtures");
@@ -65,9 +65,15 @@ fn every_captured_body_becomes_what_is_written_beside_it() {
         };
         seen += 1;
         let body = std::fs::read(&path).unwrap();
-        let decoded = decode(encoding, &body, &settings(Capture::Full)).unwrap();
-        assert_eq!(decoded.rejected.count(), 0, "{}: {}", path.display(), decoded.rejected.message());
-        let mut spans = decoded.observations;
+        let decoded = decode(Signal::Traces, encoding, &body, &settings(Capture::Full)).unwrap();
+        assert_eq!(
+            decoded.rejected.count(),
+            0,
+            "{}: {}",
+            path.display(),
+            decoded.rejected.message(Signal::Traces)
+        );
+        let mut spans = decoded.rows.observations;
         spans.sort_by_key(|span| (span.start_us, span.parent_span_id.is_some()));
         let text: String = spans.iter().map(shown).collect();
         let expected = path.with_extension("txt");
@@ -77,8 +83,8 @@ fn every_captured_body_becomes_what_is_written_beside_it() {
         let expected = std::fs::read_to_string(&expected).unwrap_or_default();
         assert!(text == expected, "{} becomes something else:\n{text}", path.display());
 
-        let without = decode(encoding, &body, &settings(Capture::Metadata)).unwrap();
-        for observation in without.observations {
+        let without = decode(Signal::Traces, encoding, &body, &settings(Capture::Metadata)).unwrap();
+        for observation in without.rows.observations {
             let text = serde_json::to_string(&observation).unwrap();
             for content in ["sunny", "Be brief", "Paris", "Weather?", "0.1,0.2"] {
                 assert!(!text.contains(content), "{}: {content} in {text}", path.display());

@@ -8,7 +8,7 @@ use brokle_core::observation::Observation;
 use brokle_core::tenancy::{Capture, Tenant};
 use serde_json::{Value, json};
 
-use super::super::{DecodeError, Decoded, Encoding, Settings, decode};
+use super::super::{DecodeError, Decoded, Encoding, Settings, Signal, decode};
 
 static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::builtin().unwrap());
 
@@ -33,7 +33,7 @@ pub(super) fn settings(capture: Capture) -> Settings<'static> {
 }
 
 pub(super) fn read(encoding: Encoding, body: &[u8]) -> Result<Decoded, DecodeError> {
-    decode(encoding, body, &settings(Capture::Full))
+    decode(Signal::Traces, encoding, body, &settings(Capture::Full))
 }
 
 /// A span of two seconds with these members on top.
@@ -81,7 +81,7 @@ pub(super) fn observed(capture: Capture, given: Value) -> Observation {
 }
 
 pub(super) fn observed_span(capture: Capture, span: Value) -> Observation {
-    let decoded = decode(Encoding::Json, &request(&[span]), &settings(capture)).unwrap();
-    assert_eq!(decoded.rejected.count(), 0, "{}", decoded.rejected.message());
-    decoded.observations.into_iter().next().unwrap()
+    let decoded = decode(Signal::Traces, Encoding::Json, &request(&[span]), &settings(capture)).unwrap();
+    assert_eq!(decoded.rejected.count(), 0, "{}", decoded.rejected.message(Signal::Traces));
+    decoded.rows.observations.into_iter().next().unwrap()
 }

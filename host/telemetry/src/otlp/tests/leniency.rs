@@ -4,7 +4,7 @@ use brokle_core::observation::Observation;
 use serde_json::{Value, json};
 
 use super::super::wire::Writer;
-use super::super::{DecodeError, Decoded, Encoding};
+use super::super::{DecodeError, Decoded, Encoding, Signal};
 use super::harness::{START_NS, read, request, span};
 
 fn json(body: &str) -> Result<Decoded, DecodeError> {
@@ -12,7 +12,7 @@ fn json(body: &str) -> Result<Decoded, DecodeError> {
 }
 
 fn names(decoded: &Decoded) -> Vec<&str> {
-    decoded.observations.iter().map(|observation| &*observation.name).collect()
+    decoded.rows.observations.iter().map(|observation| &*observation.name).collect()
 }
 
 #[test]
@@ -27,9 +27,9 @@ fn an_empty_request_is_a_request() {
         "{\"later\":[1]}",
     ] {
         let decoded = json(body).unwrap();
-        assert!(decoded.observations.is_empty() && decoded.rejected.count() == 0, "{body}");
+        assert!(decoded.rows.observations.is_empty() && decoded.rejected.count() == 0, "{body}");
     }
-    assert!(read(Encoding::Protobuf, b"").unwrap().observations.is_empty());
+    assert!(read(Encoding::Protobuf, b"").unwrap().rows.observations.is_empty());
 }
 
 #[test]
@@ -55,8 +55,8 @@ fn what_senders_write_is_understood() {
         { "scope": null, "spans": null },
     ]}]});
     let decoded = json(&body.to_string()).unwrap();
-    assert_eq!((names(&decoded), decoded.rejected.message().as_str()), (vec!["numbers"], ""));
-    let Observation { attributes, parent_span_id, duration_us, .. } = &decoded.observations[0];
+    assert_eq!((names(&decoded), decoded.rejected.message(Signal::Traces).as_str()), (vec!["numbers"], ""));
+    let Observation { attributes, parent_span_id, duration_us, .. } = &decoded.rows.observations[0];
     assert_eq!((*parent_span_id, *duration_us), (None, 999));
     for (name, value) in [
         ("int", json!(3)),
@@ -100,7 +100,7 @@ fn a_bad_span_costs_only_itself() {
     let decoded = read(Encoding::Json, &request(&spans)).unwrap();
     assert_eq!(names(&decoded), ["first", "last"]);
     assert_eq!(decoded.rejected.count(), bad.len() as u64 + 3);
-    let message = decoded.rejected.message();
+    let message = decoded.rejected.message(Signal::Traces);
     assert!(message.contains("traceId must be 16 bytes, not all of them 0 (4 spans)"), "{message}");
 }
 
@@ -150,5 +150,5 @@ fn a_bad_span_in_protobuf_costs_only_itself() {
     let body = Writer::default().bytes(1, &Writer::default().bytes(2, &scope).finish()).finish();
     let decoded = read(Encoding::Protobuf, &body).unwrap();
     assert_eq!((names(&decoded), decoded.rejected.count()), (vec!["first", "last"], 4));
-    assert_eq!(decoded.observations[0].attributes["otel.scope"]["name"], "lib");
+    assert_eq!(decoded.rows.observations[0].attributes["otel.scope"]["name"], "lib");
 }

@@ -4,18 +4,24 @@ use brokle_core::tenancy::Capture;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::{Coding, DecodeError, Encoding, MAX_SPANS, decode, inflate};
+use super::super::{Coding, DecodeError, Encoding, MAX_SPANS, Signal, decode, inflate};
 use super::harness::{attributes, read, request, settings, span};
 
 #[test]
 fn a_request_is_bounded_in_spans_and_in_memory() {
     let spans: Vec<Value> =
         (0..=MAX_SPANS).map(|n| span(json!({"spanId": format!("{:016x}", n + 1)}))).collect();
-    assert_eq!(read(Encoding::Json, &request(&spans[..MAX_SPANS])).unwrap().observations.len(), MAX_SPANS);
+    assert_eq!(
+        read(Encoding::Json, &request(&spans[..MAX_SPANS])).unwrap().rows.observations.len(),
+        MAX_SPANS
+    );
     assert!(matches!(read(Encoding::Json, &request(&spans)), Err(DecodeError::TooMuch(_))));
     let heavy = request(&spans[..100]);
     let settings = super::super::Settings { max_weight: 10_000, ..settings(Capture::Full) };
-    assert!(matches!(decode(Encoding::Json, &heavy, &settings), Err(DecodeError::TooMuch(_))));
+    assert!(matches!(
+        decode(Signal::Traces, Encoding::Json, &heavy, &settings),
+        Err(DecodeError::TooMuch(_))
+    ));
 }
 
 #[test]
@@ -35,12 +41,12 @@ fn a_span_is_bounded_in_size_values_and_depth() {
         span(json!({"name": "fits", "attributes": [{"key": "a", "value": deepest}]})),
     ];
     let decoded = read(Encoding::Json, &request(&spans)).unwrap();
-    let names: Vec<_> = decoded.observations.iter().map(|observation| &*observation.name).collect();
+    let names: Vec<_> = decoded.rows.observations.iter().map(|observation| &*observation.name).collect();
     assert_eq!(names, ["fits"]);
     assert_eq!(
-        decoded.rejected.message(),
-        "a value is nested deeper than 16 levels (1 span); the span has more than 50000 values (2 spans); \
-         the span is larger than 8 MiB (1 span)"
+        decoded.rejected.message(Signal::Traces),
+        "a value is nested deeper than 16 levels (1 span); it has more than 50000 values (2 spans); \
+         it is larger than 8 MiB (1 span)"
     );
 }
 
@@ -69,6 +75,8 @@ fn any_body() -> impl Strategy<Value = Vec<u8>> {
         prop::collection::vec(any::<u8>(), 0..2_000),
         nearly(protobuf()),
         nearly(include_bytes!("fixtures/ai-6.0.326.json").to_vec()),
+        nearly(super::signals::logs()),
+        nearly(super::signals::metrics()),
     ]
 }
 
@@ -79,12 +87,17 @@ proptest! {
     fn any_bytes_give_an_answer(body in any_body()) {
         for encoding in [Encoding::Protobuf, Encoding::Json] {
             if let Ok(decoded) = read(encoding, &body) {
-                prop_assert!(decoded.observations.len() as u64 + decoded.rejected.count() <= body.len() as u64);
-                for observation in &decoded.observations {
+                prop_assert!(decoded.rows.observations.len() as u64 + decoded.rejected.count() <= body.len() as u64);
+                for observation in &decoded.rows.observations {
                     // What is stored can be read again: nothing is nested deeper than readers go.
                     let text = serde_json::to_string(observation).unwrap();
                     prop_assert!(serde_json::from_str::<Value>(&text).is_ok());
                 }
+            }
+        }
+        for signal in [Signal::Logs, Signal::Metrics] {
+            for encoding in [Encoding::Protobuf, Encoding::Json] {
+                let _ = decode(signal, encoding, &body, &settings(Capture::Full));
             }
         }
         for coding in [Coding::Gzip, Coding::Deflate, Coding::Zstd] {
@@ -95,7 +108,7 @@ proptest! {
     #[test]
     fn the_same_body_is_the_same_observations(body in nearly(protobuf())) {
         if let (Ok(one), Ok(other)) = (read(Encoding::Protobuf, &body), read(Encoding::Protobuf, &body)) {
-            prop_assert_eq!(one.observations, other.observations);
+            prop_assert_eq!(one.rows, other.rows);
         }
     }
 }

@@ -9,6 +9,7 @@ use super::super::super::query::filter::{Field, Filter, METADATA, Test, Value};
 use super::super::super::query::parse::number;
 use super::super::super::query::{Key, Query, SortBy, Subject};
 use super::super::scores::SCHEMA;
+use super::Beside;
 
 /// A statement in the making.
 pub(in super::super) struct Sql {
@@ -35,7 +36,7 @@ impl Sql {
     }
 
     /// `(?, ?, …)`
-    fn bind_all(&mut self, values: impl IntoIterator<Item = Parameter>) -> &mut Self {
+    pub(in super::super) fn bind_all(&mut self, values: impl IntoIterator<Item = Parameter>) -> &mut Self {
         self.push("(");
         for (at, value) in values.into_iter().enumerate() {
             if at > 0 {
@@ -46,11 +47,11 @@ impl Sql {
         self.push(")")
     }
 
-    /// Narrows to what passes the filter. Without scores nothing has any.
-    pub(in super::super) fn filter(&mut self, filter: &Filter, subject: Subject, has_scores: bool) {
+    /// Narrows to what passes the filter. Nothing has what isn't beside the month's tables.
+    pub(in super::super) fn filter(&mut self, filter: &Filter, subject: Subject, beside: Beside) {
         for term in &filter.terms {
             self.push(if term.negated { " AND NOT (" } else { " AND (" });
-            self.test(&term.test, subject, has_scores);
+            self.test(&term.test, subject, beside);
             self.push(")");
         }
     }
@@ -71,22 +72,29 @@ impl Sql {
         self.bind(Parameter::Integer(i64::from(query.limit) + 1));
     }
 
-    fn test(&mut self, test: &Test, subject: Subject, has_scores: bool) {
+    fn test(&mut self, test: &Test, subject: Subject, beside: Beside) {
         match test {
             Test::Words(text) => self.words(&text.to_lowercase(), subject),
             Test::AnyOf(field, _)
             | Test::Compare(field, ..)
             | Test::Range(field, ..)
             | Test::Present(field) => match field {
-                Field::Score(_) if !has_scores => {
+                Field::Score(_) if !beside.scores => {
                     self.push("FALSE");
                 }
                 Field::Score(name) => self.scores(name, test),
                 Field::Metadata(name) => self.metadata(name, test, subject),
-                Field::Key(Key::Tag) => {
-                    self.push("EXISTS (SELECT 1 FROM json_each(o.tags) AS tag WHERE ");
-                    self.compare("tag.value", test);
-                    self.push(")");
+                Field::Key(Key::Tag) => self.tags(test, beside),
+                Field::Key(Key::User) if beside.updates => {
+                    let said = Self::said("user");
+                    let column = format!(
+                        "CASE WHEN EXISTS (SELECT 1 {said}) THEN (SELECT json_extract(u.value, '$') {said}) ELSE o.user END"
+                    );
+                    self.compare(&column, test);
+                }
+                Field::Key(Key::Bookmarked) if beside.updates => {
+                    let said = Self::said("bookmarked");
+                    self.compare(&format!("EXISTS (SELECT 1 {said} AND u.value = 'true')"), test);
                 }
                 Field::Key(Key::Model) => {
                     self.compare("o.model_requested", test);
@@ -96,6 +104,31 @@ impl Sql {
                 Field::Key(Key::Value) => self.score_value("o", test),
                 Field::Key(key) => self.compare(column(*key, subject), test),
             },
+        }
+    }
+
+    /// What was said of the row's trace.
+    fn said(member: &'static str) -> String {
+        format!(
+            "FROM {SCHEMA}.trace_updates u
+             WHERE u.project = o.project AND u.trace_id = o.trace_id AND u.member = '{member}'"
+        )
+    }
+
+    /// Its own, unless its trace was given others.
+    fn tags(&mut self, test: &Test, beside: Beside) {
+        let said = Self::said("tags");
+        if beside.updates {
+            self.push(&format!("(NOT EXISTS (SELECT 1 {said}) AND "));
+        }
+        self.push("EXISTS (SELECT 1 FROM json_each(o.tags) AS tag WHERE ");
+        self.compare("tag.value", test);
+        self.push(")");
+        if beside.updates {
+            let from = said.replacen("trace_updates u", "trace_updates u, json_each(u.value) AS tag", 1);
+            self.push(&format!(") OR EXISTS (SELECT 1 {from} AND "));
+            self.compare("tag.value", test);
+            self.push(")");
         }
     }
 
@@ -235,6 +268,8 @@ const fn column(key: Key, subject: Subject) -> &'static str {
         Key::User => "o.user",
         Key::Session => "o.session",
         Key::Tag => "o.tags",
+        // Nobody said anything of any trace.
+        Key::Bookmarked => "0",
         Key::Environment => "o.environment",
         Key::ApiKey => "o.key_id",
         Key::Request => "o.request_id",

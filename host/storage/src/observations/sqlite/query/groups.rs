@@ -98,9 +98,9 @@ impl Scan<'_> {
         let (filter, most) = (&self.query.filter, self.budget.limits.groups);
         let mut keys = HashSet::new();
         for month in months {
-            ask(readers, *month, Needs::of(filter), &self.budget, |connection, has_scores| {
+            ask(readers, *month, Needs::of(filter), &self.budget, |connection, beside| {
                 let mut sql = self.sql(&format!("DISTINCT {}", self.column()));
-                sql.filter(filter, Subject::Observations, has_scores);
+                sql.filter(filter, Subject::Observations, beside);
                 let mut statement = connection.prepare_cached(&sql.text)?;
                 let mut rows = statement.query(params_from_iter(&sql.values))?;
                 while let Some(row) = rows.next()? {

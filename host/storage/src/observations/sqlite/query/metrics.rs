@@ -233,13 +233,13 @@ impl Cells {
         let mut needs = Needs::of(&query.filter);
         needs.scores |= !self.plan.scores.is_empty();
         for month in readers.months(Some(from.timestamp_micros()), Some(to.timestamp_micros()))? {
-            ask(readers, month, needs, budget, |connection, has_scores| {
+            ask(readers, month, needs, budget, |connection, beside| {
                 let columns = self.plan.columns(&query.dimensions);
                 let mut sql = Sql::new(&format!("SELECT {columns} FROM observations o WHERE o.project = "));
                 sql.bind(Value::Blob(project.as_u128().to_be_bytes().to_vec()));
                 in_time(&mut sql, "o.start_us", from, to);
-                sql.filter(&query.filter, Subject::Observations, has_scores);
-                let mut scores = if has_scores && !self.plan.scores.is_empty() {
+                sql.filter(&query.filter, Subject::Observations, beside);
+                let mut scores = if beside.scores && !self.plan.scores.is_empty() {
                     Some(ScoresOf::new(connection, project)?)
                 } else {
                     None

@@ -8,7 +8,7 @@ use super::super::super::query::{Limits, ObservationRow, Place, Query, SortBy, S
 use super::super::super::{AnalyticsError, Page};
 use super::super::reader::Readers;
 use super::super::{body, columns};
-use super::{Budget, Needs, Sql, ask, in_time, page_of};
+use super::{Beside, Budget, Needs, Sql, ask, in_time, page_of};
 
 /// By time: from month to month until the page is full. Otherwise: the best of each month, merged.
 pub(in super::super) fn observations(
@@ -27,8 +27,8 @@ pub(in super::super) fn observations(
     let by_time = query.sort.by == SortBy::Time;
     let mut found: Vec<(Place, ObservationRow)> = Vec::new();
     for month in months {
-        let rows = ask(readers, month, needs, &budget, |connection, has_scores| {
-            run(connection, project, query, has_scores)
+        let rows = ask(readers, month, needs, &budget, |connection, beside| {
+            run(connection, project, query, beside)
         })?;
         found.extend(rows.unwrap_or_default());
         if by_time && found.len() > query.limit as usize {
@@ -52,7 +52,7 @@ fn run(
     connection: &Connection,
     project: ProjectId,
     query: &Query,
-    has_scores: bool,
+    beside: Beside,
 ) -> Result<Vec<(Place, ObservationRow)>, AnalyticsError> {
     let sort = match query.sort.by {
         SortBy::Duration => "o.duration_us",
@@ -72,7 +72,7 @@ fn run(
     ));
     sql.bind(Value::Blob(project.as_u128().to_be_bytes().to_vec()));
     in_time(&mut sql, "o.start_us", query.from, query.to);
-    sql.filter(&query.filter, Subject::Observations, has_scores);
+    sql.filter(&query.filter, Subject::Observations, beside);
     sql.page(query, sort, "o.start_us");
 
     let mut statement = connection.prepare_cached(&sql.text)?;
