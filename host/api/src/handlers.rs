@@ -21,6 +21,7 @@ pub mod otlp;
 pub mod plugins;
 pub mod queries;
 pub mod queue;
+pub mod realtime;
 pub mod relay;
 pub mod responses;
 pub mod routes;

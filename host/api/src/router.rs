@@ -17,7 +17,7 @@ use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
 use crate::handlers::{
     api_keys, budgets, cache, chat_completions, completions, connections, docs, embeddings, generate_content,
-    health, keys, langfuse, media, messages, metrics, models, otlp, plugins, queries, queue, relay,
+    health, keys, langfuse, media, messages, metrics, models, otlp, plugins, queries, queue, realtime, relay,
     responses, routes, routing, scores, traces, usage,
 };
 
@@ -60,6 +60,7 @@ fn for_machines() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(responses::get, responses::delete))
         .routes(routes!(responses::cancel))
         .routes(routes!(responses::input_items))
+        .routes(routes!(realtime::realtime))
         .route("/v1beta/models/{*call}", post(generate_content::call))
         .route("/v1/providers/{name}/{*path}", any(relay::relay))
         .routes(routes!(models::list))

@@ -9,12 +9,13 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use http::Request;
+use http::{Request, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tower::ServiceExt;
 
@@ -26,6 +27,18 @@ use crate::lifecycle::Lifecycle;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddress(pub SocketAddr);
 
+/// What is to be done on the connection once an answer of 101 has gone out, in the place of further requests: a request
+/// extension. It keeps the connection's slot, and ends with it.
+#[derive(Clone, Default)]
+pub struct Afterwards(Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>);
+
+impl Afterwards {
+    /// Sets what is to be done.
+    pub fn set(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        *self.0.lock() = Some(work);
+    }
+}
+
 /// Serves one connection to its end; idle ones end when the server drains.
 pub(super) async fn run(
     router: &Router,
@@ -36,18 +49,22 @@ pub(super) async fn run(
 ) {
     let progress = Arc::new(Progress::default());
     let stream = GuardedStream::new(stream, Arc::clone(&progress), limits);
+    let afterwards = Afterwards::default();
     let service = service_fn(|request: Request<Incoming>| {
         progress.enter(Phase::Request);
-        let ticket = Ticket(Arc::clone(&progress));
+        let mut ticket = Ticket { progress: Arc::clone(&progress), is_last: false };
         let mut request =
             request.map(|inner| Body::new(RequestBody { inner, progress: Arc::clone(&progress) }));
         request.extensions_mut().insert(PeerAddress(peer));
+        request.extensions_mut().insert(afterwards.clone());
         let answer = router.clone().oneshot(request);
         async move {
             let response = match answer.await {
                 Ok(response) => response,
                 Err(never) => match never {},
             };
+            // No request comes after it, and no head that could be late.
+            ticket.is_last = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             Ok::<_, Infallible>(response.map(|inner| AnswerBody { inner, _ticket: ticket }))
         }
     });
@@ -56,7 +73,8 @@ pub(super) async fn run(
         .header_read_timeout(limits.idle_timeout)
         .max_buf_size(limits.max_head_bytes)
         .max_header_size(limits.max_head_bytes)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -65,18 +83,28 @@ pub(super) async fn run(
             connection.await
         }
     };
-    if let Err(error) = result {
-        // A client that goes away or sends nonsense: its own affair, and nothing that an operator could mend.
-        tracing::debug!(%peer, error = &error as &dyn std::error::Error, "the connection ended early");
+    let work = afterwards.0.lock().take();
+    match (result, work) {
+        (Ok(()), Some(work)) => work.await,
+        (Ok(()), None) => {}
+        (Err(error), _) => {
+            // A client that goes away or sends nonsense: its own affair, and nothing that an operator could mend.
+            tracing::debug!(%peer, error = &error as &dyn std::error::Error, "the connection ended early");
+        }
     }
 }
 
 /// A request that is being answered; when it is dropped the connection is between two requests.
-struct Ticket(Arc<Progress>);
+struct Ticket {
+    progress: Arc<Progress>,
+    is_last: bool,
+}
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.0.enter(Phase::Idle);
+        if !self.is_last {
+            self.progress.enter(Phase::Idle);
+        }
     }
 }
 

@@ -154,6 +154,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         guardrails,
         egress,
         timeouts: config.gateway.timeouts(),
+        realtime: config.gateway.realtime.limits(),
         resilience: config.gateway.resilience(),
         limits,
         cache,
@@ -309,7 +310,7 @@ fn shared_limits(
     metrics: &Arc<Metrics>,
 ) -> Result<Option<Arc<SharedLimits>>, Failure> {
     let Some(url) = &config.storage.redis_url else { return Ok(None) };
-    let longest = Duration::from_millis(config.gateway.total_ms);
+    let longest = Duration::from_millis(config.gateway.total_ms.max(config.gateway.realtime.total_ms));
     let shared = SharedLimits::connect(url, longest, Arc::clone(metrics), Arc::clone(&with.random));
     // The error may repeat the URL, which may hold a password.
     shared.map(Some).map_err(|_| "storage.redis_url: it is no URL as redis://HOST:PORT".into())

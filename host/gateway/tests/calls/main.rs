@@ -32,6 +32,7 @@ mod plugin_egress;
 mod plugins;
 mod presets;
 mod raw;
+mod realtime;
 mod resilience;
 mod routes;
 mod signing;
