@@ -20,6 +20,8 @@ use crate::failed_keys::FailedKeys;
 use crate::ingest::Ingest;
 use crate::lifecycle::Lifecycle;
 use brokle_gateway::Gateway;
+use brokle_gateway::batches::BatchService;
+use brokle_gateway::files::FileService;
 use brokle_storage::observations::QueryStore;
 use brokle_telemetry::metrics::Metrics;
 
@@ -51,6 +53,10 @@ pub struct App {
     pub gateway: Option<Arc<Gateway>>,
     /// Ways to providers; none in a worker.
     pub connections: Option<Arc<ConnectionService>>,
+    /// Files of projects; none in a worker.
+    pub files: Option<Arc<FileService>>,
+    /// Batches of calls; none in a worker.
+    pub batches: Option<Arc<BatchService>>,
     /// Where spans from elsewhere go; none in a server without telemetry.
     pub ingest: Option<Arc<Ingest>>,
     /// What is known of past calls; none in a server without telemetry.
@@ -165,6 +171,8 @@ impl App {
             plugin_catalogue: None,
             gateway: None,
             connections: None,
+            files: None,
+            batches: None,
             ingest: None,
             observations: None,
             data_directory: PathBuf::from("data"),
@@ -190,6 +198,8 @@ pub struct AppBuilder {
     plugin_catalogue: Option<Arc<brokle_plugins::Catalogue>>,
     gateway: Option<Arc<Gateway>>,
     connections: Option<Arc<ConnectionService>>,
+    files: Option<Arc<FileService>>,
+    batches: Option<Arc<BatchService>>,
     ingest: Option<Arc<Ingest>>,
     observations: Option<Arc<dyn QueryStore>>,
     data_directory: PathBuf,
@@ -274,6 +284,13 @@ impl AppBuilder {
         self
     }
 
+    /// Files of projects, and batches of calls.
+    #[must_use]
+    pub fn batches(mut self, files: Arc<FileService>, batches: Arc<BatchService>) -> Self {
+        (self.files, self.batches) = (Some(files), Some(batches));
+        self
+    }
+
     /// The gateway.
     #[must_use]
     pub fn gateway(mut self, gateway: Arc<Gateway>) -> Self {
@@ -328,6 +345,8 @@ impl AppBuilder {
             plugin_catalogue: self.plugin_catalogue,
             gateway: self.gateway,
             connections: self.connections,
+            files: self.files,
+            batches: self.batches,
             ingest: self.ingest,
             observations: self.observations,
             lifecycle: self.lifecycle,

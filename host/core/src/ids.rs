@@ -112,6 +112,10 @@ ids! {
     ConnectionId;
     /// A route that an organization or a project defines.
     RouteId;
+    /// A file of a project's.
+    FileId;
+    /// A batch of calls.
+    BatchId;
     /// A change in the catalogue of components.
     PluginEventId;
     /// One request to the gateway or the API; answered as `X-Request-Id`.

@@ -10,6 +10,7 @@
 pub mod account;
 pub mod answer;
 mod attempts;
+pub mod batches;
 pub mod budgets;
 pub mod cache;
 pub mod connections;
@@ -17,6 +18,7 @@ mod credentials;
 mod decoding;
 mod dialects;
 pub mod egress;
+pub mod files;
 pub mod gate;
 mod gateway;
 pub mod guardrails;

@@ -27,10 +27,16 @@ class Provider:
 
     def __init__(self):
         self.heads = []
-        self.server = websockets.sync.server.serve(self.play, "127.0.0.1", 0)
+        self.server = websockets.sync.server.serve(self.play, "127.0.0.1", 0, process_request=self.models)
         self.port = self.server.socket.getsockname()[1]
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
+
+    @staticmethod
+    def models(socket, request):
+        # A connection is tried before it is saved.
+        if request.path == "/v1/models":
+            return socket.respond(200, json.dumps({"object": "list", "data": []}))
 
     def play(self, socket):
         self.heads.append((socket.request.path, list(socket.request.headers.raw_items())))

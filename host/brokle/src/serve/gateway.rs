@@ -8,10 +8,12 @@ use brokle_core::catalogue::Catalogue as Models;
 use brokle_core::clock::Clock;
 use brokle_core::random::Random;
 use brokle_gateway::account::Books;
+use brokle_gateway::batches::BatchService;
 use brokle_gateway::budgets::Budgets;
 use brokle_gateway::cache::Cache;
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
+use brokle_gateway::files::FileService;
 use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails, OnFailure};
 use brokle_gateway::limits::{Limit, SharedLimits};
 use brokle_gateway::{Gateway, Parts};
@@ -21,6 +23,7 @@ use brokle_identity::seal::MasterKey;
 use brokle_plugins::snapshot::Active;
 use brokle_plugins::{Catalogue, View};
 use brokle_runtime::{Limits, Preset, ProviderManifest, ProviderPlugin, Runtime, RuntimeConfig};
+use brokle_storage::blobs::Folder;
 use brokle_storage::observations::QueryStore;
 use brokle_storage::sql::Database;
 use brokle_telemetry::metrics::Metrics;
@@ -43,6 +46,8 @@ pub(super) struct Ingredients {
 /// A gateway and what the server shows of it.
 pub(super) struct Assembled {
     pub(super) gateway: Arc<Gateway>,
+    pub(super) files: Arc<FileService>,
+    pub(super) batches: Arc<BatchService>,
     pub(super) connections: Arc<ConnectionService>,
     pub(super) recorder: Arc<Recorder>,
     pub(super) store: Arc<dyn QueryStore>,
@@ -137,6 +142,8 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     let budgets = budgets(config, &with, &metrics).await?;
     let (clock, random) = (Arc::clone(&with.clock), Arc::clone(&with.random));
     let stored_routes = Some(with.database.clone());
+    let database = with.database.clone();
+    let (batches_clock, batches_random) = (Arc::clone(&with.clock), Arc::clone(&with.random));
     let stored = Arc::new(ConnectionService::new(with.database, with.master_key, clock, random));
     let connections = Directory::new(fixed, Some(Arc::clone(&stored)), egress.clone());
     let gateway = Gateway::new(Parts {
@@ -161,7 +168,24 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         shared_limits,
         budgets,
     });
-    Ok(Assembled { gateway, connections: stored, recorder, store, metrics, catalogue })
+    let folder = config.files.folder.clone().unwrap_or_else(|| config.storage.data_dir.join("files"));
+    let files = Arc::new(FileService::new(
+        database.clone(),
+        Arc::new(Folder::new(folder)),
+        Arc::clone(&batches_clock),
+        Arc::clone(&batches_random),
+        config.files.settings(),
+    ));
+    let batches = BatchService::new(
+        database,
+        Arc::clone(&files),
+        Arc::clone(&gateway),
+        batches_clock,
+        batches_random,
+        config.batches.settings(),
+    );
+    let batches = Arc::new(batches);
+    Ok(Assembled { gateway, files, batches, connections: stored, recorder, store, metrics, catalogue })
 }
 
 /// Compiles what the first calls need; the rest of the server's own components waits for whoever asks for it.

@@ -12,6 +12,7 @@
 mod accounting;
 mod allowed;
 mod bad_input;
+mod batches;
 mod budgets;
 mod cache;
 mod choosing;
