@@ -80,8 +80,8 @@ def test_a_batch_is_answered(client):
 
 def test_responses_and_embeddings_go_by_batch_too(client):
     for url, body in (
-        ("/v1/responses", {"model": "gpt-4o-mini", "input": "hi"}),
-        ("/v1/embeddings", {"model": "text-embedding-3-small", "input": "hi"}),
+        ("/v1/responses", {"model": "echo-1", "input": "hi"}),
+        ("/v1/embeddings", {"model": "echo-embedding", "input": "hi"}),
     ):
         request = json.dumps({"custom_id": "a", "method": "POST", "url": url, "body": body})
         batch = client.batches.create(
