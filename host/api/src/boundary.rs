@@ -21,7 +21,8 @@ use brokle_core::ids;
 use brokle_gateway::Dialect;
 use brokle_telemetry::otlp::Encoding;
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument, Level, Span};
@@ -116,11 +117,20 @@ pub async fn boundary(State(app): State<Arc<App>>, mut request: Request, next: N
     let line = Line { method: request.method().clone(), path: request.uri().path().to_owned(), begun };
     let form = Form::of(&request);
     let span = span(&request, &id);
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
-    let mut response = answer.unwrap_or_else(|panic| {
-        app.metrics.panics.inc();
-        ApiError::internal(describe(panic.as_ref())).into_response()
-    });
+    let mut response = match ambiguity(&request) {
+        Some(message) => {
+            let error = ApiError::new(StatusCode::BAD_REQUEST, "ambiguous_request", message);
+            // What follows on this connection may have been meant as a part of this request.
+            ([(CONNECTION, "close")], error).into_response()
+        }
+        None => {
+            let answer = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
+            answer.unwrap_or_else(|panic| {
+                app.metrics.panics.inc();
+                ApiError::internal(describe(panic.as_ref())).into_response()
+            })
+        }
+    };
     let error = response.extensions_mut().remove::<ApiError>();
     if let Some(error) = &error {
         response = shape(error, form, &id, response);
@@ -128,6 +138,22 @@ pub async fn boundary(State(app): State<Arc<App>>, mut request: Request, next: N
     response.headers_mut().insert(REQUEST_ID, id.0);
     span.in_scope(|| line.write(response.status(), error.as_ref()));
     response
+}
+
+/// What another server on the way could have taken for another request. What hyper lets through of that: it refuses signed,
+/// listed and differing lengths and folded lines by itself, and where both a length and chunks are given it goes by the
+/// chunks and closes the connection (RFC 9112 §6.1).
+fn ambiguity(request: &Request) -> Option<&'static str> {
+    let several = |name| request.headers().get_all(name).into_iter().nth(1).is_some();
+    if several(TRANSFER_ENCODING) {
+        return Some("The request has more than one Transfer-Encoding.");
+    }
+    // RFC 9112 §3.2. HTTP/2 has `:authority` instead.
+    if several(HOST) {
+        return Some("The request has more than one Host.");
+    }
+    let needs_host = request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST);
+    needs_host.then_some("The request has no Host.")
 }
 
 /// Writes the error's body; headers that the handler or router set (`Allow`, for instance) stay.

@@ -141,10 +141,7 @@ impl std::fmt::Debug for Asked {
 /// It isn't JSON, the dialect refuses it, or its component doesn't serve.
 pub(crate) async fn read(call: &mut Stage<'_, Caller>, asking: &Asking) -> Result<Request, Refusal> {
     let original = call.incoming.body.clone();
-    let whole = json::scan(&original, |_, _| {}).map_err(|error| request::not_json(&original, error))?;
-    if original.get(whole.start) != Some(&b'{') {
-        return Err(Refusal::invalid("", "The request's body must be a JSON object."));
-    }
+    request::object(&original, |_, _| {})?;
     let tenant = call.known.principal.tenant;
     let Some(active) = call.plugins.of(tenant).dialect(asking.dialect.plugin()) else {
         let message = format!("No component serves the dialect '{}'.", asking.dialect.name());

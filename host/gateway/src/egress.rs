@@ -14,13 +14,13 @@ mod encode;
 mod origin;
 mod outgoing;
 mod plugins;
+mod resolver;
 mod segments;
 mod sigv4;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -30,7 +30,7 @@ use hyper_rustls::HttpsConnector;
 #[expect(clippy::disallowed_types, reason = "this is the egress module")]
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use hyper_util::client::legacy::connect::dns::GaiResolver;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 pub(crate) use body::planned;
@@ -44,12 +44,13 @@ pub use segments::Segments;
 use crate::connections::Connection;
 use crate::refusal::Refusal;
 use address::Policy;
+use resolver::Filtered;
 
 /// The client for everything outside.
 #[derive(Clone)]
 #[expect(clippy::disallowed_types, reason = "this is the egress module")]
 pub struct Egress {
-    client: Client<HttpsConnector<HttpConnector<Filtered>>, Outgoing>,
+    client: Client<HttpsConnector<HttpConnector<Filtered<GaiResolver>>>, Outgoing>,
     policy: Arc<Policy>,
 }
 
@@ -65,7 +66,7 @@ impl Egress {
     #[expect(clippy::disallowed_types, reason = "this is the egress module")]
     pub fn new(allow_private: bool, connect_timeout: Duration) -> Self {
         let policy = Arc::new(Policy { allow_private, named: ArcSwap::from_pointee(HashSet::new()) });
-        let resolver = Filtered { inner: GaiResolver::new(), policy: policy.clone() };
+        let resolver = Filtered::new(GaiResolver::new(), policy.clone());
         let mut http = HttpConnector::new_with_resolver(resolver);
         http.enforce_http(false);
         http.set_nodelay(true);
@@ -150,41 +151,4 @@ fn unreachable(connection: &Connection, reason: &address::Refused) -> Refusal {
 /// A host without the brackets of an IPv6 address.
 fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
-}
-
-/// Resolves names and leaves out the addresses that mustn't be dialed.
-#[derive(Clone)]
-struct Filtered {
-    inner: GaiResolver,
-    policy: Arc<Policy>,
-}
-
-impl tower_service::Service<Name> for Filtered {
-    type Response = std::vec::IntoIter<std::net::SocketAddr>;
-    type Error = std::io::Error;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let policy = self.policy.clone();
-        let host = name.as_str().to_ascii_lowercase();
-        let lookup = self.inner.call(name);
-        Box::pin(async move {
-            let mut allowed = Vec::new();
-            let mut refused = None;
-            for address in lookup.await? {
-                match policy.check(&host, address.ip()) {
-                    Ok(()) => allowed.push(address),
-                    Err(reason) => refused = Some(reason),
-                }
-            }
-            match refused {
-                Some(reason) if allowed.is_empty() => Err(std::io::Error::other(reason)),
-                _ => Ok(allowed.into_iter()),
-            }
-        })
-    }
 }

@@ -106,9 +106,8 @@ impl Request {
         let mut provider = None;
         let mut has_metadata = false;
         let mut wrong = None;
-        let whole = json::scan(&body, |key, range| {
+        object(&body, |key, range| {
             let value = body.get(range.clone()).unwrap_or_default();
-            let Ok(key) = std::str::from_utf8(key) else { return };
             if let Some(problem) = type_problem(key, value) {
                 wrong.get_or_insert((key.to_owned(), problem));
             }
@@ -132,11 +131,7 @@ impl Request {
                 "messages" | "prompt" | "input" | "query" => content = Some((key.to_owned(), range)),
                 _ => {}
             }
-        })
-        .map_err(|error| not_json(&body, error))?;
-        if body.get(whole.start) != Some(&b'{') {
-            return Err(Refusal::invalid("", "The request's body must be a JSON object."));
-        }
+        })?;
         if let Some((param, expected)) = wrong {
             let message = format!("Invalid type for '{param}': expected {expected}.");
             return Err(Refusal { code: "invalid_type".into(), ..Refusal::invalid(param, message) });
@@ -285,7 +280,31 @@ impl Request {
     }
 }
 
-pub(crate) fn not_json(body: &[u8], error: json::ScanError) -> Refusal {
+/// Reads a request's members: it must be a JSON object, and have none of them twice.
+///
+/// # Errors
+/// 400 with the field at fault.
+pub(crate) fn object(body: &[u8], mut member: impl FnMut(&str, Range<usize>)) -> Result<(), Refusal> {
+    let mut names = json::Names::default();
+    let mut twice = None;
+    let whole = json::scan(body, |raw, range| {
+        let name = json::name(raw);
+        member(&name, range);
+        if !names.insert(name) {
+            twice.get_or_insert(raw);
+        }
+    })
+    .map_err(|error| not_json(body, error))?;
+    if body.get(whole.start) != Some(&b'{') {
+        return Err(Refusal::invalid("", "The request's body must be a JSON object."));
+    }
+    let Some(raw) = twice else { return Ok(()) };
+    let name: String = json::name(raw).chars().take(64).collect();
+    let message = format!("'{name}' is there twice, and which of the two counts would be up to the reader.");
+    Err(Refusal { code: "duplicate_member".into(), ..Refusal::invalid(name, message) })
+}
+
+fn not_json(body: &[u8], error: json::ScanError) -> Refusal {
     let path = json::path_at(body, error.offset);
     // An index alone names nothing: the body isn't even an object.
     let param = if path.starts_with('[') { String::new() } else { path };

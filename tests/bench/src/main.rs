@@ -9,6 +9,9 @@
 //! target/release/bench run --floor target/release/floor --brokle target/release/brokle [--quick]
 //! ```
 //!
+//! `bench soak` plays what isn't fair (slow clients, overload, hundreds of streams, a stop in the middle) and holds it against
+//! promises.
+//!
 //! Release builds on a machine that does nothing else, or the numbers mean little. A run with fewer shapes
 //! (`--connections 32 --bodies 200`) is for looking closer: a target whose shape is missing isn't met.
 #![expect(
@@ -18,12 +21,15 @@
     reason = "a development tool: it spawns without the server's tracker, and what it prints is its purpose"
 )]
 
+mod candidate;
 mod listen;
 mod load;
+mod paced;
 mod process;
 mod report;
 mod request;
 mod run;
+mod soak;
 mod streams;
 mod upstream;
 mod wire;
@@ -51,6 +57,8 @@ enum Command {
     },
     /// Measure the floor and Brokle in turns; exits with 1 when a target is missed.
     Run(run::Args),
+    /// What Brokle does under load that isn't fair; exits with 1 when a promise is broken.
+    Soak(soak::Args),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -60,6 +68,7 @@ async fn main() -> ExitCode {
             upstream::serve(listen, Duration::from_millis(chunk_delay_ms)).await.map(|()| true)
         }
         Command::Run(args) => run::run(args).await,
+        Command::Soak(args) => soak::run(args).await,
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -79,12 +79,30 @@ impl Server {
         Ok((field("VmRSS:").ok_or_else(missing)?, field("VmHWM:").ok_or_else(missing)?))
     }
 
+    /// Files and sockets that it has open.
+    pub(crate) fn descriptors(&self) -> io::Result<usize> {
+        Ok(fs::read_dir(self.proc("fd"))?.count())
+    }
+
     /// Asks it to end, and waits until it has.
     ///
     /// # Errors
     /// When it doesn't end within 40 seconds.
-    pub(crate) async fn stop(mut self) -> io::Result<()> {
-        Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status()?;
+    pub(crate) async fn stop(self) -> io::Result<()> {
+        self.terminate()?;
+        self.ended().await
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) -> io::Result<()> {
+        Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().map(|_| ())
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// When it doesn't end within 40 seconds.
+    pub(crate) async fn ended(mut self) -> io::Result<()> {
         let begin = Instant::now();
         while self.child.try_wait()?.is_none() {
             if begin.elapsed() > STOP_DEADLINE {

@@ -7,19 +7,13 @@
 //! of a cache, say) is an error, because it would measure something else.
 
 use crate::{
+    candidate::{Candidate, serving, start_floor, start_upstream},
     load::{Load, Round, percentile},
-    process::{Server, free_address, get},
+    process::{Server, get},
     report::{CPU_SHAPE, Cell, LATENCY_SHAPE, Machine, Memory, Report, Shape, Side, median},
-    request::{self, API_KEY},
-    streams,
+    request, streams,
 };
-use std::{
-    fs, io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, io, net::SocketAddr, path::PathBuf, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(clap::Args)]
@@ -98,7 +92,12 @@ async fn measure(args: &Args) -> io::Result<bool> {
     let work = tempfile::tempdir()?;
     let upstream = start_upstream(work.path()).await?;
     let floor = start_floor(&args.floor, upstream.addr, work.path()).await?;
-    let candidate = Candidate::new(args, upstream.addr, work.path())?;
+    let words = match (&args.candidate_cmd, &args.brokle) {
+        (Some(command), _) => command.split_whitespace().map(str::to_owned).collect(),
+        (None, Some(brokle)) => serving(brokle),
+        (None, None) => Vec::new(),
+    };
+    let candidate = Candidate::new(words, upstream.addr, work.path())?;
     let (mut cold_starts_s, mut warm_starts_s, mut last) = (Vec::new(), Vec::new(), None);
     for number in 0..pace.starts {
         if let Some(last) = last.take() {
@@ -156,64 +155,6 @@ fn shapes(args: &Args) -> impl Iterator<Item = Shape> {
             })
         })
     })
-}
-
-async fn start_upstream(logs: &Path) -> io::Result<Server> {
-    let addr = free_address()?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["upstream", "--listen", &addr.to_string()]);
-    Server::start("upstream", command, addr, logs).await
-}
-
-async fn start_floor(floor: &Path, upstream: SocketAddr, logs: &Path) -> io::Result<Server> {
-    let addr = free_address()?;
-    let mut command = Command::new(floor);
-    command.args(["--listen", &addr.to_string(), "--upstream", &format!("http://{upstream}")]);
-    Server::start("floor", command, addr, logs).await
-}
-
-/// How to start Brokle, or what is in its place.
-struct Candidate<'a> {
-    words: Vec<String>,
-    upstream: SocketAddr,
-    work: &'a Path,
-}
-
-impl<'a> Candidate<'a> {
-    fn new(args: &Args, upstream: SocketAddr, work: &'a Path) -> io::Result<Self> {
-        let mut words: Vec<String> = match (&args.candidate_cmd, &args.brokle) {
-            (Some(command), _) => command.split_whitespace().map(str::to_owned).collect(),
-            (None, Some(brokle)) => vec![brokle.display().to_string(), "serve".into()],
-            (None, None) => Vec::new(),
-        };
-        // It runs in a folder of its own, where a relative path would lead nowhere.
-        let program = words.first_mut().ok_or_else(|| io::Error::other("there is no command to start"))?;
-        *program = fs::canonicalize(&*program)
-            .map_err(|error| io::Error::other(format!("{program}: {error}")))?
-            .display()
-            .to_string();
-        Ok(Self { words, upstream, work })
-    }
-
-    /// Starts it on this data directory, with nothing in its environment but what a first start needs.
-    async fn start(&self, data: &Path) -> io::Result<Server> {
-        let addr = free_address()?;
-        let mut words = self.words.iter().map(|word| {
-            let word = word.replace("{listen}", &addr.to_string());
-            word.replace("{upstream}", &format!("http://{}", self.upstream))
-                .replace("{data}", &data.display().to_string())
-        });
-        let mut command = Command::new(words.next().unwrap_or_default());
-        command.args(words).current_dir(self.work).env_clear();
-        command.envs(
-            std::env::vars_os()
-                .filter(|(name, _)| ["PATH", "HOME", "TMPDIR"].iter().any(|kept| name == kept)),
-        );
-        command.env("BROKLE_LISTEN", addr.to_string()).env("BROKLE_DATA_DIR", data);
-        command.env("BROKLE_BOOTSTRAP_API_KEY", API_KEY).env("OPENAI_API_KEY", "sk-bench");
-        command.env("OPENAI_BASE_URL", format!("http://{}/v1", self.upstream));
-        Server::start("candidate", command, addr, self.work).await
-    }
 }
 
 /// One shape through both.
@@ -307,7 +248,7 @@ fn memory(server: &Server) -> io::Result<Memory> {
     Ok(Memory { after_mb, peak_mb })
 }
 
-fn machine() -> Machine {
+pub(crate) fn machine() -> Machine {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let info = read("/proc/cpuinfo");
     let cpu = info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(':'));
@@ -319,6 +260,6 @@ fn machine() -> Machine {
     }
 }
 
-fn ms(micros: u32) -> f64 {
+pub(crate) fn ms(micros: u32) -> f64 {
     f64::from(micros) / 1000.0
 }

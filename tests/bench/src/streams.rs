@@ -73,7 +73,7 @@ pub(crate) async fn run(addr: SocketAddr) -> io::Result<Streams> {
     Ok(streams)
 }
 
-fn micros(time: Duration) -> u32 {
+pub(crate) fn micros(time: Duration) -> u32 {
     u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
@@ -95,7 +95,7 @@ async fn read(connection: &mut Connection, request: &[u8]) -> Result<(Duration, 
 }
 
 /// All the chunks, all the words, the usage, and `[DONE]` at the end.
-fn check(body: &str) -> Result<(), String> {
+pub(crate) fn check(body: &str) -> Result<(), String> {
     let mut events =
         body.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim).collect::<Vec<_>>();
     if events.pop() != Some("[DONE]") {

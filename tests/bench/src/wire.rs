@@ -23,6 +23,11 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; BUFFER] })
     }
 
+    /// Sends these bytes and reads nothing.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
     /// Sends these bytes, reads one response, gives its body to `sink` as it comes, and returns its status.
     ///
     /// # Errors

@@ -15,7 +15,37 @@ use crate::app::App;
 use crate::auth::{identify, identify_in};
 use crate::body;
 use crate::boundary::RequestId;
-use crate::error::ApiError;
+use crate::error::{ApiError, OpenAiError};
+
+/// The refusals of an endpoint that calls a model in OpenAI's form, for the API's description.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "it describes; answers are made where they arise")]
+pub(super) enum CallErrors {
+    /// The request is wrong; `param` names the field
+    #[response(status = 400)]
+    Invalid(OpenAiError),
+    /// There is no valid key
+    #[response(status = 401)]
+    Unauthenticated(OpenAiError),
+    /// There is no such model
+    #[response(status = 404)]
+    NoModel(OpenAiError),
+    /// The body is too large
+    #[response(status = 413)]
+    TooLarge(OpenAiError),
+    /// The body is of another media type than the endpoint takes
+    #[response(status = 415)]
+    MediaType(OpenAiError),
+    /// Too many requests, here or at the provider
+    #[response(status = 429)]
+    Limited(OpenAiError),
+    /// The provider or its plugin failed
+    #[response(status = 502)]
+    Upstream(OpenAiError),
+    /// The provider didn't answer in time
+    #[response(status = 504)]
+    Late(OpenAiError),
+}
 
 /// Passes a call in the canonical form to the gateway.
 pub(super) async fn call(app: &App, operation: Operation, request: Request) -> Result<Response, ApiError> {

@@ -6,9 +6,9 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use brokle_gateway::Operation;
 
-use super::call::call;
+use super::call::{CallErrors, call};
 use crate::app::App;
-use crate::error::{ApiError, OpenAiError};
+use crate::error::ApiError;
 
 /// Turns texts into vectors.
 ///
@@ -19,13 +19,7 @@ use crate::error::{ApiError, OpenAiError};
         description = "As in OpenAI's API reference. `model`: a model, or `provider/model`."),
     responses(
         (status = 200, description = "The answer; server-sent events if `stream` is true", body = serde_json::Value),
-        (status = 400, description = "The request is wrong; `param` names the field", body = OpenAiError),
-        (status = 401, description = "There is no valid key", body = OpenAiError),
-        (status = 404, description = "There is no such model", body = OpenAiError),
-        (status = 413, description = "The body is too large", body = OpenAiError),
-        (status = 429, description = "Too many requests, here or at the provider", body = OpenAiError),
-        (status = 502, description = "The provider or its plugin failed", body = OpenAiError),
-        (status = 504, description = "The provider didn't answer in time", body = OpenAiError),
+        CallErrors
     ))]
 pub(crate) async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     call(&app, Operation::Embeddings, request).await

@@ -6,9 +6,9 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use brokle_gateway::Operation;
 
-use super::call::call;
+use super::call::{CallErrors, call};
 use crate::app::App;
-use crate::error::{ApiError, OpenAiError};
+use crate::error::ApiError;
 
 /// Makes images.
 #[utoipa::path(post, path = "/v1/images/generations", tag = "models",
@@ -17,14 +17,7 @@ use crate::error::{ApiError, OpenAiError};
         description = "What isn't known here is passed on to the provider. `model`: a model, or `provider/model`."),
     responses(
         (status = 200, description = "As OpenAI answers", body = serde_json::Value),
-        (status = 400, description = "The request is wrong; `param` names the field", body = OpenAiError),
-        (status = 401, description = "There is no valid key", body = OpenAiError),
-        (status = 404, description = "There is no such model", body = OpenAiError),
-        (status = 413, description = "The body is too large", body = OpenAiError),
-        (status = 415, description = "The body is no application/json", body = OpenAiError),
-        (status = 429, description = "Too many requests, here or at the provider", body = OpenAiError),
-        (status = 502, description = "The provider or its plugin failed", body = OpenAiError),
-        (status = 504, description = "The provider didn't answer in time", body = OpenAiError),
+        CallErrors
     ))]
 pub(crate) async fn generate_images(
     State(app): State<Arc<App>>,
@@ -40,14 +33,7 @@ pub(crate) async fn generate_images(
         description = "What isn't known here is passed on to the provider. `model`: a model, or `provider/model`."),
     responses(
         (status = 200, description = "As OpenAI answers", body = serde_json::Value),
-        (status = 400, description = "The request is wrong; `param` names the field", body = OpenAiError),
-        (status = 401, description = "There is no valid key", body = OpenAiError),
-        (status = 404, description = "There is no such model", body = OpenAiError),
-        (status = 413, description = "The body is too large", body = OpenAiError),
-        (status = 415, description = "The body is no multipart/form-data", body = OpenAiError),
-        (status = 429, description = "Too many requests, here or at the provider", body = OpenAiError),
-        (status = 502, description = "The provider or its plugin failed", body = OpenAiError),
-        (status = 504, description = "The provider didn't answer in time", body = OpenAiError),
+        CallErrors
     ))]
 pub(crate) async fn edit_images(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     call(&app, Operation::ImageEdits, request).await
@@ -60,14 +46,7 @@ pub(crate) async fn edit_images(State(app): State<Arc<App>>, request: Request) -
         description = "What isn't known here is passed on to the provider. `model`: a model, or `provider/model`."),
     responses(
         (status = 200, description = "The recording, as it comes", body = Vec<u8>),
-        (status = 400, description = "The request is wrong; `param` names the field", body = OpenAiError),
-        (status = 401, description = "There is no valid key", body = OpenAiError),
-        (status = 404, description = "There is no such model", body = OpenAiError),
-        (status = 413, description = "The body is too large", body = OpenAiError),
-        (status = 415, description = "The body is no application/json", body = OpenAiError),
-        (status = 429, description = "Too many requests, here or at the provider", body = OpenAiError),
-        (status = 502, description = "The provider or its plugin failed", body = OpenAiError),
-        (status = 504, description = "The provider didn't answer in time", body = OpenAiError),
+        CallErrors
     ))]
 pub(crate) async fn speak(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     call(&app, Operation::Speech, request).await
@@ -80,14 +59,7 @@ pub(crate) async fn speak(State(app): State<Arc<App>>, request: Request) -> Resu
         description = "What isn't known here is passed on to the provider. `model`: a model, or `provider/model`."),
     responses(
         (status = 200, description = "The transcript, in the form that `response_format` names", body = serde_json::Value),
-        (status = 400, description = "The request is wrong; `param` names the field", body = OpenAiError),
-        (status = 401, description = "There is no valid key", body = OpenAiError),
-        (status = 404, description = "There is no such model", body = OpenAiError),
-        (status = 413, description = "The body is too large", body = OpenAiError),
-        (status = 415, description = "The body is no multipart/form-data", body = OpenAiError),
-        (status = 429, description = "Too many requests, here or at the provider", body = OpenAiError),
-        (status = 502, description = "The provider or its plugin failed", body = OpenAiError),
-        (status = 504, description = "The provider didn't answer in time", body = OpenAiError),
+        CallErrors
     ))]
 pub(crate) async fn transcribe(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     call(&app, Operation::Transcriptions, request).await
@@ -100,14 +72,7 @@ pub(crate) async fn transcribe(State(app): State<Arc<App>>, request: Request) ->
         description = "What isn't known here is passed on to the provider. `model`: a model, or `provider/model`."),
     responses(
         (status = 200, description = "The transcript, in the form that `response_format` names", body = serde_json::Value),
-        (status = 400, description = "The request is wrong; `param` names the field", body = OpenAiError),
-        (status = 401, description = "There is no valid key", body = OpenAiError),
-        (status = 404, description = "There is no such model", body = OpenAiError),
-        (status = 413, description = "The body is too large", body = OpenAiError),
-        (status = 415, description = "The body is no multipart/form-data", body = OpenAiError),
-        (status = 429, description = "Too many requests, here or at the provider", body = OpenAiError),
-        (status = 502, description = "The provider or its plugin failed", body = OpenAiError),
-        (status = 504, description = "The provider didn't answer in time", body = OpenAiError),
+        CallErrors
     ))]
 pub(crate) async fn translate(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     call(&app, Operation::Translations, request).await
@@ -120,14 +85,7 @@ pub(crate) async fn translate(State(app): State<Arc<App>>, request: Request) -> 
         description = "What isn't known here is passed on to the provider. `model`: a model, or `provider/model`."),
     responses(
         (status = 200, description = "As OpenAI answers", body = serde_json::Value),
-        (status = 400, description = "The request is wrong; `param` names the field", body = OpenAiError),
-        (status = 401, description = "There is no valid key", body = OpenAiError),
-        (status = 404, description = "There is no such model", body = OpenAiError),
-        (status = 413, description = "The body is too large", body = OpenAiError),
-        (status = 415, description = "The body is no application/json", body = OpenAiError),
-        (status = 429, description = "Too many requests, here or at the provider", body = OpenAiError),
-        (status = 502, description = "The provider or its plugin failed", body = OpenAiError),
-        (status = 504, description = "The provider didn't answer in time", body = OpenAiError),
+        CallErrors
     ))]
 pub(crate) async fn moderate(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     call(&app, Operation::Moderations, request).await
@@ -140,14 +98,7 @@ pub(crate) async fn moderate(State(app): State<Arc<App>>, request: Request) -> R
         description = "What isn't known here is passed on to the provider. `model`: a model, or `provider/model`."),
     responses(
         (status = 200, description = "`results`, each with `index` and `relevance_score`", body = serde_json::Value),
-        (status = 400, description = "The request is wrong; `param` names the field", body = OpenAiError),
-        (status = 401, description = "There is no valid key", body = OpenAiError),
-        (status = 404, description = "There is no such model", body = OpenAiError),
-        (status = 413, description = "The body is too large", body = OpenAiError),
-        (status = 415, description = "The body is no application/json", body = OpenAiError),
-        (status = 429, description = "Too many requests, here or at the provider", body = OpenAiError),
-        (status = 502, description = "The provider or its plugin failed", body = OpenAiError),
-        (status = 504, description = "The provider didn't answer in time", body = OpenAiError),
+        CallErrors
     ))]
 pub(crate) async fn rerank(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     call(&app, Operation::Rerank, request).await

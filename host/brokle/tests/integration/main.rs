@@ -1,6 +1,8 @@
 //! The built program, from outside.
 
 #[cfg(test)]
+mod abuse;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod clickhouse;

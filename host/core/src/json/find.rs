@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::names::name;
 use super::scan::Scanner;
 
 /// Where the value at an RFC 6901 pointer is; `None` when there is nothing, or when the document
@@ -102,13 +103,9 @@ pub(super) fn enter(scanner: &mut Scanner<'_>, token: &str) -> Option<bool> {
     }
 }
 
-/// Whether a raw key is this name. Keys with escapes are rare, and decoded properly.
-pub(super) fn same_key(raw: &[u8], name: &str) -> bool {
-    if raw.contains(&b'\\') {
-        let quoted = [b"\"", raw, b"\""].concat();
-        return serde_json::from_slice::<String>(&quoted).is_ok_and(|key| key == name);
-    }
-    raw == name.as_bytes()
+/// Whether a raw key is this name.
+pub(super) fn same_key(raw: &[u8], token: &str) -> bool {
+    raw == token.as_bytes() || (raw.contains(&b'\\') && name(raw) == token)
 }
 
 /// Moves past one value, without recursion.

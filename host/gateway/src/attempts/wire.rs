@@ -7,7 +7,7 @@ use brokle_core::usage::Usage;
 use brokle_runtime::exchange::{ResponseHead, ResponsePlan, UpstreamRequest};
 use brokle_runtime::{Body, Header};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming as Upstream;
@@ -195,7 +195,8 @@ pub(super) fn broken_answer() -> Refusal {
     Refusal::upstream(502, "upstream_error", "The provider's answer can't be understood.")
 }
 
-/// The caller's headers that belong to the provider: all but those of the hop, of the host and of browsers.
+/// The caller's headers that belong to the provider: all but those of the hop (which are also those that `Connection`
+/// names, RFC 9110 §7.6.1), of the host and of browsers.
 pub(crate) fn passed_on(headers: &HeaderMap) -> HeaderMap {
     let ours = |name: &HeaderName| {
         let text = name.as_str();
@@ -219,8 +220,12 @@ pub(crate) fn passed_on(headers: &HeaderMap) -> HeaderMap {
                     | "accept"
             )
     };
+    let hop = |name: &HeaderName| {
+        let lists = headers.get_all(CONNECTION).into_iter().filter_map(|list| list.to_str().ok());
+        lists.flat_map(|list| list.split(',')).any(|option| option.trim().eq_ignore_ascii_case(name.as_str()))
+    };
     let mut passed = HeaderMap::new();
-    for (name, value) in headers.iter().filter(|(name, _)| !ours(name)) {
+    for (name, value) in headers.iter().filter(|(name, _)| !ours(name) && !hop(name)) {
         passed.append(name, value.clone());
     }
     passed

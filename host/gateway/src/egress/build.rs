@@ -145,7 +145,7 @@ struct RegionOption {
 
 /// Headers that belong to one hop or to the host: not a plugin's, and not passed on from the caller.
 pub(crate) fn is_reserved(name: &HeaderName) -> bool {
-    const RESERVED: [&str; 19] = [
+    const RESERVED: [&str; 20] = [
         "accept-encoding",
         "authorization",
         "connection",
@@ -154,6 +154,7 @@ pub(crate) fn is_reserved(name: &HeaderName) -> bool {
         "expect",
         "forwarded",
         "host",
+        "http2-settings",
         "keep-alive",
         "proxy-authenticate",
         "proxy-authorization",

@@ -26,6 +26,19 @@ async fn each_is_a_clear_4xx() {
         (message("\\ud800"), 400, "invalid_json", "messages[0].content"),
         (r#"{"model":"gpt-5-lantern","messages":[{"role":"user"}]}"#.into(), 404, "model_not_found", "model"),
         (r#"{"model":"nobody/gpt-4o","messages":[{"role":"user"}]}"#.into(), 404, "model_not_found", "model"),
+        // Who decides by one of them while the vendor takes the other would let a forbidden model through.
+        (
+            r#"{"model":"gpt-4o","messages":[{"role":"user"}],"model":"o3"}"#.into(),
+            400,
+            "duplicate_member",
+            "model",
+        ),
+        (
+            r#"{"model":"gpt-4o","messages":[{"role":"user"}],"\u006dodel":"o3"}"#.into(),
+            400,
+            "duplicate_member",
+            "model",
+        ),
         (
             r#"{"model":"gpt-4o","stream":"yes","messages":[{"role":"user"}]}"#.into(),
             400,

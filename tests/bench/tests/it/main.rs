@@ -6,3 +6,4 @@
 
 mod floor;
 mod run;
+mod soak;

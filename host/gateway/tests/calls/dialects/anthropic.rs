@@ -203,6 +203,23 @@ async fn tokens_are_counted_by_the_vendor_or_estimated() {
     assert!(world.traces().await.iter().all(|trace| trace["usage"]["input"].as_u64().unwrap_or(0) == 0));
 }
 
+/// Not even natively, where the bytes would pass untouched: the vendor could take the other one.
+#[tokio::test]
+async fn a_member_that_is_there_twice_is_refused() {
+    let vendor = Vendor::start(|_| reply(200, &json!({"type": "message", "content": []}))).await;
+    let world = world(vec![to("claude", "provider_anthropic", &vendor, "")]).await;
+    let messages = r#""max_tokens":9,"messages":[{"role":"user","content":"x"}]"#;
+    for name in ["model", "\\u006dodel"] {
+        let body = format!(r#"{{"model":"anthropic/claude-x",{messages},"{name}":"claude-forbidden"}}"#);
+        let refused = world.messages(&body).await;
+        assert_eq!(refused.status(), 400);
+        let error = refused.json().await["error"].take();
+        assert_eq!(error["type"], "invalid_request_error");
+        assert!(error["message"].as_str().unwrap().contains("'model' is there twice"), "{error}");
+    }
+    assert!(vendor.seen("/v1/messages").is_empty());
+}
+
 #[tokio::test]
 async fn what_only_the_vendor_has_is_refused_by_name_or_served_by_the_vendor() {
     let vendor = Vendor::start(|_| reply(200, &json!({"type": "message", "content": []}))).await;
