@@ -4,7 +4,8 @@
 //! restrictions, guardrails, routes and cache hold, and it leaves a trace (tag `batch_…`). A key that is revoked or expires
 //! fails the lines that are left.
 //!
-//! **How fast.** At most [`Settings::concurrency`] lines of a batch at once, and [`AT_ONCE`] batches on a server. A line that
+//! **How fast.** At most [`Settings::concurrency`] lines of a batch at once, [`OF_A_PROJECT`] batches of a project, and [`AT_ONCE`] on a
+//! server; the project with the fewest at work is next. A line that
 //! is told to wait (429 but for a budget's, 503) waits, `Retry-After` or longer each time up to [`LONGEST_WAIT`], until it
 //! is answered or the batch's time is over; other 5xx are tried [`TRIES`] times. Anything else is the line's answer.
 //!
@@ -44,7 +45,9 @@ use crate::refusal::Refusal;
 /// How long a batch may take, and what `completion_window` must say: 24 h.
 pub const WINDOW: Duration = Duration::from_secs(86_400);
 /// Batches that a server works on at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 32;
+/// Those of one project that all servers work on at once: the others' turn comes, however many one has.
+const OF_A_PROJECT: i64 = 4;
 /// The longest that a line waits before it is tried again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How often a line is tried whose provider fails.
@@ -229,9 +232,7 @@ impl BatchService {
         let mut end = std::pin::pin!(end);
         loop {
             while work.try_join_next().is_some() {}
-            if work.len() < AT_ONCE {
-                self.take_up(&mut work, &stop).await;
-            }
+            self.take_up(&mut work, &stop).await;
             tokio::select! {
                 () = &mut end => break,
                 () = self.wake.notified() => {}
@@ -244,21 +245,29 @@ impl BatchService {
 
     /// Begins to work on batches that nobody works on.
     async fn take_up(self: &Arc<Self>, work: &mut JoinSet<()>, stop: &watch::Sender<bool>) {
-        let waiting = self.database.batches().waiting(self.clock.now(), AT_ONCE as u32).await;
-        let waiting = waiting.unwrap_or_else(|error| {
-            tracing::debug!(%error, "batches can't be looked for");
-            Vec::new()
-        });
-        for (organization, batch) in waiting {
-            if work.len() >= AT_ONCE || self.running.lock().contains_key(&batch) {
-                continue;
-            }
+        while work.len() < AT_ONCE {
+            let next = self.database.batches().next(self.clock.now(), OF_A_PROJECT).await;
+            let next = next.unwrap_or_else(|error| {
+                tracing::debug!(%error, "batches can't be looked for");
+                None
+            });
+            // One that is at work here has lost its lease, and ends soon.
+            let next = next.filter(|(_, batch)| !self.running.lock().contains_key(batch));
+            let Some((organization, batch)) = next else { return };
             self.pace(batch);
+            let running = Running(Arc::clone(self), batch);
             let lease = Lease { organization, batch, holder: self.holder.clone() };
+            // Before the next one is looked for: what is leased counts.
+            let taken = run::take(self, &lease).await;
             let (service, stop) = (Arc::clone(self), stop.subscribe());
             work.spawn(async move {
-                let _running = Running(&service, lease.batch);
-                if let Err(error) = run::drive(&service, &lease, stop).await {
+                let _running = running;
+                let done = match taken {
+                    Ok(Some(batch)) => run::drive(&service, &lease, &batch, stop).await,
+                    Ok(None) => Ok(()),
+                    Err(error) => Err(error.into()),
+                };
+                if let Err(error) = done {
                     // Whoever finds it next goes on; so does this server, when the lease is over.
                     tracing::warn!(error = &*error, batch = %lease.batch, "a batch is left for now");
                 }
@@ -268,9 +277,9 @@ impl BatchService {
 }
 
 /// Notes that a batch is being worked on here, until it is dropped.
-struct Running<'a>(&'a BatchService, BatchId);
+struct Running(Arc<BatchService>, BatchId);
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
         self.0.running.lock().remove(&self.1);
     }

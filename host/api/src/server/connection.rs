@@ -30,11 +30,13 @@ pub struct PeerAddress(pub SocketAddr);
 /// What is to be done on the connection once an answer of 101 has gone out, in the place of further requests: a request
 /// extension. It keeps the connection's slot, and ends with it.
 #[derive(Clone, Default)]
-pub struct Afterwards(Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>);
+pub struct Afterwards(Arc<Mutex<Option<Work>>>);
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Afterwards {
     /// Sets what is to be done.
-    pub fn set(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
+    pub fn set(&self, work: Work) {
         *self.0.lock() = Some(work);
     }
 }

@@ -35,14 +35,14 @@ const STORE_TRIES: u32 = 10;
 pub(super) async fn drive(
     service: &BatchService,
     lease: &Lease,
+    batch: &Batch,
     stop: watch::Receiver<bool>,
 ) -> Result<(), Failure> {
-    let Some(batch) = renew(service, lease).await? else { return Ok(()) };
     let pace = service.pace(batch.id);
-    if is_over(service, &batch) {
+    if is_over(service, batch) {
         pace.send_replace(Pace::Halt);
     }
-    let work = Work { service, lease, batch: &batch, pace: &pace };
+    let work = Work { service, lease, batch, pace: &pace };
     tokio::select! {
         kept = keep(&work, stop) => kept,
         done = work.run() => done,
@@ -50,7 +50,7 @@ pub(super) async fn drive(
 }
 
 /// Takes the lease, or keeps it; none: it is somebody else's, or the batch has ended.
-async fn renew(service: &BatchService, lease: &Lease) -> Result<Option<Batch>, StorageError> {
+pub(super) async fn take(service: &BatchService, lease: &Lease) -> Result<Option<Batch>, StorageError> {
     let now = service.clock.now();
     service.database.batches().lease(lease, now, now + service.settings.lease).await
 }
@@ -89,7 +89,7 @@ async fn keep(work: &Work<'_>, mut stop: watch::Receiver<bool>) -> Result<(), Fa
                 work.pace.send_replace(Pace::Halt);
             }
         }
-        match renew(work.service, work.lease).await {
+        match take(work.service, work.lease).await {
             Ok(None) => return Ok(()),
             Ok(Some(current)) => {
                 renewed = tokio::time::Instant::now();
@@ -115,7 +115,8 @@ struct Work<'a> {
 impl Work<'_> {
     async fn run(&self) -> Result<(), Failure> {
         let batches = self.service.database.batches();
-        if self.batch.status == BatchStatus::Validating {
+        let mut is_read = self.batch.in_progress_at.is_some();
+        if self.batch.status == BatchStatus::Validating && !self.is_expired() {
             let checked = match self.lines().await? {
                 Some(mut lines) => {
                     let most = self.service.settings.max_lines;
@@ -124,17 +125,29 @@ impl Work<'_> {
                 None => Err(gone()),
             };
             match checked {
-                Ok(total) => batches.begin(self.lease, total, self.service.clock.now()).await?,
+                Ok(total) => {
+                    batches.begin(self.lease, total, self.service.clock.now()).await?;
+                    is_read = true;
+                }
                 Err(errors) => return self.end(BatchStatus::Failed, &errors).await,
             }
         }
-        let is_complete = self.ask_all().await?;
-        let Some(current) = renew(self.service, self.lease).await? else { return Ok(()) };
+        let is_complete = match self.ask_all(is_read).await {
+            // Whatever is wrong with its file: it ends.
+            Err(error) if self.is_expired() => {
+                tracing::warn!(error = &*error, batch = %self.batch.id, "a batch's lines can't be read");
+                false
+            }
+            asked => asked?,
+        };
+        let Some(current) = take(self.service, self.lease).await? else { return Ok(()) };
         let status = match (current.status, is_complete) {
             (BatchStatus::Cancelling, _) => BatchStatus::Cancelled,
             (_, true) => BatchStatus::Completed,
-            _ if self.service.clock.now() >= self.batch.expires_at => {
-                self.give_up().await?;
+            _ if self.is_expired() => {
+                if let Err(error) = self.give_up(is_read).await {
+                    tracing::warn!(error = &*error, batch = %self.batch.id, "lines that are left stay without an answer");
+                }
                 BatchStatus::Expired
             }
             // The server stops.
@@ -142,6 +155,10 @@ impl Work<'_> {
         };
         batches.finalize(self.lease, self.service.clock.now()).await?;
         self.end(status, &Value::Array(Vec::new())).await
+    }
+
+    fn is_expired(&self) -> bool {
+        self.service.clock.now() >= self.batch.expires_at
     }
 
     /// The batch's lines; none if there is no file any more.
@@ -161,19 +178,19 @@ impl Work<'_> {
     }
 
     /// Asks every line that has no answer; whether all of them have one then.
-    async fn ask_all(&self) -> Result<bool, Failure> {
-        let mut left = self.left().await?;
+    async fn ask_all(&self, is_read: bool) -> Result<bool, Failure> {
+        let mut left = self.left(is_read).await?;
         let (mut running, mut is_complete) = (FuturesUnordered::new(), true);
-        let mut is_read = false;
+        let mut no_more = false;
         loop {
-            while !is_read && running.len() < self.service.settings.concurrency {
+            while !no_more && running.len() < self.service.settings.concurrency {
                 if *self.pace.borrow() == Pace::Halt || is_over(self.service, self.batch) {
-                    (is_read, is_complete) = (true, false);
+                    (no_more, is_complete) = (true, false);
                     break;
                 }
                 match left.next().await? {
                     Some((line, asked)) => running.push(self.ask(line, asked)),
-                    None => is_read = true,
+                    None => no_more = true,
                 }
             }
             match running.next().await {
@@ -184,13 +201,13 @@ impl Work<'_> {
     }
 
     /// Lines without an answer.
-    async fn left(&self) -> Result<Left<'_>, Failure> {
+    async fn left(&self, is_read: bool) -> Result<Left<'_>, Failure> {
         let batches = self.service.database.batches();
         let answered = batches.answered(self.batch.tenant.organization, self.batch.id).await?;
-        let lines = match self.batch.status {
-            // It was ended before anything was read.
-            BatchStatus::Cancelling if self.batch.in_progress_at.is_none() => None,
-            _ => Some(self.lines().await?.ok_or("the batch's file is gone")?),
+        // One that ends before anything was read has none.
+        let lines = match is_read {
+            true => Some(self.lines().await?.ok_or("the batch's file is gone")?),
+            false => None,
         };
         Ok(Left {
             lines,
@@ -221,8 +238,8 @@ impl Work<'_> {
     }
 
     /// Answers each line that is left by the batch's end.
-    async fn give_up(&self) -> Result<(), Failure> {
-        let mut left = self.left().await?;
+    async fn give_up(&self, is_read: bool) -> Result<(), Failure> {
+        let mut left = self.left(is_read).await?;
         while let Some((line, asked)) = left.next().await? {
             let message = "This line wasn't answered before the batch's time was over.";
             self.store(line, line::failed(&asked, self.batch, "batch_expired", message)).await?;

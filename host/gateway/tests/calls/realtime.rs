@@ -56,7 +56,6 @@ impl Sockets {
             while let Ok((stream, _)) = listener.accept().await {
                 let (journal, tell, wait) = (journal.clone(), tell.clone(), wait.clone());
                 sessions.spawn(async move {
-                    #[expect(clippy::result_large_err, reason = "the library's own type")]
                     let look =
                         |request: &tungstenite::handshake::server::Request,
                          mut response: tungstenite::handshake::server::Response| {

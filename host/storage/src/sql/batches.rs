@@ -367,37 +367,41 @@ impl Batches<'_> {
         .try_into()
     }
 
-    /// Batches of every organization that nobody works on, the oldest first.
+    /// The next batch, of whichever organization, that nobody works on: of the project that has the fewest at work, and fewer
+    /// than `most`, the oldest.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] and the like.
-    pub async fn waiting(
+    pub async fn next(
         &self,
         now: DateTime<Utc>,
-        limit: u32,
-    ) -> Result<Vec<(OrganizationId, BatchId)>, StorageError> {
-        let rows: Vec<(String, String)> = transaction!(
-            self.0,
-            Access::Read,
-            Scope::System(SystemErrand::Batches),
-            |tx| {
+        most: i64,
+    ) -> Result<Option<(OrganizationId, BatchId)>, StorageError> {
+        let row: Option<(String, String)> =
+            transaction!(self.0, Access::Read, Scope::System(SystemErrand::Batches), |tx| {
                 sqlx::query_as(
-                    "SELECT organization_id, id FROM batches
-                     WHERE ended_at IS NULL AND (leased_until IS NULL OR leased_until < $1) ORDER BY id LIMIT $2",
+                    "SELECT organization_id, id FROM (
+                        SELECT b.organization_id, b.id, (
+                            SELECT count(*) FROM batches r
+                            WHERE r.organization_id = b.organization_id AND r.project_id = b.project_id
+                              AND r.ended_at IS NULL AND r.leased_until >= $1
+                        ) AS at_work
+                        FROM batches b
+                        WHERE b.ended_at IS NULL AND (b.leased_until IS NULL OR b.leased_until < $1)
+                     ) AS waiting WHERE at_work < $2 ORDER BY at_work, id LIMIT 1",
                 )
                 .bind(now)
-                .bind(i64::from(limit))
-                .fetch_all(&mut *tx)
+                .bind(most)
+                .fetch_optional(&mut *tx)
                 .await?
-            }
-        );
-        let read = |(organization, id): (String, String)| {
+            });
+        row.map(|(organization, id)| {
             Ok((
                 organization.parse().map_err(StorageError::corrupt)?,
                 id.parse().map_err(StorageError::corrupt)?,
             ))
-        };
-        rows.into_iter().map(read).collect()
+        })
+        .transpose()
     }
 
     /// Takes the lease until then, or keeps it; none: somebody else has it, or the batch has ended.

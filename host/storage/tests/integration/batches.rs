@@ -153,14 +153,14 @@ async fn a_lease_is_one_servers(fixture: Fixture) {
     assert!(batches.lease(&a, at(5), at(15)).await.unwrap().is_some(), "it is kept");
     assert!(matches!(batches.begin(&b, 2, at(6)).await, Err(StorageError::NotFound)));
     batches.begin(&a, 2, at(6)).await.unwrap();
-    assert!(batches.waiting(at(6), 10).await.unwrap().is_empty());
-    assert_eq!(batches.waiting(at(16), 10).await.unwrap(), [(tenant.organization, one.id)]);
+    assert_eq!(batches.next(at(6), 4).await.unwrap(), None);
+    assert_eq!(batches.next(at(16), 4).await.unwrap(), Some((tenant.organization, one.id)));
     assert!(batches.lease(&b, at(16), at(26)).await.unwrap().is_some(), "the first one is late");
     let line = BatchLine { line: 0, succeeded: true, result: "{}".into() };
     assert!(matches!(batches.answer(&a, &line).await, Err(StorageError::NotFound)));
     batches.answer(&b, &line).await.unwrap();
     batches.release(&b).await.unwrap();
-    assert_eq!(batches.waiting(at(17), 10).await.unwrap().len(), 1);
+    assert!(batches.next(at(17), 4).await.unwrap().is_some());
     let now = batches.get(tenant.organization, tenant.project, one.id).await.unwrap();
     assert_eq!((now.status, now.counts), (BatchStatus::InProgress, (2, 1, 0)));
 }
@@ -212,8 +212,17 @@ async fn open_batches_are_bounded_and_found(fixture: Fixture) {
     assert!(batches.create(ours, &first, 2).await.unwrap());
     assert!(batches.create(ours, &second, 2).await.unwrap());
     assert!(!batches.create(ours, &batch(ours, input), 2).await.unwrap());
-    assert!(batches.create(theirs, &batch(theirs, input), 2).await.unwrap(), "others have their own");
-    assert_eq!(batches.waiting(at(1), 10).await.unwrap().len(), 3, "whosever they are");
+    let third = batch(theirs, input);
+    assert!(batches.create(theirs, &third, 2).await.unwrap(), "others have their own");
+    // Whoever has fewest at work is next, and nobody has more than one here.
+    let mut taken = Vec::new();
+    while let Some((organization, id)) = batches.next(at(1), 1).await.unwrap() {
+        let held = Lease { organization, batch: id, holder: "a".into() };
+        batches.lease(&held, at(1), at(10)).await.unwrap();
+        taken.push(organization);
+    }
+    assert_eq!(taken, [ours.organization, theirs.organization]);
+    assert_eq!(batches.next(at(1), 2).await.unwrap().unwrap().0, ours.organization);
     let cancelled = batches.cancel(ours.organization, ours.project, first.id, at(2)).await.unwrap();
     assert_eq!((cancelled.status, cancelled.cancelling_at), (BatchStatus::Cancelling, Some(at(2))));
     for (tenant, id) in [(theirs, first.id), (ours, BatchId::generate(&SystemClock, &SystemRandom))] {
