@@ -6,7 +6,7 @@
 //!
 //! **Log.** One line per request when its answer's head is ready. Failures of ours (5xx) are errors, with their cause;
 //! otherwise it is `info`, and `debug` for a success under `/v1` (the hot path, whose calls are recorded as observations)
-//! and for what machines poll (`/health`, `/metrics`). The span's fields (`request_id`, `trace_id`, `organization_id`,
+//! and for what machines poll (`/health`, `/metrics`). Calls that are refused for want of room share a line a second. The span's fields (`request_id`, `trace_id`, `organization_id`,
 //! `project_id`, `environment_id`, `key_id`) stand on every line that a request causes. No line holds a body, a query
 //! string or a secret.
 
@@ -18,7 +18,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use brokle_core::ids;
-use brokle_gateway::Dialect;
+use brokle_gateway::{Dialect, Shed};
 use brokle_telemetry::otlp::Encoding;
 use futures_util::FutureExt;
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
@@ -136,7 +136,9 @@ pub async fn boundary(State(app): State<Arc<App>>, mut request: Request, next: N
         response = shape(error, form, &id, response);
     }
     response.headers_mut().insert(REQUEST_ID, id.0);
-    span.in_scope(|| line.write(response.status(), error.as_ref()));
+    if response.extensions().get::<Shed>().is_none() {
+        span.in_scope(|| line.write(response.status(), error.as_ref()));
+    }
     response
 }
 

@@ -13,7 +13,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,13 +30,15 @@ pub(crate) type Permit = OwnedSemaphorePermit;
 #[derive(Debug, Clone)]
 pub(crate) struct Room {
     taken: Arc<AtomicUsize>,
+    /// Refused, and not yet told.
+    refused: Arc<AtomicU64>,
     /// 0: as many as come.
     most: usize,
 }
 
 impl Room {
     pub(crate) fn new(most: usize) -> Self {
-        Self { taken: Arc::default(), most }
+        Self { taken: Arc::default(), refused: Arc::default(), most }
     }
 
     pub(crate) fn enter(&self) -> Option<Place> {
@@ -44,6 +46,16 @@ impl Room {
         let place = Place { taken: Arc::clone(&self.taken) };
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
         (self.most == 0 || before < self.most).then_some(place)
+    }
+
+    /// Notes one that found no room.
+    pub(crate) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were refused since this was asked before.
+    pub(crate) fn newly_refused(&self) -> u64 {
+        self.refused.swap(0, Ordering::Relaxed)
     }
 
     /// How many calls there are.

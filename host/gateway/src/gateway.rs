@@ -122,6 +122,10 @@ pub struct Gateway {
     pub(crate) cutting: watch::Sender<bool>,
 }
 
+/// An answer's extension: nothing was begun, and [`Gateway::tell_shed`] will tell.
+#[derive(Debug, Clone, Copy)]
+pub struct Shed;
+
 /// A request that was read.
 #[derive(Debug, Clone)]
 pub struct Incoming<'a> {
@@ -262,6 +266,7 @@ impl Gateway {
         request_id: RequestId,
     ) -> Response<AnswerBody> {
         self.parts.books.metrics.shed.inc();
+        self.room.refuse();
         let message = "The gateway has as many calls as it takes at once. Try again shortly.";
         let refusal = Refusal {
             fault: Fault::Internal,
@@ -269,9 +274,20 @@ impl Gateway {
             ..Refusal::client(503, "gateway_overloaded", message)
         };
         let (told, meter) = (Told::default(), Meter::new(self.parts.books.clone(), operation));
-        match dialect {
+        let mut answer = match dialect {
             None => answer::refused(&refusal, &told, &meter),
             Some(asking) => dialects::refused(asking, &refusal, &request_id.to_string(), &told, &meter).await,
+        };
+        answer.extensions_mut().insert(Shed);
+        answer
+    }
+
+    /// Logs how many calls were refused for want of room, if any were; for the server to call each second. A line for each
+    /// of them would be most of what an overloaded gateway does.
+    pub fn tell_shed(&self) {
+        let calls = self.room.newly_refused();
+        if calls > 0 {
+            tracing::warn!(calls, "calls were refused for want of room");
         }
     }
 

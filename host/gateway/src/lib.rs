@@ -42,7 +42,7 @@ pub mod who;
 
 pub use answer::AnswerBody;
 pub use dialects::{Asking, Dialect, ObjectCall};
-pub use gateway::{Gateway, Incoming, Parts, Timeouts};
+pub use gateway::{Gateway, Incoming, Parts, Shed, Timeouts};
 pub use health::{CircuitState, ModelHealth, ProviderHealth};
 pub use models::ModelObject;
 pub use operation::Operation;

@@ -99,9 +99,11 @@ impl Tasks {
                 interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 // Not ended in the middle: nobody would know what was written, and it would be written twice.
                 while end.run_until_cancelled(interval.tick()).await.is_some() {
+                    gateway.tell_shed();
                     // An outage is logged by the budgets, once.
                     let _ = gateway.budgets().synchronize().await;
                 }
+                gateway.tell_shed();
             });
         }
         tasks.every(FLUSH, move || {

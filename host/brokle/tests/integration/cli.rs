@@ -87,6 +87,13 @@ impl Server {
         assert!(sent.unwrap().success());
     }
 
+    /// Waits for the end and answers what was logged.
+    pub(crate) fn log(mut self) -> String {
+        let mut log = String::new();
+        self.lines.read_to_string(&mut log).unwrap();
+        log
+    }
+
     /// Waits for the end and answers the exit code and what was printed.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let begun = Instant::now();

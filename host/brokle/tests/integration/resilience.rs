@@ -138,4 +138,14 @@ fn an_overloaded_gateway_goes_on_with_what_it_took() {
         });
     }
     assert!(health().contains(r#""circuit":"closed""#), "{}", health());
+    // A hundred and two were refused: a line for each would be most of what an overloaded gateway does.
+    server.signal("INT");
+    let log = server.log();
+    let refused: u64 = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|event| event["message"] == "calls were refused for want of room")
+        .map(|event| event["calls"].as_u64().unwrap())
+        .sum();
+    assert_eq!((refused, log.matches("request failed").count()), (102, 0), "{log}");
 }

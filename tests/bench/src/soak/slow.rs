@@ -15,6 +15,7 @@ use tokio::{
 };
 
 const GOOD_PER_SECOND: u32 = 100;
+const PAUSE: Duration = Duration::from_secs(5);
 /// A head's time is 10 s, as is a body's before its speed counts.
 const CLOSED_WITHIN: f64 = 11.0;
 
@@ -27,18 +28,18 @@ pub(super) async fn play(stage: &Stage) -> io::Result<Vec<Promise>> {
         left_each: 0,
     };
     let alone = good.run(stage.of(Duration::from_secs(10), Duration::from_secs(2))).await;
-    let each = stage.of(1_000, 40);
+    let each: u32 = stage.of(1_000, 40);
     let body = request::chat(100_000, false);
     let begun_body = body.get(..body.len() - 99_990).unwrap_or_default().to_vec();
     let mut slow = JoinSet::new();
-    for _ in 0..each {
-        slow.spawn(dawdle(
-            server.addr,
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-slow: ".to_vec(),
-        ));
-        slow.spawn(dawdle(server.addr, begun_body.clone()));
+    for number in 0..each {
+        // One after the other: a burst of connections is another matter.
+        let after = PAUSE * number / each;
+        let head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-slow: ".to_vec();
+        slow.spawn(dawdle(server.addr, after, head));
+        slow.spawn(dawdle(server.addr, after, begun_body.clone()));
     }
-    let beside = good.run(Duration::from_secs(12)).await;
+    let beside = good.run(Duration::from_secs(15)).await;
     let mut held = Vec::new();
     while let Some(done) = slow.join_next().await {
         held.push(done.map_err(io::Error::other)??.as_secs_f64());
@@ -60,15 +61,16 @@ pub(super) async fn play(stage: &Stage) -> io::Result<Vec<Promise>> {
     ])
 }
 
-/// Sends this, and then a byte every 5 s; how long it was let.
-async fn dawdle(addr: SocketAddr, first: Vec<u8>) -> io::Result<Duration> {
+/// Sends this after a while, and then a byte at each [`PAUSE`]; how long it was let.
+async fn dawdle(addr: SocketAddr, after: Duration, first: Vec<u8>) -> io::Result<Duration> {
+    tokio::time::sleep(after).await;
     let begin = Instant::now();
     let mut stream = TcpStream::connect(addr).await?;
     stream.write_all(&first).await?;
     let (mut reader, mut writer) = stream.split();
     let writing = async {
         loop {
-            tokio::time::sleep(Duration::from_secs(5)).await;
+            tokio::time::sleep(PAUSE).await;
             if writer.write_all(b"x").await.is_err() {
                 std::future::pending::<()>().await;
             }
