@@ -4,8 +4,8 @@
 //! restrictions, guardrails, routes and cache hold, and it leaves a trace (tag `batch_…`). A key that is revoked or expires
 //! fails the lines that are left.
 //!
-//! **How fast.** At most [`Settings::concurrency`] lines of a batch at once, [`OF_A_PROJECT`] batches of a project, and [`AT_ONCE`] on a
-//! server; the project with the fewest at work is next. A line that
+//! **How fast.** At most [`Settings::concurrency`] lines of a batch at once, [`OF_A_PROJECT`] batches of a project, and
+//! [`AT_ONCE`] on a server; the project with the fewest at work is next. A line that
 //! is told to wait (429 but for a budget's, 503) waits, `Retry-After` or longer each time up to [`LONGEST_WAIT`], until it
 //! is answered or the batch's time is over; other 5xx are tried [`TRIES`] times. Anything else is the line's answer.
 //!
