@@ -49,6 +49,7 @@ test: doctor plugins ee-plugins guests ## Run every test, those with real client
 	scripts/guest_tools.sh
 	scripts/clickhouse_dev.sh
 	$(CARGO) test --workspace $(addprefix --exclude ,$(GUESTS) $(SMALL))
+	$(CARGO) test --lib $(addprefix -p ,$(SMALL))
 	@if [ -x tests/clients/run.sh ]; then tests/clients/run.sh; fi
 
 lint: ## Check format, lints, licences and sources

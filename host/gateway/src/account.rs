@@ -33,6 +33,7 @@ use crate::operation::Operation;
 use crate::refusal::Refusal;
 use crate::request::Request;
 use crate::routing::stats::Ticket;
+use crate::shadow::Part;
 
 pub(crate) use self::outside::Outside;
 
@@ -80,6 +81,10 @@ pub(crate) struct Meter {
     outside: Option<Arc<Outside>>,
     /// It is beside the call's own, and isn't written unless it takes its place.
     is_beside: bool,
+    /// Nobody made it but the gateway.
+    is_inner: bool,
+    /// Its part in a comparison of two calls.
+    part: Option<Box<Part>>,
 }
 
 impl Meter {
@@ -102,6 +107,8 @@ impl Meter {
             settled: false,
             outside: None,
             is_beside: false,
+            is_inner: false,
+            part: None,
         }
     }
 
@@ -128,6 +135,7 @@ impl Meter {
         winner.hold = self.hold.take();
         winner.recording = self.recording.take();
         winner.outside = self.outside.take();
+        winner.part = self.part.take();
         winner.is_beside = false;
         let loser = std::mem::replace(self, winner);
         self.absorb(loser, shared);
@@ -187,6 +195,20 @@ impl Meter {
         let outside = Arc::new(Outside::new(label));
         self.outside = Some(Arc::clone(&outside));
         outside
+    }
+
+    /// The account of a call that this one makes for itself: in its trace, and none of its caller's requests.
+    pub(crate) fn inner(&self, principal: &Principal, incoming: &Incoming<'_>) -> Self {
+        let mut inner = Self::new(self.books.clone(), incoming.operation);
+        inner.is_inner = true;
+        inner.open(principal, incoming);
+        if let Some(outer) = &self.observation {
+            inner.note(|observation| {
+                observation.trace_id = outer.trace_id;
+                observation.parent_span_id = Some(outer.span_id);
+            });
+        }
+        inner
     }
 
     /// Whose call it is, once that is known.
@@ -410,6 +432,9 @@ impl Meter {
     /// Keeps output, as far as the project captures it.
     pub(crate) fn output(&mut self, bytes: &[u8]) {
         self.answered = (self.answered.0 + 1, self.answered.1 + bytes.len() as u64);
+        if let Some(part) = &mut self.part {
+            part.see(bytes);
+        }
         if !self.output_shown {
             self.shown(bytes);
         }
@@ -423,8 +448,8 @@ impl Meter {
         }
     }
 
-    /// The answer comes from the cache.
-    pub(crate) fn cached(&mut self, entry: &Entry) {
+    /// The answer comes from the cache; with a score it is another question's, and so near is that.
+    pub(crate) fn cached(&mut self, entry: &Entry, score: Option<f32>) {
         self.is_cached = true;
         self.note(|observation| {
             observation.provider = entry.provider.clone();
@@ -433,6 +458,9 @@ impl Meter {
                 observation.attributes.insert(format!("brokle.cache.{name}"), value);
             };
             say("status", "hit".into());
+            if let Some(score) = score {
+                say("score", score.into());
+            }
             if let Some(cost) = entry.cost {
                 say("saved_cost", cost.to_string().into());
             }
@@ -457,8 +485,19 @@ impl Meter {
         });
     }
 
-    pub(crate) fn is_recording(&self) -> bool {
-        self.recording.is_some()
+    /// Nobody made the call but the gateway.
+    pub(crate) fn is_the_gateways(&mut self) {
+        self.is_inner = true;
+    }
+
+    /// The call has a part in a comparison.
+    pub(crate) fn compare(&mut self, part: Part) {
+        self.part = Some(Box::new(part));
+    }
+
+    /// Whether the answer has to be one that can be read.
+    pub(crate) fn is_read(&self) -> bool {
+        self.recording.is_some() || self.part.is_some()
     }
 
     /// The whole answer, as the provider gave it.

@@ -130,9 +130,10 @@ fn tell(headers: &mut HeaderMap, told: &Told, meter: &Meter) {
     let (status, key) = match &told.cache {
         CacheNote::Bypass => ("bypass", None),
         CacheNote::Miss(key) => ("miss", Some(key)),
-        CacheNote::Hit(key, age) => {
+        CacheNote::Hit(key, age, score) => {
             put("age", Some(age.as_secs().into()));
-            ("hit", Some(key))
+            put("x-brokle-cache-score", score.and_then(|score| text(&format!("{score:.4}"))));
+            (if score.is_some() { "semantic-hit" } else { "hit" }, Some(key))
         }
     };
     put("x-brokle-cache", Some(HeaderValue::from_static(status)));

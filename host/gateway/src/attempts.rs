@@ -56,8 +56,8 @@ impl Attempts {
             return Ok(entry.serve(request.include_usage));
         }
         let mut passed = passed_on(call.incoming.headers);
-        if call.meter.is_recording() {
-            // What is kept has to be read.
+        if call.meter.is_read() {
+            // What is kept or compared has to be read.
             passed.remove(http::header::ACCEPT_ENCODING);
         }
         let (incoming, meter, told) = (&call.incoming, call.meter, call.told);
@@ -75,6 +75,22 @@ impl Attempts {
             }
         }
     }
+}
+
+/// The plan's first candidate, once.
+pub(crate) async fn once(
+    gateway: &Gateway,
+    request: &Request,
+    plan: &Plan,
+    passed: &HeaderMap,
+    incoming: &Incoming<'_>,
+    meter: &mut Meter,
+    told: &mut Told,
+) -> Result<Served, Refusal> {
+    let candidate = plan.candidates.first();
+    let candidate =
+        candidate.ok_or_else(|| Refusal::client(503, "no_candidate", "There is no candidate."))?;
+    Round { gateway, request, plan, passed, incoming, meter, told }.one(candidate, 0, false).await
 }
 
 /// A call's candidates, as they are asked.

@@ -1,4 +1,4 @@
-//! Answers that are given again: the exact cache.
+//! Answers that are given again: the exact cache, and on top of it the semantic one ([`semantic`]).
 //!
 //! Off unless the operator switches it on. A request that says the same as an earlier one of the same environment gets
 //! the earlier one's answer, without a provider: no attempt, no cost.
@@ -17,17 +17,20 @@
 //! [`Settings::wait`]. If it comes to nothing they go their own way.
 //!
 //! **Control** ([`control`]): `Cache-Control: no-cache` (ask the provider, store the answer), `no-store` (neither look nor
-//! store), `max-age=S` (nothing older); `x-brokle-cache-ttl: S`. **Told**: `x-brokle-cache: hit|miss|bypass`,
-//! `x-brokle-cache-key`, `age`.
+//! store), `max-age=S` (nothing older); `x-brokle-cache-ttl: S`. **Told**: `x-brokle-cache: hit|semantic-hit|miss|bypass`,
+//! `x-brokle-cache-key`, `x-brokle-cache-score`, `age`.
 //!
 //! **Bounds.** Each entry, all entries together (the least recently used goes), the time that they are kept, and the
 //! size of a request that is looked at. Entries live in the server's memory, behind [`Store`].
 
 pub(crate) mod control;
+mod embedding;
 mod flight;
 mod key;
 mod recording;
+pub mod semantic;
 mod store;
+pub mod vectors;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +52,7 @@ use self::control::Control;
 use self::flight::{Flight, Flights, Join};
 pub use self::key::Key;
 pub(crate) use self::recording::Recording;
+use self::semantic::{Meaning, Question, Semantic};
 pub use self::store::{Answer, InMemory, Selection, Store};
 use crate::attempts::Served;
 use crate::gateway::Gateway;
@@ -148,7 +152,8 @@ pub(crate) enum CacheNote {
     #[default]
     Bypass,
     Miss(Key),
-    Hit(Key, Duration),
+    /// With the entry's age and, if it is another question's, how near that is.
+    Hit(Key, Duration, Option<f32>),
 }
 
 /// The cache.
@@ -159,6 +164,7 @@ pub struct Cache {
     metrics: Arc<Metrics>,
     store: Arc<dyn Store>,
     flights: Arc<Flights>,
+    semantic: Option<Semantic>,
 }
 
 /// How much of the cache a project has, as `GET /v1/cache/status` tells it.
@@ -168,6 +174,8 @@ pub struct CacheStatus {
     pub enabled: bool,
     /// The project's answers.
     pub entries: u64,
+    /// Those of them that questions lead to that mean the same; null if nothing is looked for by meaning.
+    pub semantic_entries: Option<u64>,
     /// Bytes that they hold.
     pub bytes: u64,
     /// What each of them cost when it was asked for, together, in dollars.
@@ -185,23 +193,30 @@ impl Cache {
     #[must_use]
     pub fn new(settings: Settings, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let store = Arc::new(InMemory::new(settings.max_bytes, settings.max_ttl));
-        Self { settings, clock, metrics, store, flights: Arc::default() }
+        Self { settings, clock, metrics, store, flights: Arc::default(), semantic: None }
+    }
+
+    /// The same, with questions found that mean the same.
+    #[must_use]
+    pub fn with_semantic(self, settings: semantic::Settings) -> Self {
+        Self { semantic: Some(Semantic::new(settings)), ..self }
     }
 
     /// How much of it a project has.
     pub async fn status(&self, tenant: Tenant) -> CacheStatus {
         let now = self.clock.now();
-        let (mut entries, mut bytes, mut stored_cost) = (0, 0, Usd::ZERO);
-        for (_, entry) in self.store.of(tenant).await {
+        let (mut keys, mut bytes, mut stored_cost) = (Vec::new(), 0, Usd::ZERO);
+        for (key, entry) in self.store.of(tenant).await {
             if entry.expires_at > now {
-                entries += 1;
+                keys.push(key);
                 bytes += entry.weight() as u64;
                 stored_cost += entry.cost.unwrap_or(Usd::ZERO);
             }
         }
         CacheStatus {
             enabled: true,
-            entries,
+            entries: keys.len() as u64,
+            semantic_entries: self.semantic.as_ref().map(|semantic| semantic.vectors.count(&keys)),
             bytes,
             stored_cost,
             ttl_seconds: self.settings.ttl.as_secs(),
@@ -215,8 +230,14 @@ impl Cache {
         let now = self.clock.now();
         let mut removed = 0;
         for (key, entry) in self.store.of(tenant).await {
+            if !selection.takes(&key, &entry, now) {
+                continue;
+            }
+            if let Some(semantic) = &self.semantic {
+                semantic.vectors.remove(&key);
+            }
             // One that is over isn't there any more, for whoever counts.
-            if selection.takes(&key, &entry, now) && self.store.remove(&key).await && entry.expires_at > now {
+            if self.store.remove(&key).await && entry.expires_at > now {
                 removed += 1;
             }
         }
@@ -268,12 +289,16 @@ type Call<'a> = Stage<'a, (Arc<Principal>, Request)>;
 impl Look {
     pub(crate) async fn run<'a>(gateway: &Gateway, call: Call<'a>) -> Result<Call<'a>, Refusal> {
         let Some(cache) = &gateway.parts.cache else { return Ok(call) };
-        Box::pin(Self::look(cache, call)).await
+        Box::pin(Self::look(gateway, cache, call)).await
     }
 
-    async fn look<'a>(cache: &Arc<Cache>, mut call: Call<'a>) -> Result<Call<'a>, Refusal> {
+    async fn look<'a>(
+        gateway: &Gateway,
+        cache: &Arc<Cache>,
+        mut call: Call<'a>,
+    ) -> Result<Call<'a>, Refusal> {
         let control = Control::read(call.incoming.headers, &cache.settings)?;
-        let (principal, request) = &mut call.known;
+        let (principal, request) = &call.known;
         // The key is one of the canonical form, which a call in a dialect may never have.
         let rules = request.rules();
         if control.no_store
@@ -289,30 +314,94 @@ impl Look {
             cache.count(CacheOutcome::bypass);
             return Ok(call);
         };
-        match cache.look(&key, &control).await {
+        let flight = match cache.look(&key, &control).await {
             Ok(entry) => {
                 cache.count(CacheOutcome::hit);
-                let age = entry.age(cache.clock.now());
-                call.told.cache = CacheNote::Hit(key, age);
-                call.told.provider = entry.provider.clone();
-                call.told.model = entry.served.clone();
-                call.meter.cached(&entry);
-                request.cached = Some(entry);
+                Self::found(cache, &mut call, key, entry, None);
+                return Ok(call);
             }
-            Err(flight) => {
-                cache.count(CacheOutcome::miss);
-                call.told.cache = CacheNote::Miss(key);
-                let route = request.route.as_ref().map(|route| route.name.clone());
-                let model = request.model.clone();
-                let by_route = request.rules().and_then(|rules| rules.cache_ttl);
-                let by_route = by_route.map(|ttl| ttl.min(cache.settings.max_ttl));
-                let ttl = control.ttl.or(by_route).unwrap_or(cache.settings.ttl);
-                let recording =
-                    Recording::new(Arc::clone(cache), key, principal.tenant, model, route, ttl, flight);
-                call.meter.record(recording);
+            Err(flight) => flight,
+        };
+        let said = Said { principal: &call.known.0, headers: call.incoming.headers, request: &call.known.1 };
+        let semantic = cache.semantic.as_ref();
+        let meaning = match semantic.and_then(|one| Question::of(said, &one.settings, &control)) {
+            None => None,
+            // In a box of its own: it is large, and most calls get by without it.
+            Some(question) => {
+                match Box::pin(Self::ask(gateway, cache, &mut call, key, question, &control)).await {
+                    Ok((key, entry, score)) => {
+                        cache.count(CacheOutcome::semantic_hit);
+                        Self::found(cache, &mut call, key, entry, Some(score));
+                        return Ok(call);
+                    }
+                    Err(meaning) => meaning,
+                }
+            }
+        };
+        cache.count(CacheOutcome::miss);
+        call.told.cache = CacheNote::Miss(key);
+        let (principal, request) = &call.known;
+        let route = request.route.as_ref().map(|route| route.name.clone());
+        let model = request.model.clone();
+        let by_route = request.rules().and_then(|rules| rules.cache_ttl);
+        let by_route = by_route.map(|ttl| ttl.min(cache.settings.max_ttl));
+        let ttl = control.ttl.or(by_route).unwrap_or(cache.settings.ttl);
+        let recording = Recording::new(Arc::clone(cache), key, principal.tenant, model, route, ttl, flight);
+        call.meter.record(recording.of(meaning));
+        Ok(call)
+    }
+
+    /// The answer is known.
+    fn found(cache: &Cache, call: &mut Call<'_>, key: Key, entry: Arc<Entry>, score: Option<f32>) {
+        let age = entry.age(cache.clock.now());
+        call.told.cache = CacheNote::Hit(key, age, score);
+        call.told.provider = entry.provider.clone();
+        call.told.model = entry.served.clone();
+        call.meter.cached(&entry, score);
+        call.known.1.cached = Some(entry);
+    }
+
+    /// Looks for a question that means the same. `key` is the request's own.
+    ///
+    /// # Errors
+    /// There is none; what the question means, if that is known.
+    async fn ask(
+        gateway: &Gateway,
+        cache: &Cache,
+        call: &mut Call<'_>,
+        key: Key,
+        question: Question,
+        control: &Control,
+    ) -> Result<(Key, Arc<Entry>, f32), Option<Meaning>> {
+        let Some(semantic) = &cache.semantic else { return Err(None) };
+        let vector = match semantic.meanings.get(&key) {
+            Some(vector) => vector,
+            None => match embedding::of(gateway, call, semantic, &question.text).await {
+                Ok(vector) => {
+                    semantic.meanings.insert(key, vector.clone());
+                    vector
+                }
+                Err(refusal) => {
+                    cache.count(CacheOutcome::semantic_error);
+                    let model = &semantic.settings.model;
+                    tracing::info!(code = %refusal.code, model, "the cache can't tell what a question means");
+                    return Err(None);
+                }
+            },
+        };
+        let near = match control.no_cache {
+            true => None,
+            false => semantic.vectors.nearest(question.space, &vector, cache.clock.now()).await,
+        };
+        if let Some((key, score)) = near.filter(|(_, score)| *score >= question.threshold) {
+            match cache.get(&key, control).await {
+                Some(entry) => return Ok((key, entry, score)),
+                // Its answer has gone, or is older than the caller wants it.
+                None if cache.store.get(&key).await.is_none() => semantic.vectors.remove(&key),
+                None => {}
             }
         }
-        Ok(call)
+        Err(Some(Meaning { space: question.space, vector }))
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Connection {
     pub gate: Option<Arc<Gate>>,
     /// Whether calls may be relayed as they come.
     pub raw: bool,
+    /// How often it is asked whether it is there; none: never.
+    pub health_check: Option<Duration>,
 }
 
 /// What makes a connection.
@@ -90,6 +92,8 @@ pub struct NewConnection {
     pub gate: Option<Arc<Gate>>,
     /// Whether calls may be relayed as they come.
     pub raw: bool,
+    /// How often it is asked whether it is there; none: never. Only where it is fixed.
+    pub health_check: Option<Duration>,
 }
 
 impl Connection {
@@ -154,6 +158,7 @@ impl Connection {
             models: new.models,
             gate: new.gate,
             raw: new.raw,
+            health_check: new.health_check,
             name: new.name,
         })
     }
@@ -254,6 +259,11 @@ impl Directory {
             egress,
             revision: AtomicI64::new(-1),
         }
+    }
+
+    /// Whether any of the fixed ones is to be checked.
+    pub(crate) fn has_health_checks(&self) -> bool {
+        self.fixed.iter().any(|template| template.new.health_check.is_some())
     }
 
     /// The tenant's own and the fixed ones. While the database is away, a tenant that isn't in memory has the fixed
@@ -362,6 +372,7 @@ fn read(one: ResolvedConnection, tenant: Tenant) -> Option<Template> {
         gate: None,
         // Its credential is the tenant's own.
         raw: true,
+        health_check: None,
         name: stored.name,
     };
     Some(Template { provider: stored.provider, new, trusted: false })

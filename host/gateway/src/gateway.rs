@@ -35,8 +35,10 @@ use crate::realtime::RealtimeLimits;
 use crate::refusal::{Fault, Refusal};
 use crate::resilience::{Extra, Resilience};
 use crate::routing::routes::Routing;
+use crate::routing::scores::Scores;
 use crate::routing::stats::LiveFacts;
 use crate::routing::table::Book;
+use crate::shadow::Shadows;
 use crate::stream::Cut;
 
 /// How long a provider may take.
@@ -80,6 +82,8 @@ pub struct Parts {
     pub routing: Routing,
     /// Where organizations' and projects' own routes are; none: there are none.
     pub stored_routes: Option<Database>,
+    /// What was thought of candidates; none: policies aren't told.
+    pub scores: Option<Arc<Scores>>,
     /// What may go to a model, and what may come back.
     pub guardrails: Guardrails,
     /// The client for everything outside.
@@ -118,6 +122,8 @@ pub struct Gateway {
     pub(crate) room: Room,
     /// What vendors keep, and for whom.
     pub(crate) kept: Kept,
+    /// Calls that are made once more.
+    pub(crate) shadows: Shadows,
     /// Says when streams are to end.
     pub(crate) cutting: watch::Sender<bool>,
 }
@@ -163,6 +169,7 @@ impl Gateway {
             extra: Extra::default(),
             room: Room::new(parts.resilience.max_in_flight),
             kept: Kept::new(),
+            shadows: Shadows::new(parts.resilience.max_shadows),
             cutting: watch::Sender::new(false),
             parts,
         })
@@ -323,6 +330,12 @@ impl Gateway {
     #[must_use]
     pub fn cache(&self) -> Option<&Arc<Cache>> {
         self.parts.cache.as_ref()
+    }
+
+    /// What policies are told of candidates' scores, if anything.
+    #[must_use]
+    pub fn scores(&self) -> Option<&Arc<Scores>> {
+        self.parts.scores.as_ref()
     }
 
     /// The budgets.

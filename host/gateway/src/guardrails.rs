@@ -33,7 +33,7 @@ mod request;
 mod rulings;
 mod settings;
 mod stream;
-mod texts;
+pub(crate) mod texts;
 
 use std::sync::Arc;
 

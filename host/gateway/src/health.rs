@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use crate::checks::CheckHealth;
 use crate::connections::Connection;
 use crate::gateway::Gateway;
 use crate::routing::stats::Reading;
@@ -30,12 +31,14 @@ pub struct ProviderHealth {
     pub connection: String,
     /// The provider's.
     pub provider: String,
-    /// Whether every model's circuit is closed.
+    /// Whether every model's circuit is closed, and health checks haven't taken it down.
     pub healthy: bool,
     /// Calls under way, all models together.
     pub in_flight: u32,
     /// Calls that wait for a place (`max_in_flight`).
     pub waiting: u64,
+    /// What the last health check found; null where nobody checks (`health_check_seconds`).
+    pub check: Option<CheckHealth>,
     /// The models that were asked for within the last hour.
     pub models: Vec<ModelHealth>,
 }
@@ -74,7 +77,8 @@ impl Gateway {
 
     fn health_of(&self, connection: &Connection) -> ProviderHealth {
         let asked = self.facts.of(connection);
-        let healthy = asked.iter().all(|(_, reading)| state(reading) == CircuitState::Closed);
+        let is_down = self.facts.checks().down(connection).is_some();
+        let healthy = !is_down && asked.iter().all(|(_, reading)| state(reading) == CircuitState::Closed);
         let in_flight = asked.iter().map(|(_, reading)| reading.stats.in_flight).sum();
         let known = asked.into_iter().filter(|(model, _)| self.knows(connection, model));
         ProviderHealth {
@@ -82,6 +86,7 @@ impl Gateway {
             provider: connection.provider.to_string(),
             healthy,
             in_flight,
+            check: self.facts.checks().health(connection),
             waiting: connection.gate.as_ref().map_or(0, |gate| gate.waiting() as u64),
             models: known.take(MODELS).map(|(model, reading)| health(model, &reading)).collect(),
         }

@@ -22,6 +22,7 @@ use crate::routing::decide::Asked;
 use crate::routing::plan::{Plan, Ruled};
 use crate::routing::preferences::Preferences;
 use crate::routing::table::{Table, find};
+use crate::shadow::Shadows;
 
 /// A call on its way: what the stages know of it so far.
 pub(crate) struct Stage<'a, T> {
@@ -243,6 +244,10 @@ impl Route {
         let preferences = request.preferences.as_deref();
         let alone = preferences.is_some_and(Preferences::allows_no_fallbacks);
         let plan = Plan { candidates, rules, preferred: preferences.is_some(), alone };
+        let request_id = call.incoming.request_id;
+        if let Some(part) = Shadows::part(gateway, &principal, &said, &plan, &connections, request_id) {
+            call.meter.compare(part);
+        }
         Ok(call.with((request, plan)).1)
     }
 }

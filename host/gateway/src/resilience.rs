@@ -31,11 +31,14 @@ pub struct Resilience {
     pub retries: Retries,
     /// Calls at once; 0: as many as come. 4,096.
     pub max_in_flight: usize,
+    /// [Shadow calls](crate::shadow) at once; 0: none are made. 16.
+    pub max_shadows: usize,
 }
 
 impl Default for Resilience {
     fn default() -> Self {
-        Self { breaker: Breaker::default(), retries: Retries::default(), max_in_flight: 4_096 }
+        let (breaker, retries) = (Breaker::default(), Retries::default());
+        Self { breaker, retries, max_in_flight: 4_096, max_shadows: 16 }
     }
 }
 

@@ -3,7 +3,7 @@
 //! A name is looked up in this order: a route ([`routes`]); `provider/model` or `connection/model`; a model that a
 //! connection lists; the catalogue. The name goes to the provider as the caller wrote it, without the prefix: aliases are the vendor's own.
 
-// A list of what it is made of: measurements ([`stats`]), what the operator says ([`routes`], written as
+// A list of what it is made of: measurements ([`stats`]), opinions ([`scores`]), what the operator says ([`routes`], written as
 // [`definition`], found in a [`table`], changed by [`manage`]), one decision ([`decide`])
 // and how it is carried out ([`plan`]).
 pub(crate) mod conditions;
@@ -14,6 +14,7 @@ pub mod manage;
 pub(crate) mod plan;
 pub(crate) mod preferences;
 pub mod routes;
+pub mod scores;
 pub(crate) mod stats;
 pub(crate) mod table;
 

@@ -107,7 +107,7 @@ impl Gateway {
         Ok(Candidate::of(&Arc::new(connection), ""))
     }
 
-    async fn ask(&self, candidate: &Candidate) -> Result<Trial, Refusal> {
+    pub(crate) async fn ask(&self, candidate: &Candidate) -> Result<Trial, Refusal> {
         let connection = &candidate.connection;
         let mut instance = connection.plugin.open(connection.context.clone()).await?;
         if !instance.offers(OPERATION) {

@@ -410,3 +410,176 @@ async fn ab_refuses_variants_that_cant_be_told_apart_or_have_no_share() {
         assert_eq!(problems.iter().map(|one| one.pointer.as_str()).collect::<Vec<_>>(), [pointer]);
     }
 }
+
+#[tokio::test]
+async fn usage_shares_by_what_is_left_at_the_vendor() {
+    let mut world = world("usage").await;
+    let mut candidates = four();
+    // A call of `request` is 1,100 tokens.
+    for (candidate, left) in candidates.iter_mut().zip([44_000, 33_000, 22_000, 11_000]) {
+        candidate.stats.remaining_tokens = Some(left);
+    }
+    near(&world.shares(&candidates).await, &[0.4, 0.3, 0.2, 0.1]);
+    // Calls under way will take theirs: 30 of a's 40.
+    candidates[0].stats.in_flight = 30;
+    near(&world.shares(&candidates).await, &[1.0 / 7.0, 3.0 / 7.0, 2.0 / 7.0, 1.0 / 7.0]);
+    // Of whom nothing is known counts as the one that has the most left.
+    candidates[0].stats.remaining_tokens = None;
+    near(&world.shares(&candidates).await, &[1.0 / 3.0, 1.0 / 3.0, 2.0 / 9.0, 1.0 / 9.0]);
+    // Who has no room, in tokens or requests, is never first, and of those the one with the most left comes first.
+    candidates[1].stats.remaining_tokens = Some(1_099);
+    candidates[2].stats.remaining_tokens = Some(1_000);
+    (candidates[0].stats.in_flight, candidates[0].stats.remaining_requests) = (3, Some(3));
+    let plan = world.plan(&request(1), &candidates).await;
+    assert_eq!(plan.order, [3, 0, 1, 2]);
+    // A longer answer wants more room: d has some for 11,000 tokens, not for more.
+    let longer = |output| Request { max_output_tokens: Some(output), ..request(1) };
+    assert_eq!(world.first(&longer(10_000), &candidates).await, 3);
+    candidates[1].stats.remaining_tokens = Some(12_000);
+    assert_eq!(world.first(&longer(10_001), &candidates).await, 1);
+    world.config = r#"{"output_tokens":10001}"#;
+    let unlimited = Request { max_output_tokens: None, ..request(1) };
+    assert_eq!(world.first(&unlimited, &candidates).await, 1);
+    // Nobody has said anything: by weight.
+    let mut candidates = four();
+    for (candidate, weight) in candidates.iter_mut().zip([5, 3, 2, 0]) {
+        candidate.weight = weight;
+    }
+    near(&world.shares(&candidates).await, &[0.5, 0.3, 0.2, 0.0]);
+    candidates[0].available = false;
+    near(&world.shares(&candidates).await, &[0.0, 0.6, 0.4, 0.0]);
+}
+
+/// What `auto` decides by, when nothing is configured and of three prices.
+fn tiers() -> Vec<Candidate> {
+    let mut candidates = four()[..3].to_vec();
+    for (candidate, price) in candidates.iter_mut().zip([10.0, 0.1, 1.0]) {
+        (candidate.input_price, candidate.output_price) = (Some(price), Some(price * 4.0));
+        let features = ["tools", "json_schema", "vision", "reasoning"];
+        candidate.features = features.map(str::to_owned).into();
+    }
+    candidates
+}
+
+#[tokio::test]
+async fn auto_takes_the_cheapest_tier_that_fits() {
+    let mut world = world("auto").await;
+    let candidates = tiers();
+    let needs = |feature: &str| Request { features: vec![feature.into()], ..request(1) };
+    let long = |tokens| Request { input_tokens: tokens, ..request(1) };
+    for (request, order, reason) in [
+        (request(1), [1, 2, 0], "small (nothing special)"),
+        (long(2_000), [1, 2, 0], "small (nothing special)"),
+        (long(2_001), [2, 0, 1], "medium (2001 tokens)"),
+        (needs("tools"), [2, 0, 1], "medium (tools)"),
+        (needs("json_schema"), [2, 0, 1], "medium (json_schema)"),
+        (needs("vision"), [2, 0, 1], "medium (vision)"),
+        (needs("reasoning"), [0, 2, 1], "large (reasoning)"),
+        (long(16_001), [0, 2, 1], "large (16001 tokens)"),
+    ] {
+        let plan = world.plan(&request, &candidates).await;
+        assert_eq!((plan.order.as_slice(), plan.reason.as_str()), (&order[..], reason));
+    }
+    // Whatever tier it is in, one that can't serve the request comes last, and one that cools down before that.
+    let mut limited = tiers();
+    limited[2].features.clear();
+    limited[0].available = false;
+    assert_eq!(world.plan(&needs("tools"), &limited).await.order, [1, 0, 2]);
+    limited[1].context_window = Some(1_000);
+    let plan = world.plan(&request(1), &limited).await;
+    assert_eq!((plan.order, plan.reason.as_str()), (vec![2, 0, 1], "medium (nothing special)"));
+    // Two of one price are in one tier; who has no price is large.
+    let mut four = tiers();
+    four.push(Candidate { priority: -1, ..four[1].clone() });
+    four[0].input_price = None;
+    four[0].output_price = None;
+    assert_eq!(world.plan(&request(1), &four).await.order, [3, 1, 2, 0]);
+    assert_eq!(world.plan(&needs("reasoning"), &four).await.order, [0, 2, 3, 1]);
+    // As the operator has it.
+    world.config = r#"{"medium":{"input_tokens":500,"features":[]},"large":{"features":["tools"]},
+        "tiers":{"small":["a"],"medium":["c/m","nobody"]}}"#;
+    for (request, order) in [
+        (long(400), [0, 2, 1]),
+        (request(1), [2, 1, 0]),
+        (needs("tools"), [1, 2, 0]),
+        (needs("vision"), [2, 1, 0]),
+    ] {
+        assert_eq!(world.plan(&request, &candidates).await.order, order);
+    }
+}
+
+#[tokio::test]
+async fn auto_halves_the_bill_of_mixed_traffic_and_asks_nobody_for_what_it_cant() {
+    let world = world("auto").await;
+    let mut candidates = tiers();
+    candidates[1].features.retain(|feature| feature != "vision");
+    let (mut spent, mut dearest) = (0.0, 0.0);
+    for _ in 0..2_000 {
+        let chance = world.chance();
+        let features = match chance % 10 {
+            0 => vec!["vision".to_owned()],
+            1 => vec!["reasoning".to_owned()],
+            _ => vec![],
+        };
+        let request = Request { features, input_tokens: chance % 3_000, ..request(chance) };
+        let first = &candidates[world.first(&request, &candidates).await];
+        assert!(request.features.iter().all(|feature| first.features.contains(feature)));
+        let price = |one: &Candidate| {
+            request.input_tokens as f64 * one.input_price.unwrap() + 100.0 * one.output_price.unwrap()
+        };
+        spent += price(first);
+        dearest += price(&candidates[0]);
+    }
+    assert!(spent < dearest * 0.3, "{spent} of {dearest}");
+}
+
+fn scored(scores: [Option<(f64, u32)>; 4]) -> Vec<Candidate> {
+    let mut candidates = four();
+    for (candidate, score) in candidates.iter_mut().zip(scores) {
+        let Some((average, count)) = score else { continue };
+        candidate.attributes = vec![
+            ("brokle.score.other".into(), "1000".into()),
+            ("brokle.score.helpful".into(), average.to_string()),
+            ("brokle.scores.helpful".into(), count.to_string()),
+        ];
+    }
+    candidates
+}
+
+#[tokio::test]
+async fn quality_takes_the_best_and_explores_a_share() {
+    let mut world = world("quality").await;
+    world.config = r#"{"score":"helpful"}"#;
+    let candidates = scored([Some((0.6, 500)), Some((0.9, 20)), Some((1.0, 19)), None]);
+    // 5 % go to each with the same chance, so that b has its share of those too.
+    near(&world.shares(&candidates).await, &[0.0125, 0.9625, 0.0125, 0.0125]);
+    world.config = r#"{"score":"helpful","explore":0.4}"#;
+    near(&world.shares(&candidates).await, &[0.1, 0.7, 0.1, 0.1]);
+    world.config = r#"{"score":"helpful","explore":0}"#;
+    let order = async |world: &World, candidates: &[Candidate]| {
+        let mut order = world.plan(&request(world.chance()), candidates).await.order;
+        // Of whom nothing is known comes in any order.
+        order[2..].sort_unstable();
+        order
+    };
+    assert_eq!(order(&world, &candidates).await, [1, 0, 2, 3]);
+    world.config = r#"{"score":"helpful","explore":0,"min_scores":19}"#;
+    assert_eq!(order(&world, &candidates).await, [2, 1, 0, 3]);
+    world.config = r#"{"score":"helpful","explore":0,"lower_is_better":true}"#;
+    assert_eq!(order(&world, &candidates).await, [0, 1, 2, 3]);
+    world.config = r#"{"score":"other","explore":0,"min_scores":1}"#;
+    let plan = world.plan(&request(1), &candidates).await;
+    assert_eq!(plan.reason, "none has enough scores: by weight", "another score's count isn't known");
+    near(&world.shares(&candidates).await, &[0.25; 4]);
+    // Nearly as good is good enough for the cheapest of them.
+    let mut close = scored([Some((0.89, 50)), Some((0.9, 50)), Some((0.8, 50)), Some((0.1, 50))]);
+    for (candidate, price) in close.iter_mut().zip([0.1, 5.0, 0.05, 0.01]) {
+        candidate.input_price = Some(price);
+    }
+    world.config = r#"{"score":"helpful","explore":0,"tolerance":0.02}"#;
+    assert_eq!(world.plan(&request(1), &close).await.order, [0, 1, 2, 3]);
+    world.config = r#"{"score":"helpful","explore":0}"#;
+    assert_eq!(world.plan(&request(1), &close).await.order, [1, 0, 2, 3]);
+    close[1].available = false;
+    assert_eq!(world.first(&request(1), &close).await, 0);
+}

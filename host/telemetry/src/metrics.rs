@@ -180,6 +180,10 @@ pub enum CacheOutcome {
     bypass,
     /// Somebody was asking the same: a hit or a miss later.
     wait,
+    /// The answer to a question that means the same was there.
+    semantic_hit,
+    /// Nobody could say what the question means: a miss.
+    semantic_error,
 }
 
 /// Labels of looks into the cache.
@@ -187,6 +191,25 @@ pub enum CacheOutcome {
 pub struct CacheLabels {
     /// What became of it.
     pub outcome: CacheOutcome,
+}
+
+/// What became of a call that was to be made once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the labels' values")]
+pub enum ShadowOutcome {
+    /// It was made.
+    made,
+    /// As many were under way and waiting as may be.
+    busy,
+    /// The route had spent what it may in a day.
+    budget,
+}
+
+/// Labels of shadow calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ShadowLabels {
+    /// What became of it.
+    pub outcome: ShadowOutcome,
 }
 
 /// Something that is counted by budget.
@@ -267,6 +290,8 @@ pub struct Metrics {
     pub upstream_connections: Gauge,
     /// Circuits that opened.
     pub circuit_opens: Family<ProviderLabels, Counter>,
+    /// Health checks of connections that failed.
+    pub health_check_failures: Family<ProviderLabels, Counter>,
     /// Calls that were refused at once since the gateway had no room.
     pub shed: Counter,
     /// Attempts that were made again at the same candidate.
@@ -275,6 +300,8 @@ pub struct Metrics {
     pub hedges: Family<ProviderLabels, Counter>,
     /// Retries and hedges that weren't made since there had been too many.
     pub retry_budget_exhausted: Counter,
+    /// Calls that were to be made once more.
+    pub shadows: Family<ShadowLabels, Counter>,
     /// Handlers that panicked.
     pub panics: Counter,
 }
@@ -310,10 +337,12 @@ impl Metrics {
             budget_alerts: Family::default(),
             upstream_connections: Gauge::default(),
             circuit_opens: Family::default(),
+            health_check_failures: Family::default(),
             shed: Counter::default(),
             retries: Family::default(),
             hedges: Family::default(),
             retry_budget_exhausted: Counter::default(),
+            shadows: Family::default(),
             panics: Counter::default(),
         };
         metrics.register();
@@ -409,6 +438,11 @@ impl Metrics {
         );
         registry.register("circuit_opens", "Circuits that opened", self.circuit_opens.clone());
         registry.register("shed", "Calls refused at once for want of room", self.shed.clone());
+        registry.register(
+            "health_check_failures",
+            "Health checks of connections that failed",
+            self.health_check_failures.clone(),
+        );
         registry.register("retries", "Attempts made again at the same candidate", self.retries.clone());
         registry.register("hedges", "Second attempts beside one that took long", self.hedges.clone());
         registry.register(
@@ -416,6 +450,7 @@ impl Metrics {
             "Retries and hedges that weren't made since there had been too many",
             self.retry_budget_exhausted.clone(),
         );
+        registry.register("shadows", "Calls that were to be made once more by outcome", self.shadows.clone());
         registry.register("spans", "Spans from elsewhere by outcome", self.spans.clone());
         registry.register("panics", "Handlers that panicked", self.panics.clone());
     }

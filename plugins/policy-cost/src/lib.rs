@@ -49,31 +49,16 @@ impl RoutingPolicy for Cost {
         let output = request.max_output_tokens.or(config.output_tokens).unwrap_or(OUTPUT_TOKENS);
         let mut order = (0..).zip(candidates).collect::<Vec<(u32, &Candidate)>>();
         order.sort_by(|(_, a), (_, b)| {
-            can_serve(request, b)
-                .cmp(&can_serve(request, a))
+            let price = |one: &Candidate| one.cost(request, output).unwrap_or(f64::MAX);
+            b.can_serve(request)
+                .cmp(&a.can_serve(request))
                 .then(b.available.cmp(&a.available))
-                .then(price(request, output, a).total_cmp(&price(request, output, b)))
+                .then(price(a).total_cmp(&price(b)))
                 .then(a.priority.cmp(&b.priority))
         });
-        let able = order.first().is_some_and(|(_, first)| can_serve(request, first));
+        let able = order.first().is_some_and(|(_, first)| first.can_serve(request));
         let reason = if able { "cheapest that can serve it" } else { "cheapest; none is known to serve it" };
         Ok(Plan { order: order.into_iter().map(|(index, _)| index).collect(), reason: reason.into() })
-    }
-}
-
-fn can_serve(request: &Request, candidate: &Candidate) -> bool {
-    let room = request.input_tokens.saturating_add(request.max_output_tokens.unwrap_or(0));
-    candidate.context_window.is_none_or(|window| window >= room)
-        && request.features.iter().all(|needed| candidate.features.contains(needed))
-}
-
-/// Millionths of a dollar.
-fn price(request: &Request, output: u64, candidate: &Candidate) -> f64 {
-    match (candidate.input_price, candidate.output_price) {
-        (None, None) => f64::MAX,
-        (input, back) => {
-            request.input_tokens as f64 * input.unwrap_or(0.0) + output as f64 * back.unwrap_or(0.0)
-        }
     }
 }
 

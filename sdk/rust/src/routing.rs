@@ -66,6 +66,32 @@ impl Candidate {
             None => false,
         })
     }
+
+    /// What an attribute of this name says, as a number.
+    pub fn number(&self, attribute: &str) -> Option<f64> {
+        let (_, text) = self.attributes.iter().find(|(name, _)| name == attribute)?;
+        text.parse().ok().filter(|number: &f64| number.is_finite())
+    }
+
+    /// Whether it is known to do all that the request needs, and holds the prompt and what is wanted back. A context that
+    /// the catalogue doesn't know is no obstacle; a feature that it doesn't know is one, since price tables leave out what
+    /// isn't there more often than what is.
+    pub fn can_serve(&self, request: &Request) -> bool {
+        let room = request.input_tokens.saturating_add(request.max_output_tokens.unwrap_or(0));
+        self.context_window.is_none_or(|window| window >= room)
+            && request.features.iter().all(|needed| self.features.contains(needed))
+    }
+
+    /// What the request's prompt and so many tokens back cost, in millionths of a dollar; none without a known price.
+    pub fn cost(&self, request: &Request, output_tokens: u64) -> Option<f64> {
+        match (self.input_price, self.output_price) {
+            (None, None) => None,
+            (input, output) => Some(
+                request.input_tokens as f64 * input.unwrap_or(0.0)
+                    + output_tokens as f64 * output.unwrap_or(0.0),
+            ),
+        }
+    }
 }
 
 impl Plan {

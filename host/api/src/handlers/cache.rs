@@ -44,8 +44,8 @@ pub(crate) struct Invalidated {
 #[utoipa::path(get, path = "/v1/cache/status", tag = "models",
     security(("bearer" = []), ("api_key" = [])),
     responses(
-        (status = 200, description = "`enabled`, and if it is: `entries`, `bytes`, `stored_cost` (what they cost, in \
-            dollars, as text), `ttl_seconds`, `max_entry_bytes`, `max_bytes` (of all projects)", body = serde_json::Value),
+        (status = 200, description = "`enabled`, and if it is: `entries`, `semantic_entries`, `bytes`, `stored_cost` \
+            (what they cost, in dollars, as text), `ttl_seconds`, `max_entry_bytes`, `max_bytes` (of all projects)", body = serde_json::Value),
         (status = 401, description = "There is no valid key", body = OpenAiError),
         (status = 403, description = "The key lacks the scope `gateway`", body = OpenAiError),
     ))]

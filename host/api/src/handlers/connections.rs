@@ -382,6 +382,7 @@ fn for_gateway(connection: &Connection, secrets: Vec<Secret>) -> gateway::NewCon
         weight: u32::try_from(connection.weight).unwrap_or(0),
         models: Vec::new(),
         gate: None,
+        health_check: None,
         raw: true,
     }
 }
@@ -415,6 +416,7 @@ fn of_new(new: &NewConnection) -> gateway::NewConnection {
         weight: u32::try_from(new.weight).unwrap_or(0),
         models: Vec::new(),
         gate: None,
+        health_check: None,
         raw: true,
     }
 }

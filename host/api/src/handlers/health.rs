@@ -98,8 +98,8 @@ pub struct ProvidersHealth {
     /// Calls that the gateway has now.
     pub in_flight: u64,
     /// Each connection of the configuration and the environment, with the models that were asked for within the last hour:
-    /// `{connection, provider, healthy, in_flight, waiting, models: [{model, circuit, open_ms, cooling_ms, error_rate,
-    /// in_flight, last_error}]}`.
+    /// `{connection, provider, healthy, in_flight, waiting, check: {status, failed_in_a_row, checked_at, latency_ms, error},
+    /// models: [{model, circuit, open_ms, cooling_ms, error_rate, in_flight, last_error}]}`.
     #[schema(value_type = Vec<Object>)]
     pub connections: Vec<brokle_gateway::ProviderHealth>,
 }

@@ -27,7 +27,7 @@ use crate::error::{ApiError, OpenAiError};
         (status = 200, description = "`model`, `route` (null for a model), `policy`, `order` (connection, provider, model; \
             empty if the policy refuses), `reason`, `fallback` (why the policy isn't followed, or null), `candidates` with \
             priority, weight, available, cooling_ms, latency_ms, first_token_ms, error_rate, in_flight, \
-            remaining_requests, remaining_tokens, input_price, output_price, context_window, features",
+            remaining_requests, remaining_tokens, input_price, output_price, context_window, features, attributes",
             body = serde_json::Value),
         (status = 400, description = "The request is wrong; `param` names the field", body = OpenAiError),
         (status = 401, description = "There is no valid key", body = OpenAiError),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use brokle_gateway::cache::Settings;
+use brokle_gateway::cache::{Settings, semantic};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,89 @@ pub(crate) struct Cache {
     pub(crate) max_bytes: u64,
     /// How long a call waits for another one that asks the same, in milliseconds.
     pub(crate) wait_ms: u64,
+    /// Answers to questions that mean the same.
+    pub(crate) semantic: Semantic,
+}
+
+/// Answers to questions that mean the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Semantic {
+    /// The embedding model that says what a question means, as callers would name it; without it nothing is looked for by
+    /// meaning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<String>,
+    /// How near a question has to be: more than 0, 1 at most. Routes may say otherwise.
+    pub(crate) threshold: f64,
+    /// Up to which temperature of a request; one that says nothing is at 1.
+    pub(crate) max_temperature: f64,
+    /// Whether a question is only found by the user who asked it.
+    pub(crate) per_user: bool,
+    /// Bytes of a question; a longer one isn't looked for.
+    pub(crate) max_text_bytes: usize,
+    /// Questions; the oldest go.
+    pub(crate) max_entries: usize,
+    /// Bytes of what they mean; the oldest go.
+    pub(crate) max_bytes: usize,
+    /// How long the embedding may take, in milliseconds.
+    pub(crate) wait_ms: u64,
+}
+
+/// A threshold's denominator.
+const WHOLE: f64 = 1e6;
+
+impl Default for Semantic {
+    fn default() -> Self {
+        let settings = semantic::Settings::default();
+        Self {
+            model: None,
+            threshold: f64::from(settings.threshold) / WHOLE,
+            max_temperature: settings.max_temperature,
+            per_user: settings.per_user,
+            max_text_bytes: settings.max_text_bytes,
+            max_entries: settings.max_entries,
+            max_bytes: settings.max_bytes,
+            wait_ms: u64::try_from(settings.wait.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl Semantic {
+    fn settings(&self) -> Option<semantic::Settings> {
+        Some(semantic::Settings {
+            model: self.model.clone()?,
+            threshold: (self.threshold * WHOLE).round() as u32,
+            max_temperature: self.max_temperature,
+            per_user: self.per_user,
+            max_text_bytes: self.max_text_bytes,
+            max_entries: self.max_entries,
+            max_bytes: self.max_bytes,
+            wait: Duration::from_millis(self.wait_ms),
+        })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let refuse = |key: &str, what: &str| Err(format!("cache.semantic.{key}: {what}"));
+        if !(self.threshold > 0.0 && self.threshold <= 1.0) {
+            return refuse("threshold", "more than 0 and at most 1 is expected");
+        }
+        if !(0.0..=2.0).contains(&self.max_temperature) {
+            return refuse("max_temperature", "0 to 2 is expected");
+        }
+        if self.model.as_ref().is_some_and(|model| model.trim().is_empty() || model.len() > 256) {
+            return refuse("model", "an embedding model is expected");
+        }
+        for (key, value) in [
+            ("max_text_bytes", self.max_text_bytes),
+            ("max_entries", self.max_entries),
+            ("max_bytes", self.max_bytes),
+        ] {
+            if value == 0 {
+                return refuse(key, "at least 1 is expected");
+            }
+        }
+        if self.wait_ms == 0 { refuse("wait_ms", "0 would find nothing") } else { Ok(()) }
+    }
 }
 
 impl Default for Cache {
@@ -34,6 +117,7 @@ impl Default for Cache {
             max_entry_bytes: settings.max_entry_bytes,
             max_bytes: settings.max_bytes,
             wait_ms: u64::try_from(settings.wait.as_millis()).unwrap_or(u64::MAX),
+            semantic: Semantic::default(),
         }
     }
 }
@@ -53,7 +137,13 @@ impl Cache {
         })
     }
 
+    /// What is looked for by meaning; none if nothing is.
+    pub(crate) fn semantic(&self) -> Option<semantic::Settings> {
+        self.semantic.settings()
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
+        self.semantic.check()?;
         if !(1..=LONGEST).contains(&self.max_ttl_seconds) {
             return Err(format!("cache.max_ttl_seconds: 1 to {LONGEST} is expected"));
         }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use brokle_gateway::gate::Gate;
 use brokle_gateway::resilience::{self, Resilience, Retries};
+use brokle_gateway::routing::scores;
 use brokle_gateway::{RealtimeLimits, Timeouts};
+use brokle_storage::observations::MAX_NAME as MAX_SCORE_NAME;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,12 +34,16 @@ pub(crate) struct Gateway {
     pub(crate) max_in_flight: usize,
     /// Sessions of `/v1/realtime`.
     pub(crate) realtime: Realtime,
+    /// Calls of a route with `shadow` that are made once more at once; further ones are left out. 0: none are made.
+    pub(crate) max_shadows: usize,
     /// How often candidates that have failed are asked again, 0 to 5 times.
     pub(crate) retries: u32,
     /// The longest wait before that, in milliseconds; a vendor's `Retry-After` beyond it isn't waited for.
     pub(crate) retry_wait_ms: u64,
     /// When a candidate that fails is left alone.
     pub(crate) breaker: Breaker,
+    /// Scores that routing policies are told.
+    pub(crate) scores: Scores,
     /// Accesses to providers, besides those that variables such as `OPENAI_API_KEY` make.
     pub(crate) connections: Vec<Connection>,
 }
@@ -53,9 +59,11 @@ impl Default for Gateway {
             policy: brokle_gateway::routing::routes::DEFAULT_POLICY.to_owned(),
             max_in_flight: Resilience::default().max_in_flight,
             realtime: Realtime::default(),
+            max_shadows: Resilience::default().max_shadows,
             retries: Retries::default().rounds,
             retry_wait_ms: milliseconds(Retries::default().longest_wait),
             breaker: Breaker::default(),
+            scores: Scores::default(),
             connections: Vec::new(),
         }
     }
@@ -160,6 +168,60 @@ impl Breaker {
     }
 }
 
+/// Scores that routing policies are told of each candidate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Scores {
+    /// Their names, 8 at most; none: policies are told of no score.
+    pub(crate) names: Vec<String>,
+    /// Averages are over the calls of so many hours.
+    pub(crate) window_hours: u64,
+    /// How often they are read, in seconds.
+    pub(crate) refresh_seconds: u64,
+}
+
+impl Default for Scores {
+    fn default() -> Self {
+        let settings = scores::Settings::default();
+        Self {
+            names: settings.names,
+            window_hours: settings.window.as_secs() / HOUR,
+            refresh_seconds: settings.refresh.as_secs(),
+        }
+    }
+}
+
+/// Seconds.
+const HOUR: u64 = 3_600;
+
+impl Scores {
+    /// As the gateway takes them; none if policies are told of no score.
+    pub(crate) fn settings(&self) -> Option<scores::Settings> {
+        (!self.names.is_empty()).then(|| scores::Settings {
+            names: self.names.clone(),
+            window: Duration::from_secs(self.window_hours * HOUR),
+            refresh: Duration::from_secs(self.refresh_seconds),
+        })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let most = scores::MAX_NAMES;
+        let is_name = |name: &String| !name.is_empty() && name.len() <= MAX_SCORE_NAME;
+        if self.names.len() > most || !self.names.iter().all(is_name) {
+            return Err(format!(
+                "gateway.scores.names: {most} names of up to {MAX_SCORE_NAME} bytes are the most"
+            ));
+        }
+        if !(1..=24 * 366).contains(&self.window_hours) {
+            return Err("gateway.scores.window_hours: 1 to 8784 is expected".to_owned());
+        }
+        if !(1..=86_400).contains(&self.refresh_seconds) {
+            return Err("gateway.scores.refresh_seconds: 1 to 86400 is expected".to_owned());
+        }
+        Ok(())
+    }
+}
+
 /// One access to a provider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -198,6 +260,9 @@ pub(crate) struct Connection {
     /// Whether keys with the scope `providers:relay` may call the provider's own API through it, as they like.
     #[serde(default)]
     pub(crate) raw: bool,
+    /// How often it is asked whether it is there, in seconds: the vendor's list of models. None: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) health_check_seconds: Option<u64>,
     /// Calls at once; the next one goes to another candidate, or waits. None: as many as come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_in_flight: Option<usize>,
@@ -236,6 +301,7 @@ impl Default for Connection {
             headers: BTreeMap::new(),
             models: Vec::new(),
             raw: false,
+            health_check_seconds: None,
             max_in_flight: None,
             max_queued: queue(),
             queue_ms: second(),
@@ -271,6 +337,7 @@ impl Gateway {
                 longest_wait: Duration::from_millis(self.retry_wait_ms),
             },
             max_in_flight: self.max_in_flight,
+            max_shadows: self.max_shadows,
         }
     }
 
@@ -302,6 +369,7 @@ impl Gateway {
             return Err("gateway.retries: 0 to 5 is expected".to_owned());
         }
         self.breaker.check()?;
+        self.scores.check()?;
         let mut names = HashSet::new();
         for (index, connection) in self.connections.iter().enumerate() {
             let refuse = |key, reason: &str| Err(format!("gateway.connections[{index}].{key}: {reason}"));
@@ -326,6 +394,12 @@ impl Gateway {
             }
             if connection.max_in_flight == Some(0) {
                 return refuse("max_in_flight", "0 would refuse every call; leave it out to let all through");
+            }
+            if connection.health_check_seconds.is_some_and(|every| !(1..=86_400).contains(&every)) {
+                return refuse(
+                    "health_check_seconds",
+                    "1 to 86400 is expected; leave it out to check nothing",
+                );
             }
             if connection.weight == 0 {
                 return refuse("weight", "at least 1 is expected");

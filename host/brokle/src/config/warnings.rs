@@ -27,6 +27,10 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         config.plugins.dev && !server.listen.ip().is_loopback(),
         "plugins.dev is on and the server listens beyond this machine: unsigned plugins run",
     );
+    warn_if(
+        config.cache.semantic.model.is_some() && !config.cache.enabled,
+        "cache.semantic.model is set and cache.enabled isn't: the answers are those of the exact cache, so that none is found",
+    );
     for (index, connection) in gateway.connections.iter().enumerate() {
         let one = connection.api_key_env.iter().map(|variable| ("api_key_env", variable));
         let several = connection.api_keys_env.iter().map(|variable| ("api_keys_env", variable));

@@ -6,6 +6,9 @@
 //! | write the keys' last use | 10 s | not a write per request |
 //! | send what calls used of limits that servers share | at once | the other servers' counts are right |
 //! | write what was spent of budgets, read what other servers spent | 1 s | a budget is everybody's, and outlives a restart |
+//! | read the scores that policies are told, of those projects that are due | 1 s | no decision waits for the store |
+//! | ask connections that want it whether they are there | as they say | what is down is known before a call finds out |
+//! | make the calls once more that routes want shadows of | at once | beside the callers |
 //! | look after the plugins: other servers' changes, the watched folder, back-offs | 1 s | what is dropped in is there soon |
 //! | take out plugins that fail | at once | the next call shouldn't fail too |
 //! | bring ClickHouse's schema up, if it was away at the start | 1 s | the queue is emptied as soon as it is there |
@@ -90,7 +93,18 @@ impl Tasks {
                 }
             }
         });
+        if let Some(scores) = gateway.and_then(|gateway| gateway.scores()) {
+            let scores = Arc::clone(scores);
+            tasks.every(POLL, move || {
+                let scores = Arc::clone(&scores);
+                async move { scores.refresh().await }
+            });
+        }
         if let Some(gateway) = gateway.cloned() {
+            let (shadowing, end) = (Arc::clone(&gateway), tasks.end.clone());
+            tasks.tracker.spawn(async move { shadowing.run_shadows(end.cancelled_owned()).await });
+            let (checking, end) = (Arc::clone(&gateway), tasks.end.clone());
+            tasks.tracker.spawn(async move { checking.run_health_checks(end.cancelled_owned()).await });
             let (shared, end) = (Arc::clone(&gateway), tasks.end.clone());
             tasks.tracker.spawn(async move { shared.settle_shared(end.cancelled_owned()).await });
             let end = tasks.end.clone();

@@ -16,6 +16,7 @@ use brokle_gateway::egress::Egress;
 use brokle_gateway::files::FileService;
 use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails, OnFailure};
 use brokle_gateway::limits::{Limit, SharedLimits};
+use brokle_gateway::routing::scores::Scores;
 use brokle_gateway::{Gateway, Parts};
 use brokle_identity::Secret;
 use brokle_identity::connections::ConnectionService;
@@ -135,7 +136,13 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     }
     warm(snapshot.instance(), &fixed).await;
     let guardrails = guardrails(config, snapshot.instance()).await?;
-    let cached = |settings| Arc::new(Cache::new(settings, Arc::clone(&with.clock), Arc::clone(&metrics)));
+    let cached = |settings| {
+        let cache = Cache::new(settings, Arc::clone(&with.clock), Arc::clone(&metrics));
+        Arc::new(match config.cache.semantic() {
+            Some(semantic) => cache.with_semantic(semantic),
+            None => cache,
+        })
+    };
     let cache = config.cache.settings().map(cached);
     let limits = limits(config)?;
     let shared_limits = shared_limits(config, &with, &metrics)?;
@@ -144,6 +151,8 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     let stored_routes = Some(with.database.clone());
     let database = with.database.clone();
     let (batches_clock, batches_random) = (Arc::clone(&with.clock), Arc::clone(&with.random));
+    let known = |settings| Arc::new(Scores::new(settings, with.store, Arc::clone(&with.clock)));
+    let scores = config.gateway.scores.settings().map(known);
     let stored = Arc::new(ConnectionService::new(with.database, with.master_key, clock, random));
     let connections = Directory::new(fixed, Some(Arc::clone(&stored)), egress.clone());
     let gateway = Gateway::new(Parts {
@@ -158,6 +167,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         plugins: snapshots,
         routing,
         stored_routes,
+        scores,
         guardrails,
         egress,
         timeouts: config.gateway.timeouts(),
@@ -245,6 +255,7 @@ fn fixed(config: &Config, view: &View) -> Result<Vec<Template>, Failure> {
             models: wanted.models.clone(),
             gate: wanted.gate(),
             raw: wanted.raw,
+            health_check: wanted.health_check_seconds.map(Duration::from_secs),
             ..NewConnection::default()
         };
         templates.push(Template { provider: wanted.provider.clone(), new, trusted: true });

@@ -23,6 +23,8 @@ mod limits;
 #[cfg(test)]
 mod otlp;
 #[cfg(test)]
+mod promises;
+#[cfg(test)]
 mod queue;
 #[cfg(test)]
 mod resilience;

@@ -23,7 +23,7 @@ fn checked(text: &str) -> String {
 #[test]
 fn every_configuration_of_the_page_is_valid() {
     let all = configurations();
-    assert_eq!(all.len(), 5);
+    assert_eq!(all.len(), 6);
     for text in all {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("brokle.toml"), text).unwrap();
@@ -33,7 +33,7 @@ fn every_configuration_of_the_page_is_valid() {
 
 #[test]
 fn a_mistake_is_named() {
-    let route = configurations().remove(4);
+    let route = configurations().remove(5);
     for (good, bad, named) in [
         (
             "general = [{ provider = \"echo\", model = \"echo-1\" }]",
@@ -51,7 +51,7 @@ fn a_mistake_is_named() {
         let told = checked(&route.replace(good, bad));
         assert!(told.contains(named), "{named}: {told}");
     }
-    let hedged = configurations().remove(3);
+    let hedged = configurations().remove(4);
     for both in ["percentile = 95, after_ms = 1", "", "percentile = 100", "after_ms = 0"] {
         assert!(checked(&hedged.replace("percentile = 95", both)).contains("routes.0.hedge"), "{both}");
     }

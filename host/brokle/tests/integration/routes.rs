@@ -99,14 +99,16 @@ fn every_configuration_of_the_page_is_valid_and_a_mistake_in_one_is_named() {
     let page = include_str!("../../../../docs/routing.md");
     let all: Vec<&str> =
         page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(all.len(), 3);
+    assert_eq!(all.len(), 6);
     let check = |text: &str| {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("brokle.toml"), text).unwrap();
         let output = brokle(directory.path(), &["config", "check"]).output().unwrap();
         (output.status.success(), String::from_utf8(output.stderr).unwrap())
     };
-    for text in &all {
+    let caching = include_str!("../../../../docs/caching.md");
+    let caching = caching.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    for text in all.iter().copied().chain(caching) {
         let (valid, told) = check(text);
         assert!(valid, "{told}");
     }

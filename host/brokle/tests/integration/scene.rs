@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// The bootstrap key of every server here.
 pub(crate) const KEY: &str = "bk_AbCd0123456789AbCd0123456789AbCd01234567";
 
-/// A provider that answers every call with the same words, and keeps what it was sent.
+/// A provider that answers every call, and keeps what it was sent.
 pub(crate) struct Vendor {
     pub(crate) address: String,
     bodies: Arc<Mutex<Vec<String>>>,
@@ -19,12 +19,25 @@ pub(crate) struct Vendor {
 
 impl Vendor {
     pub(crate) fn start(words: &str) -> Self {
+        let words = words.to_owned();
+        Self::answering(move |_| {
+            json!({
+                "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini",
+                "choices": [{ "index": 0, "finish_reason": "stop",
+                    "message": { "role": "assistant", "content": words } }],
+                "usage": { "prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14 },
+            })
+        })
+    }
+
+    /// One that makes its answer of what it was sent.
+    pub(crate) fn answering(answer: impl Fn(&str) -> Value + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let vendor = Self { address: listener.local_addr().unwrap().to_string(), bodies: Arc::default() };
-        let (bodies, words) = (Arc::clone(&vendor.bodies), words.to_owned());
+        let bodies = Arc::clone(&vendor.bodies);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                serve(stream.unwrap(), &words, &bodies);
+                serve(stream.unwrap(), &answer, &bodies);
             }
         });
         vendor
@@ -36,7 +49,7 @@ impl Vendor {
 }
 
 /// One call. Its body is noted before it is answered: whoever has the answer may look.
-fn serve(stream: TcpStream, words: &str, bodies: &Mutex<Vec<String>>) {
+fn serve(stream: TcpStream, answer: &dyn Fn(&str) -> Value, bodies: &Mutex<Vec<String>>) {
     let mut reader = BufReader::new(stream);
     let mut length = 0;
     loop {
@@ -51,14 +64,9 @@ fn serve(stream: TcpStream, words: &str, bodies: &Mutex<Vec<String>>) {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    bodies.lock().unwrap().push(String::from_utf8(body).unwrap());
-    let answer = json!({
-        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini",
-        "choices": [{ "index": 0, "finish_reason": "stop",
-            "message": { "role": "assistant", "content": words } }],
-        "usage": { "prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14 },
-    })
-    .to_string();
+    let body = String::from_utf8(body).unwrap();
+    bodies.lock().unwrap().push(body.clone());
+    let answer = answer(&body).to_string();
     let stream = reader.get_mut();
     write!(
         stream,

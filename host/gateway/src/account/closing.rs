@@ -48,7 +48,13 @@ impl Drop for Meter {
         if !self.output.is_empty() {
             observation.output = Some(Bytes::from(std::mem::take(&mut self.output)));
         }
-        self.count(&observation, elapsed);
+        if !self.is_inner {
+            self.count_call(&observation, elapsed);
+        }
+        self.count_use(&observation);
+        if let Some(part) = self.part.take() {
+            part.close(&mut observation, &self.books.metrics);
+        }
         if self.capture != Capture::Off || observation.status != Status::Ok {
             self.books.recorder.record(*observation);
         } else {
@@ -104,7 +110,7 @@ impl Meter {
         });
     }
 
-    fn count(&self, observation: &Observation, elapsed: Duration) {
+    fn count_call(&self, observation: &Observation, elapsed: Duration) {
         let metrics = &self.books.metrics;
         let operation = self.operation.label();
         let status = StatusClass::of(observation.http_status.unwrap_or(500));
@@ -114,6 +120,11 @@ impl Meter {
             let seconds = Duration::from_micros(first).as_secs_f64();
             metrics.time_to_first_token.get_or_create(&OperationLabels { operation }).observe(seconds);
         }
+    }
+
+    /// What was used of whom.
+    fn count_use(&self, observation: &Observation) {
+        let metrics = &self.books.metrics;
         let (Some(provider), Some(usage)) = (&observation.provider, &observation.usage) else { return };
         let count = |kind, tokens| {
             if tokens > 0 {

@@ -9,8 +9,11 @@ use http::header::CACHE_CONTROL;
 use super::Settings;
 use crate::refusal::Refusal;
 
+/// By which a caller asks for less than what means the same.
+const SEMANTIC: &str = "x-brokle-cache-semantic";
+
 /// What a request says about the cache.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub(crate) struct Control {
     /// Ask the provider.
     pub(super) no_cache: bool,
@@ -20,13 +23,18 @@ pub(crate) struct Control {
     pub(super) max_age: Option<Duration>,
     /// How long the answer is kept.
     pub(super) ttl: Option<Duration>,
+    /// Nothing that only means the same.
+    pub(super) exact_only: bool,
+    /// Nothing whose question isn't so near at least, 0 to 1.
+    pub(super) near: f64,
 }
 
 impl Control {
     /// Reads the headers. Directives that aren't known are passed over, as the RFC says.
     ///
     /// # Errors
-    /// 400 for an `x-brokle-cache-ttl` that is no number of seconds.
+    /// 400 for an `x-brokle-cache-ttl` that is no number of seconds, and an `x-brokle-cache-semantic` that says neither `off`
+    /// nor how near.
     pub(super) fn read(headers: &HeaderMap, settings: &Settings) -> Result<Self, Refusal> {
         let mut control = Self::default();
         for value in headers.get_all(CACHE_CONTROL) {
@@ -51,6 +59,17 @@ impl Control {
             })?;
             control.no_store |= seconds == 0;
             control.ttl = Some(Duration::from_secs(seconds).min(settings.max_ttl));
+        }
+        if let Some(near) = headers.get(SEMANTIC) {
+            let near = near.to_str().unwrap_or_default().trim();
+            control.exact_only = near == "off";
+            if !control.exact_only {
+                let number = near.parse().ok().filter(|near| *near > 0.0 && *near <= 1.0);
+                control.near = number.ok_or_else(|| {
+                    let message = format!("'{SEMANTIC}' must be 'off' or a number above 0, up to 1.");
+                    Refusal::invalid(SEMANTIC, message)
+                })?;
+            }
         }
         Ok(control)
     }
@@ -80,5 +99,10 @@ mod tests {
         let ttl = read(&[("x-brokle-cache-ttl", "999999999999")]).unwrap().ttl;
         assert_eq!(ttl, Some(Settings::default().max_ttl));
         assert_eq!(read(&[("x-brokle-cache-ttl", "1h")]).unwrap_err().status, 400);
+        assert!(read(&[(SEMANTIC, "off")]).unwrap().exact_only);
+        assert_eq!(read(&[(SEMANTIC, "0.98")]).unwrap().near, 0.98);
+        for odd in ["0", "1.1", "-1", "NaN", "on", ""] {
+            assert_eq!(read(&[(SEMANTIC, odd)]).unwrap_err().status, 400, "{odd}");
+        }
     }
 }

@@ -60,13 +60,23 @@ impl FromStr for Key {
 
 /// A request's key; none if it isn't cached.
 pub(super) fn of(said: Said<'_>) -> Option<Key> {
+    hash(b'K', said, &said.request.body, [])
+}
+
+/// The space of a request's question: all but its text, which `blank` is without, and what else tells spaces apart.
+pub(super) fn of_space<const MORE: usize>(said: Said<'_>, blank: &[u8], more: [&str; MORE]) -> Option<Key> {
+    hash(b'S', said, blank, more)
+}
+
+fn hash<const MORE: usize>(kind: u8, said: Said<'_>, body: &[u8], more: [&str; MORE]) -> Option<Key> {
     let Said { principal, headers, request } = said;
     let tenant = principal.tenant;
-    if request.body.len() > MAX_REQUEST {
+    if body.len() > MAX_REQUEST {
         return None;
     }
-    let Members(body) = serde_json::from_slice(&request.body).ok()?;
-    let mut hash = Hash::new(b'K');
+    let Members(body) = serde_json::from_slice(body).ok()?;
+    let mut hash = Hash::new(kind);
+    more.iter().for_each(|text| hash.text(text));
     for id in [tenant.organization.to_string(), tenant.project.to_string(), tenant.environment.to_string()] {
         hash.text(&id);
     }

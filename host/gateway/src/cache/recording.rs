@@ -9,6 +9,7 @@ use brokle_core::tenancy::Tenant;
 use bytes::Bytes;
 use http::header::HeaderValue;
 
+use super::semantic::Meaning;
 use super::{Cache, Content, Entry, Flight, Key};
 
 /// An answer on its way into the cache.
@@ -22,6 +23,8 @@ pub(crate) struct Recording {
     ttl: Duration,
     chunks: Vec<Bytes>,
     size: usize,
+    /// What its question means.
+    meaning: Option<Meaning>,
     /// Others wait until this is dropped.
     _flight: Option<Flight>,
 }
@@ -36,7 +39,13 @@ impl Recording {
         ttl: Duration,
         flight: Option<Flight>,
     ) -> Self {
-        Self { cache, key, tenant, model, route, ttl, chunks: Vec::new(), size: 0, _flight: flight }
+        let chunks = Vec::new();
+        Self { cache, key, tenant, model, route, ttl, chunks, size: 0, meaning: None, _flight: flight }
+    }
+
+    /// Questions that mean this find the answer, too.
+    pub(super) fn of(self, meaning: Option<Meaning>) -> Self {
+        Self { meaning, ..self }
     }
 
     /// A stream's next chunk. False when it has become too large to be kept.
@@ -86,7 +95,11 @@ impl Recording {
             stored_at: now,
             expires_at: now + self.ttl,
         };
+        let until = entry.expires_at;
         // The flight lands after it: whoever waits finds it.
         self.cache.store.put(self.key, Arc::new(entry));
+        if let Some((semantic, meaning)) = self.cache.semantic.as_ref().zip(self.meaning) {
+            semantic.vectors.put(meaning.space, self.key, meaning.vector, until);
+        }
     }
 }

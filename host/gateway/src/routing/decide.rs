@@ -126,8 +126,14 @@ impl<'a> Asked<'a> {
     ) -> Result<Decision, Refusal> {
         let request = self.said.request;
         let policy = request.route.as_ref().map_or(&gateway.parts.routing.policy, |route| &route.policy);
-        let mut known: Vec<Known> =
-            found.candidates.into_iter().map(|candidate| know(gateway, candidate)).collect();
+        let scores = gateway.parts.scores.as_deref();
+        let scores = scores.map(|scores| (scores, scores.of(self.said.principal.tenant.project)));
+        let thought = |candidate: &Candidate| match &scores {
+            Some((scores, table)) => scores.attributes(table, &candidate.connection.id, &candidate.model),
+            None => Vec::new(),
+        };
+        let know = |candidate| know(gateway, thought(&candidate), candidate);
+        let mut known: Vec<Known> = found.candidates.into_iter().map(know).collect();
         let mut excluded = found.excluded;
         if let Some(preferences) = &request.preferences {
             known.retain(|one| match preferences.excludes(&one.facts, request) {
@@ -341,6 +347,9 @@ fn measured(one: &Known) -> Value {
     say("remaining_tokens", stats.remaining_tokens.map(Into::into));
     say("input_price", one.facts.input_price.map(Into::into));
     say("output_price", one.facts.output_price.map(Into::into));
+    for (name, value) in &one.facts.attributes {
+        say(name, Some(value.as_str().into()));
+    }
     told.into()
 }
 
@@ -351,7 +360,7 @@ fn not_allowed(model: &str) -> Refusal {
     Refusal { param: Some("model".into()), ..Refusal::client(403, "model_not_allowed", message) }
 }
 
-fn know(gateway: &Gateway, candidate: Candidate) -> Known {
+fn know(gateway: &Gateway, attributes: Vec<(String, String)>, candidate: Candidate) -> Known {
     let connection = &candidate.connection;
     let row = gateway.parts.books.catalogue.find(&connection.catalogue, &candidate.model);
     let price = |price: Option<Usd>| price.map(Usd::approximate);
@@ -368,7 +377,7 @@ fn know(gateway: &Gateway, candidate: Candidate) -> Known {
         output_price: row.and_then(|row| price(row.prices.output)),
         context_window: row.and_then(|row| row.context_window).map(u64::from),
         features: row.iter().flat_map(|row| &row.capabilities).map(|one| one.name().to_owned()).collect(),
-        attributes: Vec::new(),
+        attributes,
     };
     Known { candidate, facts, cooling: reading.cooling, circuit: reading.circuit }
 }

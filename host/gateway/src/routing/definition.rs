@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use brokle_core::money::Usd;
 use brokle_core::tenancy::Capture;
 use brokle_expression::Expression;
 use schemars::JsonSchema;
@@ -11,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::routes::{self, ChosenPolicy, Fault, Route, RouteCandidate, Target};
 use crate::gateway;
+use crate::shadow::WHOLE;
 
 /// A name that callers put into `model`, or choose by the header `x-brokle-route`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,10 +62,55 @@ pub struct Definition {
     /// When a second candidate is asked beside the first; without it none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hedge: Option<Hedge>,
+    /// Who is asked once more for a share of the calls; nobody gets its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
+}
+
+/// Who is asked once more for a share of a route's calls. Either `connection` or `provider` says whom that goes to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Shadow {
+    /// A connection's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+    /// A provider's short name: the first of its connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// The model, as the provider names it; `*`: as the caller wrote it.
+    pub model: String,
+    /// It is one for such requests only: `not tools`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// The share of the calls: more than 0, 1 at most.
+    pub share: f64,
+    /// What that may cost in a day (UTC), for each project and server, in dollars; without it, it isn't bounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usd_per_day: Option<Usd>,
+}
+
+impl Shadow {
+    fn to_shadow(&self) -> Result<routes::Shadow, Fault> {
+        let whom = Candidate {
+            connection: self.connection.clone(),
+            provider: self.provider.clone(),
+            model: self.model.clone(),
+            when: self.when.clone(),
+            priority: 0,
+            weight: one(),
+        };
+        let share = millionths(self.share);
+        Ok(routes::Shadow { candidate: whom.read("shadow")?, share, usd_per_day: self.usd_per_day })
+    }
+}
+
+/// A share in millionths. What isn't within 0 and 1 isn't within 0 and [`WHOLE`] either, and is refused with the rest.
+fn millionths(share: f64) -> u32 {
+    (share * f64::from(WHOLE)).round().clamp(0.0, f64::from(WHOLE) + 1.0) as u32
 }
 
 /// What the cache does for a route's calls.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cached {
     /// `false`: nothing is looked up or kept.
@@ -72,6 +119,12 @@ pub struct Cached {
     /// How long an answer is kept, in seconds, unless the caller says; `cache.max_ttl_s` is the most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<u64>,
+    /// `false`: nothing that only means the same is found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub semantic: Option<bool>,
+    /// How near a question has to be whose answer is given: more than 0, 1 at most; without it as `[cache.semantic]` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub semantic_threshold: Option<f64>,
 }
 
 /// When a second candidate is asked beside the first. Either of the two is expected.
@@ -227,7 +280,8 @@ impl Definition {
     pub fn to_route(&self, policy: ChosenPolicy, usual: gateway::Timeouts) -> Result<Route, Fault> {
         let candidates = read("candidates", &self.candidates)?;
         let member = |(name, value): (&String, &Value)| (pointer(name), value.to_string().into_bytes());
-        let ttl = self.cache.as_ref().and_then(|cache| cache.ttl_s);
+        let cache = self.cache.as_ref();
+        let ttl = cache.and_then(|cache| cache.ttl_s);
         let rules = routes::Rules {
             fallbacks: self.fallbacks.to_fallbacks()?,
             timeouts: self.timeouts.as_ref().map(|timeouts| timeouts.to_timeouts(usual)).transpose()?,
@@ -235,11 +289,14 @@ impl Definition {
             set: self.set.iter().map(member).collect(),
             defaults: self.defaults.iter().map(member).collect(),
             remove: self.remove.iter().map(|name| pointer(name)).collect(),
-            uncached: self.cache.as_ref().is_some_and(|cache| cache.enabled == Some(false)),
+            uncached: cache.is_some_and(|cache| cache.enabled == Some(false)),
+            exact_only: cache.is_some_and(|cache| cache.semantic == Some(false)),
+            semantic_threshold: cache.and_then(|cache| cache.semantic_threshold).map(millionths),
             cache_ttl: ttl.map(Duration::from_secs),
             guardrails: self.guardrails.clone(),
             capture: self.capture,
             hedge: self.hedge.as_ref().map(Hedge::to_hedge).transpose()?,
+            shadow: self.shadow.as_ref().map(Shadow::to_shadow).transpose()?,
         };
         let rules = (!rules.is_empty()).then(|| Arc::new(rules));
         let (name, aliases) = (self.name.clone(), self.aliases.clone());
@@ -255,17 +312,20 @@ fn pointer(name: &str) -> String {
 }
 
 fn read(key: &str, written: &[Candidate]) -> Result<Vec<RouteCandidate>, Fault> {
-    let mut candidates = Vec::with_capacity(written.len());
-    for (at, one) in written.iter().enumerate() {
-        let target = match (&one.connection, &one.provider) {
+    let each = written.iter().enumerate();
+    each.map(|(at, one)| one.read(&format!("{key}.{at}"))).collect()
+}
+
+impl Candidate {
+    fn read(&self, key: &str) -> Result<RouteCandidate, Fault> {
+        let target = match (&self.connection, &self.provider) {
             (Some(name), None) if !name.is_empty() => Target::Connection(name.clone()),
             (None, Some(name)) if !name.is_empty() => Target::Provider(name.clone()),
-            _ => return Err(Fault::new(format!("{key}.{at}"), "either connection or provider is expected")),
+            _ => return Err(Fault::new(key, "either connection or provider is expected")),
         };
-        let (model, priority, weight) = (one.model.clone(), one.priority, one.weight);
-        let when = one.when.as_deref().map(Expression::read).transpose();
-        let when = when.map_err(|error| Fault::new(format!("{key}.{at}.when"), error.to_string()))?;
-        candidates.push(RouteCandidate { target, model, priority, weight, when });
+        let when = self.when.as_deref().map(Expression::read).transpose();
+        let when = when.map_err(|error| Fault::new(format!("{key}.when"), error.to_string()))?;
+        let (model, priority, weight) = (self.model.clone(), self.priority, self.weight);
+        Ok(RouteCandidate { target, model, priority, weight, when })
     }
-    Ok(candidates)
 }

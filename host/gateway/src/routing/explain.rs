@@ -4,6 +4,7 @@
 //! for a call, so a policy that goes by chance may decide otherwise the next time. It counts against the key's requests per
 //! minute, since it costs a sandbox.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use brokle_core::json;
@@ -95,6 +96,8 @@ pub struct Told {
     pub context_window: Option<u64>,
     /// What the model can do, as far as the catalogue knows.
     pub features: Vec<String>,
+    /// Whatever else policies are told: `brokle.score.NAME`, the average of a score, and `brokle.scores.NAME`, of how many.
+    pub attributes: BTreeMap<String, String>,
 }
 
 impl Gateway {
@@ -170,6 +173,7 @@ fn tell(request: &Request, decision: Decision) -> Explanation {
             output_price: facts.output_price,
             context_window: facts.context_window,
             features: facts.features.clone(),
+            attributes: facts.attributes.iter().cloned().collect(),
         }
     };
     let order = decision.order.iter().filter_map(|&index| decision.known.get(index));

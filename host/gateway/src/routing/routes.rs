@@ -12,6 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use brokle_core::money::Usd;
 use brokle_core::tenancy::Capture;
 use brokle_expression::Expression;
 use brokle_identity::Principal;
@@ -25,6 +26,7 @@ use super::conditions::Said;
 use crate::connections::Connection;
 use crate::gateway::Timeouts;
 use crate::refusal::Refusal;
+use crate::shadow::WHOLE;
 
 /// The policy that nobody has to name.
 pub const DEFAULT_POLICY: &str = "priority";
@@ -150,6 +152,10 @@ pub struct Rules {
     pub remove: Vec<String>,
     /// The cache has no part in its calls.
     pub uncached: bool,
+    /// The cache looks for nothing that means the same.
+    pub exact_only: bool,
+    /// How near a question has to be whose answer is given, in millionths; none: as everywhere.
+    pub semantic_threshold: Option<u32>,
     /// How long answers are kept.
     pub cache_ttl: Option<Duration>,
     /// Guardrails that rule on its calls beside those that do so anyway.
@@ -158,6 +164,19 @@ pub struct Rules {
     pub capture: Option<Capture>,
     /// When a second candidate is asked beside the first.
     pub hedge: Option<Hedge>,
+    /// Who is asked once more for a share of the calls.
+    pub shadow: Option<Shadow>,
+}
+
+/// Who is asked once more for a share of a route's calls, without its answer reaching anybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shadow {
+    /// Who.
+    pub candidate: RouteCandidate,
+    /// The share of the calls, in millionths: 1 to 1,000,000.
+    pub share: u32,
+    /// What that may cost in a day, for each project and server; none: it isn't counted.
+    pub usd_per_day: Option<Usd>,
 }
 
 /// When a second candidate is asked beside one that hasn't answered.
@@ -362,6 +381,20 @@ impl Rules {
         }
         if self.cache_ttl.is_some_and(|ttl| ttl.is_zero()) {
             return fault("cache.ttl_s".to_owned(), "1 or more is expected; enabled = false keeps nothing");
+        }
+        if self.semantic_threshold.is_some_and(|near| !(1..=WHOLE).contains(&near)) {
+            return fault("cache.semantic_threshold".to_owned(), "more than 0 and at most 1 is expected");
+        }
+        if let Some(shadow) = &self.shadow {
+            if !(1..=WHOLE).contains(&shadow.share) {
+                return fault("shadow.share".to_owned(), "more than 0 and at most 1 is expected");
+            }
+            if shadow.candidate.model.trim().is_empty() || shadow.candidate.model.len() > 256 {
+                return fault("shadow.model".to_owned(), "1 to 256 characters are expected");
+            }
+            if shadow.usd_per_day.is_some_and(Usd::is_negative) {
+                return fault("shadow.usd_per_day".to_owned(), "less than nothing can't be spent");
+            }
         }
         match self.hedge {
             Some(Hedge::Percentile(share)) if !(50..=99).contains(&share) => {

@@ -45,6 +45,7 @@ use parking_lot::Mutex;
 use self::breaker::{Breaker, Circuit, Pass, Settings};
 use self::ewma::{ErrorRate, PeakEwma};
 use self::latest::Latest;
+use crate::checks::Checks;
 use crate::connections::Connection;
 use crate::gate::Permit;
 use crate::refusal::{Fault, Refusal};
@@ -71,6 +72,7 @@ pub(crate) struct LiveFacts {
     opened: Family<ProviderLabels, Counter>,
     pairs: Cache<String, Arc<Pair>>,
     turns: Cache<String, Arc<AtomicU64>>,
+    checks: Checks,
 }
 
 /// One (connection, model).
@@ -131,6 +133,7 @@ impl LiveFacts {
     ) -> Self {
         let idle = Duration::from_secs(3600);
         Self {
+            checks: Checks::new(Arc::clone(&clock)),
             clock,
             breaker,
             opened,
@@ -142,10 +145,19 @@ impl LiveFacts {
     /// What is known of a candidate.
     pub(crate) fn read(&self, connection: &Connection, model: &str) -> Reading {
         let now = self.now();
-        match self.pairs.get(&key(&connection.id, model)) {
+        let mut reading = match self.pairs.get(&key(&connection.id, model)) {
             Some(pair) => pair.read(now, &self.breaker),
             None => Pair::default().read(now, &self.breaker),
+        };
+        if let Some(left) = self.checks.down(connection) {
+            reading.circuit = Circuit::Open(left);
         }
+        reading
+    }
+
+    /// What health checks found.
+    pub(crate) fn checks(&self) -> &Checks {
+        &self.checks
     }
 
     /// How long so many percent of a candidate's last answers took at most, to their heads; none while there were few.
@@ -170,6 +182,9 @@ impl LiveFacts {
     /// # Errors
     /// The circuit is open: how long to wait.
     pub(crate) fn begin(&self, connection: &Connection, model: &str) -> Result<Ticket, Duration> {
+        if let Some(left) = self.checks.down(connection) {
+            return Err(left);
+        }
         self.enter(key(&connection.id, model), &connection.provider)
     }
 
@@ -390,6 +405,11 @@ fn short(code: Cow<'static, str>) -> Cow<'static, str> {
         }
         code => code,
     }
+}
+
+/// Whether somebody who is asked like this isn't there, or is broken.
+pub(crate) fn is_failure(refusal: &Refusal) -> bool {
+    matches!(blame(refusal, None), Outcome::Failed { limited: false, .. })
 }
 
 fn blame(refusal: &Refusal, told: Option<Duration>) -> Outcome {

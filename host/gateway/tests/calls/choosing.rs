@@ -15,7 +15,7 @@ use crate::guardrails::{guard, guardrail};
 use crate::harness::{Answer, Extra, World, openai, world_extra};
 
 /// Connections `a` and `b` to an OpenAI each, at which two models have a price, and these routes of the project's.
-async fn world(upstreams: [&Upstream; 2], routes: &[Value], extra: Extra) -> World {
+pub async fn world(upstreams: [&Upstream; 2], routes: &[Value], extra: Extra) -> World {
     let [a, b] = upstreams;
     let world = world_extra(vec![openai("a", a, 0), openai("b", b, 1)], Arc::new(SystemClock), extra).await;
     for route in routes {
@@ -30,17 +30,17 @@ async fn make(world: &World, route: &Value) {
     world.gateway.create_route(&caller, Origin::Project, route).await.unwrap();
 }
 
-async fn two() -> [Upstream; 2] {
+pub async fn two() -> [Upstream; 2] {
     [Upstream::start().await.unwrap(), Upstream::start().await.unwrap()]
 }
 
-fn chat(model: &str, more: impl Borrow<Value>) -> String {
+pub fn chat(model: &str, more: impl Borrow<Value>) -> String {
     let mut body = json!({ "model": model, "messages": [{ "role": "user", "content": "hi" }] });
     body.as_object_mut().unwrap().extend(more.borrow().as_object().unwrap().clone());
     body.to_string()
 }
 
-async fn call(world: &World, body: &str, headers: &[(&'static str, &'static str)]) -> Answer {
+pub async fn call(world: &World, body: &str, headers: &[(&'static str, &'static str)]) -> Answer {
     let headers =
         headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
     world.call_with(Operation::ChatCompletions, body, headers.collect()).await

@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use brokle_core::catalogue::Catalogue;
 use brokle_core::clock::{Clock, SystemClock};
-use brokle_core::ids::RequestId;
+use brokle_core::ids::{EnvironmentId, ProjectId, RequestId};
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::{Capture, Tenant};
 use brokle_gateway::account::Books;
 use brokle_gateway::budgets::{Budget, Budgets};
-use brokle_gateway::cache::{Cache, Settings};
+use brokle_gateway::cache::{Cache, Settings, semantic};
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::gate::Gate;
@@ -19,13 +19,15 @@ use brokle_gateway::guardrails::Guardrails;
 use brokle_gateway::limits::Limit;
 use brokle_gateway::resilience::Resilience;
 use brokle_gateway::routing::routes::Routing;
+use brokle_gateway::routing::scores::{self, Scores};
 use brokle_gateway::{AnswerBody, Asking, Dialect, Gateway, Operation, Parts, RealtimeLimits, Timeouts};
 use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::keys::NewKey;
 use brokle_identity::{AuthError, KeyService, Principal, Secret};
 use brokle_plugins::{Active, Snapshot, Snapshots, View};
 use brokle_runtime::{DialectPlugin, PolicyPlugin, ProviderPlugin, Runtime, RuntimeConfig, inspect};
-use brokle_storage::observations::{AnalyticsStore, SqliteObservations};
+use brokle_storage::observations::SqliteObservations;
+use brokle_storage::observations::query::QueryStore;
 use brokle_storage::sql::api_keys::Restrictions;
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
@@ -46,7 +48,7 @@ pub struct World {
     pub tenant: Tenant,
     pub key: String,
     pub recorder: Arc<Recorder>,
-    pub store: Arc<dyn AnalyticsStore>,
+    pub store: Arc<dyn QueryStore>,
     pub metrics: Arc<Metrics>,
     pub runtime: Runtime,
     pub database: Database,
@@ -124,7 +126,11 @@ pub struct Extra {
     pub limits: Vec<Limit>,
     pub budgets: Vec<Budget>,
     pub routing: Routing,
+    /// Policies beside `priority`.
+    pub policies: &'static [&'static str],
+    pub scores: scores::Settings,
     pub cache: Option<Settings>,
+    pub semantic: Option<semantic::Settings>,
     /// Models of openai's that cost what gpt-4o-mini does.
     pub priced: Vec<&'static str>,
     pub resilience: Resilience,
@@ -191,7 +197,7 @@ async fn world_made(
     let compiled = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     let runtime = Runtime::start(RuntimeConfig::default(), compiled, [1; 32]).unwrap();
     let mut view = View::new();
-    for policy in ["policy_priority"].iter().chain(policies) {
+    for policy in ["policy_priority"].iter().chain(policies).chain(extra.policies) {
         let policy = Arc::new(PolicyPlugin::load(&runtime, &component(policy)).await.unwrap());
         view.add_policy(Active::plain(policy));
     }
@@ -211,7 +217,7 @@ async fn world_made(
         view.add_provider(Active::plain(plugin));
         fixed.push(Template { provider, new, trusted: !distrust });
     }
-    let store: Arc<dyn AnalyticsStore> =
+    let store: Arc<dyn QueryStore> =
         Arc::new(SqliteObservations::open(folder.path().join("telemetry")).unwrap());
     let options = Options::new(folder.path().join("telemetry"));
     let recorder = Arc::new(Recorder::start(&options, store.clone(), clock.clone()).unwrap());
@@ -224,10 +230,15 @@ async fn world_made(
         serde_json::from_value(row).unwrap()
     });
     let catalogue = Catalogue::builtin().unwrap().with_overrides(priced.collect()).unwrap();
-    let cached = |settings| Arc::new(Cache::new(settings, clock.clone(), metrics.clone()));
-    let cache = extra.cache.map(cached);
+    let cached = |settings| Cache::new(settings, clock.clone(), metrics.clone());
+    let cache = extra.cache.map(cached).map(|cache| match extra.semantic {
+        Some(semantic) => Arc::new(cache.with_semantic(semantic)),
+        None => Arc::new(cache),
+    });
     let spent = Some(database.budgets());
     let budgets = Arc::new(Budgets::new(extra.budgets, clock.clone(), metrics.clone(), spent));
+    let told = (!extra.scores.names.is_empty()).then_some(extra.scores);
+    let scores = told.map(|settings| Arc::new(Scores::new(settings, store.clone(), clock.clone())));
     let gateway = Gateway::new(Parts {
         clock,
         random,
@@ -236,6 +247,7 @@ async fn world_made(
         plugins: plugins.clone(),
         routing,
         stored_routes: Some(database.clone()),
+        scores,
         guardrails: guardrails.clone(),
         egress,
         timeouts,
@@ -324,6 +336,21 @@ impl World {
         self.keys.create(self.tenant, new).await.unwrap().1.expose().to_owned()
     }
 
+    /// A key of another project of the same organization.
+    pub async fn strangers_key(&self) -> String {
+        let (clock, random) = (&SystemClock, &SystemRandom);
+        let stranger = Tenant {
+            organization: self.tenant.organization,
+            project: ProjectId::generate(clock, random),
+            environment: EnvironmentId::generate(clock, random),
+        };
+        let (organization, now) = (stranger.organization, clock.now());
+        self.database.projects().create(organization, stranger.project, "other", now).await.unwrap();
+        self.database.environments().create(stranger, "production", now).await.unwrap();
+        let new = NewKey { name: "stranger".into(), scopes: vec!["gateway".into()], ..NewKey::default() };
+        self.keys.create(stranger, new).await.unwrap().1.expose().to_owned()
+    }
+
     /// The holder of the world's key.
     pub async fn caller(&self) -> Arc<Principal> {
         self.keys.authenticate(&self.key).await.unwrap()
@@ -356,6 +383,15 @@ impl World {
         tokio::time::timeout(Duration::from_secs(20), self.recorder.flush()).await.unwrap();
         let page = self.store.list(self.tenant.project, Default::default(), 100, None).await.unwrap();
         serde_json::to_value(page).unwrap()["data"].as_array().unwrap().clone()
+    }
+}
+
+/// Waits until this holds; `what` isn't there after 20 s.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

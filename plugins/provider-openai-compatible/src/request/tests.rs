@@ -56,31 +56,51 @@ fn refused(options: &Value, body: &Value) -> String {
     send(&call("chat.completions", options), body).err().and_then(|problem| problem.param).unwrap()
 }
 
+/// What every row must be.
+fn check_row(name: &str, row: &Value) {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    assert!(name.bytes().all(plain), "{name}");
+    assert!(row["docs"].as_str().is_some_and(|docs| docs.starts_with("https://")), "{name}: docs");
+    assert!(row["title"].as_str().is_some_and(|title| !title.is_empty()), "{name}: title");
+    let keyless = row["keyless"] == true;
+    match row["base_url"].as_str() {
+        Some(url) if keyless => assert!(url.starts_with("http://localhost:"), "{name}: {url}"),
+        Some(url) => assert!(url.starts_with("https://"), "{name}: {url}"),
+        None => assert!(["azure-foundry", "databricks"].contains(&name), "{name}: no base URL"),
+    }
+    assert!(!row["base_url"].as_str().unwrap_or_default().ends_with('/'), "{name}: a slash at the end");
+    for variable in [&row["api_key_env"], &row["base_url_env"]].into_iter().filter_map(Value::as_str) {
+        let plain = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+        assert!(variable.bytes().all(plain), "{variable}");
+    }
+}
+
 #[test]
 fn there_are_many_rows_and_each_is_where_it_should_be() {
     let presets = presets();
     assert!(presets.len() >= 60, "{} rows", presets.len());
     let mut variables = BTreeSet::new();
     for (name, row) in &presets {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        assert!(name.bytes().all(plain), "{name}");
-        assert!(row["docs"].as_str().is_some_and(|docs| docs.starts_with("https://")), "{name}: docs");
-        assert!(row["title"].as_str().is_some_and(|title| !title.is_empty()), "{name}: title");
-        let keyless = row["keyless"] == true;
-        match row["base_url"].as_str() {
-            Some(url) if keyless => assert!(url.starts_with("http://localhost:"), "{name}: {url}"),
-            Some(url) => assert!(url.starts_with("https://"), "{name}: {url}"),
-            None => assert!(["azure-foundry", "databricks"].contains(&name.as_str()), "{name}: no base URL"),
-        }
-        assert!(!row["base_url"].as_str().unwrap_or_default().ends_with('/'), "{name}: a slash at the end");
+        check_row(name, row);
         for variable in [&row["api_key_env"], &row["base_url_env"]].into_iter().filter_map(Value::as_str) {
-            assert!(
-                variable.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_'),
-                "{variable}"
-            );
             assert!(variables.insert(variable.to_owned()), "{variable} makes two connections");
         }
     }
+}
+
+/// The row of `docs/plugins/adding-a-provider.md` is one, and says what the page says.
+#[test]
+fn the_pages_row_is_one() {
+    let page = include_str!("../../../../docs/plugins/adding-a-provider.md");
+    let (_, rest) = page.split_once("## A preset").unwrap();
+    let (_, block) = rest.split_once("```json\n").unwrap();
+    let row: Value = serde_json::from_str(block.split("```").next().unwrap()).unwrap();
+    let name = row["name"].as_str().unwrap();
+    assert!(!presets().contains_key(name), "it is no example any more");
+    check_row(name, &row);
+    let body = json!({"model": "x", "messages": [], "max_tokens": 7, "store": true});
+    let (_, sent) = send(&call("chat.completions", &row["options"]), &body).unwrap();
+    assert_eq!(sent, json!({"model": "a-model", "messages": [], "max_completion_tokens": 7}));
 }
 
 #[test]
