@@ -21,6 +21,8 @@ use crate::ingest::Ingest;
 use crate::lifecycle::Lifecycle;
 use crate::watching::Watching;
 use brokle_gateway::Gateway;
+use brokle_gateway::batches::BatchService;
+use brokle_gateway::files::FileService;
 use brokle_storage::observations::QueryStore;
 use brokle_telemetry::metrics::Metrics;
 
@@ -52,6 +54,10 @@ pub struct App {
     pub gateway: Option<Arc<Gateway>>,
     /// Ways to providers; none in a worker.
     pub connections: Option<Arc<ConnectionService>>,
+    /// Files of projects; none in a worker.
+    pub files: Option<Arc<FileService>>,
+    /// Batches of calls; none in a worker.
+    pub batches: Option<Arc<BatchService>>,
     /// Where spans from elsewhere go; none in a server without telemetry.
     pub ingest: Option<Arc<Ingest>>,
     /// Calls and spans as they come; none in a server without telemetry.
@@ -168,6 +174,8 @@ impl App {
             plugin_catalogue: None,
             gateway: None,
             connections: None,
+            files: None,
+            batches: None,
             ingest: None,
             watching: None,
             observations: None,
@@ -194,6 +202,8 @@ pub struct AppBuilder {
     plugin_catalogue: Option<Arc<brokle_plugins::Catalogue>>,
     gateway: Option<Arc<Gateway>>,
     connections: Option<Arc<ConnectionService>>,
+    files: Option<Arc<FileService>>,
+    batches: Option<Arc<BatchService>>,
     ingest: Option<Arc<Ingest>>,
     watching: Option<Arc<Watching>>,
     observations: Option<Arc<dyn QueryStore>>,
@@ -279,6 +289,13 @@ impl AppBuilder {
         self
     }
 
+    /// Files of projects, and batches of calls.
+    #[must_use]
+    pub fn batches(mut self, files: Arc<FileService>, batches: Arc<BatchService>) -> Self {
+        (self.files, self.batches) = (Some(files), Some(batches));
+        self
+    }
+
     /// The gateway.
     #[must_use]
     pub fn gateway(mut self, gateway: Arc<Gateway>) -> Self {
@@ -340,6 +357,8 @@ impl AppBuilder {
             plugin_catalogue: self.plugin_catalogue,
             gateway: self.gateway,
             connections: self.connections,
+            files: self.files,
+            batches: self.batches,
             ingest: self.ingest,
             watching: self.watching,
             observations: self.observations,

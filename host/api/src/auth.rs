@@ -74,6 +74,19 @@ pub async fn identify_in(
     whose(app, extensions, headers, presented_key_in(headers, dialect)).await
 }
 
+/// The same for a WebSocket, which browsers open without headers of their choice: the key may be among the subprotocols.
+///
+/// # Errors
+/// As [`identify`] says.
+pub async fn identify_socket(
+    app: &App,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+) -> Result<Result<Arc<Principal>, AuthError>, ApiError> {
+    let key = presented_key(headers).or_else(|| brokle_gateway::key_in_protocols(headers));
+    whose(app, extensions, headers, key).await
+}
+
 async fn whose(
     app: &App,
     extensions: &Extensions,

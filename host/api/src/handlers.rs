@@ -1,6 +1,7 @@
 //! One file per group of endpoints. A handler parses, calls and shapes; nothing else.
 
 pub mod api_keys;
+pub mod batches;
 pub mod budgets;
 pub mod cache;
 mod call;
@@ -9,6 +10,7 @@ pub mod completions;
 pub mod connections;
 pub mod docs;
 pub mod embeddings;
+pub mod files;
 pub mod generate_content;
 pub mod health;
 pub mod keys;
@@ -21,6 +23,7 @@ pub mod otlp;
 pub mod plugins;
 pub mod queries;
 pub mod queue;
+pub mod realtime;
 pub mod relay;
 pub mod responses;
 pub mod routes;

@@ -1,6 +1,7 @@
 //! The server's life as others see it: ready, draining, cutting.
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Where the server is between its start and its end. One per server; the accept loop moves it, handlers and background
 /// tasks watch it.
@@ -9,6 +10,7 @@ pub struct Lifecycle {
     unready: CancellationToken,
     draining: CancellationToken,
     cutting: CancellationToken,
+    busy: TaskTracker,
 }
 
 impl Lifecycle {
@@ -29,6 +31,12 @@ impl Lifecycle {
     #[must_use]
     pub fn cutting(&self) -> &CancellationToken {
         &self.cutting
+    }
+
+    /// Work beside requests that a drain waits for, too.
+    #[must_use]
+    pub fn busy(&self) -> &TaskTracker {
+        &self.busy
     }
 
     /// A shutdown begins: readiness is gone, everything else goes on.

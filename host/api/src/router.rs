@@ -16,9 +16,10 @@ use crate::app::App;
 use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
 use crate::handlers::{
-    api_keys, budgets, cache, chat_completions, completions, connections, docs, embeddings, generate_content,
-    health, keys, langfuse, media, messages, metrics, models, otlp, plugins, queries, queue, relay,
-    responses, routes, routing, score_configs, scores, streaming, trace_updates, traces, usage,
+    api_keys, batches, budgets, cache, chat_completions, completions, connections, docs, embeddings, files,
+    generate_content, health, keys, langfuse, media, messages, metrics, models, otlp, plugins, queries,
+    queue, realtime, relay, responses, routes, routing, score_configs, scores, streaming, trace_updates,
+    traces, usage,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -60,6 +61,13 @@ fn for_machines() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(responses::get, responses::delete))
         .routes(routes!(responses::cancel))
         .routes(routes!(responses::input_items))
+        .routes(routes!(realtime::realtime))
+        .routes(routes!(files::list, files::create))
+        .routes(routes!(files::get, files::delete))
+        .routes(routes!(files::content))
+        .routes(routes!(batches::list, batches::create))
+        .routes(routes!(batches::get))
+        .routes(routes!(batches::cancel))
         .route("/v1beta/models/{*call}", post(generate_content::call))
         .route("/v1/providers/{name}/{*path}", any(relay::relay))
         .routes(routes!(models::list))
@@ -183,6 +191,7 @@ async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Ap
     ),
     tags(
         (name = "models", description = "Calls to models, in OpenAI's form"),
+        (name = "batches", description = "Files of calls that are made by and by"),
         (name = "keys", description = "API keys"),
         (name = "traces", description = "What became of calls; spans from OpenTelemetry"),
         (name = "queries", description = "Lists, exports and numbers of a project's calls and spans"),

@@ -44,7 +44,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::lifecycle::Lifecycle;
 
-pub use self::connection::PeerAddress;
+pub use self::connection::{Afterwards, PeerAddress};
 pub use self::signals::Stop;
 
 /// How many connections the kernel keeps that haven't been accepted yet (as far as `net.core.somaxconn` lets it).
@@ -216,19 +216,26 @@ impl Server {
         }
     }
 
+    /// Waits until nothing is in flight.
+    async fn idle(&self) {
+        self.tracker.wait().await;
+        self.lifecycle.busy().wait().await;
+    }
+
     async fn drain(&self) -> Ended {
         self.lifecycle.begin_draining();
         self.tracker.close();
+        self.lifecycle.busy().close();
         let deadline = Instant::now() + self.limits.drain_timeout;
         if !self.tracker.is_empty() {
             tracing::info!(connections = self.tracker.len(), "stopping: finishing what is in flight");
         }
         tokio::select! {
-            () = self.tracker.wait() => return Ended::Drained,
+            () = self.idle() => return Ended::Drained,
             () = sleep_until(deadline) => {}
         }
         self.lifecycle.begin_cutting();
-        if timeout(CUT_NOTICE, self.tracker.wait()).await.is_ok() {
+        if timeout(CUT_NOTICE, self.idle()).await.is_ok() {
             return Ended::Drained;
         }
         let left = self.tracker.len();

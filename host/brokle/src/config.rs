@@ -7,6 +7,7 @@
 //!
 //! `brokle.example.toml` shows each key with its default and is their documentation; a test compares the two.
 
+mod batches;
 mod budgets;
 mod cache;
 mod environment;
@@ -29,6 +30,7 @@ use figment::providers::{Format, Serialized, Toml};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::batches::{Batches, Files};
 pub(crate) use self::budgets::Budget;
 pub(crate) use self::cache::Cache;
 pub(crate) use self::environment::Secrets;
@@ -53,6 +55,10 @@ pub(crate) struct Config {
     pub(crate) telemetry: Telemetry,
     /// Calls to providers.
     pub(crate) gateway: Gateway,
+    /// Files that projects upload, and that batches make.
+    pub(crate) files: Files,
+    /// Batches of calls.
+    pub(crate) batches: Batches,
     /// The sandbox.
     pub(crate) runtime: Runtime,
     /// The catalogue of plugins.
@@ -148,6 +154,8 @@ impl Config {
         self.telemetry.check()?;
         self.shared_queue()?;
         self.gateway.check()?;
+        self.files.check()?;
+        self.batches.check()?;
         self.runtime.check()?;
         self.plugins.check()?;
         guardrails::check(&self.guardrails)?;

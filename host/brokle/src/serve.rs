@@ -120,6 +120,8 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         started.pending,
         started.relay,
         &started.app.lifecycle,
+        &started.app,
+        config.batches.run,
     );
     let router = if args.role == Role::Worker {
         router::operations(&started.app)
@@ -264,7 +266,8 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
             .ingest(Arc::new(Ingest::new(Arc::clone(&made.recorder), config.telemetry.max_request_bytes)))
             .plugins(Arc::new(plugins::Health(Arc::clone(&made.catalogue))))
             .plugin_catalogue(Arc::clone(&made.catalogue))
-            .telemetry(Arc::new(gateway::Queue(Arc::clone(&made.recorder))));
+            .telemetry(Arc::new(gateway::Queue(Arc::clone(&made.recorder))))
+            .batches(Arc::clone(&made.files), Arc::clone(&made.batches));
         catalogue_of_plugins = Some(made.catalogue);
         (gateway, recorder) = (Some(made.gateway), Some(made.recorder));
     }

@@ -69,6 +69,8 @@ pub struct Form {
 struct Part {
     name: String,
     is_file: bool,
+    /// Empty where it has none.
+    filename: String,
     /// From the headers' first byte to the content's last.
     whole: Range<usize>,
     /// The name as it is written, its quotes included.
@@ -119,6 +121,12 @@ impl Form {
         std::str::from_utf8(body.get(part.content.clone())?).ok()
     }
 
+    /// The first file of this name: what it is called, and where its content is. A name that isn't text is none.
+    pub fn file(&self, name: &str) -> Option<(&str, Range<usize>)> {
+        let part = self.parts.iter().find(|part| part.name == name).filter(|part| part.is_file)?;
+        Some((&part.filename, part.content.clone()))
+    }
+
     /// The names of its parts, in order, and whether each is a file.
     pub fn names(&self) -> impl Iterator<Item = (&str, bool)> {
         self.parts.iter().map(|part| (part.name.as_str(), part.is_file))
@@ -158,6 +166,7 @@ impl Part {
         let part = Self {
             name: disposition.name,
             is_file: disposition.is_file,
+            filename: disposition.filename,
             whole: begin..end.max(content),
             written_name: begin + disposition.written_name.start..begin + disposition.written_name.end,
             content: content..end.max(content),

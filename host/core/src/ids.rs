@@ -114,6 +114,10 @@ ids! {
     RouteId;
     /// A rule for scores of a name.
     ScoreConfigId;
+    /// A file of a project's.
+    FileId;
+    /// A batch of calls.
+    BatchId;
     /// A change in the catalogue of components.
     PluginEventId;
     /// One request to the gateway or the API; answered as `X-Request-Id`.

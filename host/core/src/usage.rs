@@ -116,6 +116,16 @@ impl Usage {
         }
     }
 
+    /// Adds another call's counts to these. The result is an estimate when either side that counted anything was one.
+    pub fn add(&mut self, other: &Self) {
+        self.estimated |= other.estimated && !other.is_empty();
+        for (kind, amount) in other.counts() {
+            if let Some(count) = self.count_mut(kind) {
+                *count = count.saturating_add(amount);
+            }
+        }
+    }
+
     fn count_mut(&mut self, kind: &str) -> Option<&mut u64> {
         Some(match kind {
             "input" => &mut self.input,

@@ -544,6 +544,25 @@ impl Meter {
         }
     }
 
+    /// Charges what a call that goes on has used by now.
+    ///
+    /// # Errors
+    /// A budget has nothing left for more of it.
+    pub(crate) fn charge_so_far(
+        &mut self,
+        gateway: &Gateway,
+        connection: &Connection,
+        model: &str,
+        told: &mut Told,
+    ) -> Result<(), Refusal> {
+        let cost = self.cost();
+        let usage = self.observation.as_ref().and_then(|observation| observation.usage);
+        match &mut self.hold {
+            Some(hold) => hold.charge(gateway, connection, model, usage.as_ref(), cost, told),
+            None => Ok(()),
+        }
+    }
+
     /// The cost so far, when the price is known.
     pub(crate) fn cost(&self) -> Option<Usd> {
         if self.is_cached {

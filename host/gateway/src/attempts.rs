@@ -352,7 +352,7 @@ fn circuit_open(connection: &Connection, left: Duration) -> Refusal {
     Refusal { retry_after: Some(left.max(Duration::from_secs(1))), ..refusal }
 }
 
-fn plugin_call(request: &Request, candidate: &Candidate, incoming: &Incoming<'_>) -> Call {
+pub(crate) fn plugin_call(request: &Request, candidate: &Candidate, incoming: &Incoming<'_>) -> Call {
     Call {
         operation: request.operation.name().into(),
         model: candidate.model.clone(),

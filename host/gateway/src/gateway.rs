@@ -31,6 +31,7 @@ use crate::limits::{Limit, LimitState, Limits, SharedLimits};
 use crate::models::{self, ModelObject};
 use crate::operation::Operation;
 use crate::pipeline::{self, Stage};
+use crate::realtime::RealtimeLimits;
 use crate::refusal::{Fault, Refusal};
 use crate::resilience::{Extra, Resilience};
 use crate::routing::routes::Routing;
@@ -89,6 +90,8 @@ pub struct Parts {
     pub egress: Egress,
     /// How long a provider may take.
     pub timeouts: Timeouts,
+    /// How long a realtime session may last, and what it may send.
+    pub realtime: RealtimeLimits,
     /// What is done about failures and overload.
     pub resilience: Resilience,
     /// How much callers may.

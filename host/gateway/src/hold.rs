@@ -14,6 +14,7 @@ use crate::budgets::{self, Budgets, Use};
 use crate::connections::Connection;
 use crate::gateway::Gateway;
 use crate::limits::{DEFAULT_OUTPUT_TOKENS, Reservation};
+use crate::operation::Operation;
 use crate::refusal::Refusal;
 use crate::request::Request;
 use crate::who::Caller;
@@ -33,12 +34,14 @@ pub(crate) struct Hold {
     pub(crate) attempt: Option<Reservation>,
     /// Of the budgets, for the same candidate.
     spend: Vec<budgets::Reservation>,
+    /// What was charged before the end.
+    charged: Use,
 }
 
 impl Hold {
     pub(crate) fn new(gateway: &Gateway, principal: &Arc<Principal>, user: &str, request: &Request) -> Self {
         let output = match request.operation {
-            operation if !operation.streams() => 0,
+            operation if !operation.streams() && operation != Operation::Realtime => 0,
             _ => request.max_output_tokens.unwrap_or(DEFAULT_OUTPUT_TOKENS),
         };
         Self {
@@ -50,6 +53,7 @@ impl Hold {
             call: None,
             attempt: None,
             spend: Vec::new(),
+            charged: Use::default(),
         }
     }
 
@@ -86,16 +90,52 @@ impl Hold {
                 }
             }
         }
-        if !gateway.parts.budgets.is_empty() {
-            let caller = self.caller(Some((&connection.provider, model)));
-            let (input, output) = (self.prompt_tokens, self.output_tokens);
-            let usage = Usage { input, output, estimated: true, ..Usage::default() };
-            let catalogue = &gateway.parts.books.catalogue;
-            let reserved = gateway.parts.budgets.reserve(&caller, catalogue, connection, model, &usage)?;
-            self.spend = reserved.reservations;
-            told.budget = reserved.notice;
+        self.reserve_spend(gateway, connection, model, told)
+    }
+
+    fn reserve_spend(
+        &mut self,
+        gateway: &Gateway,
+        connection: &Connection,
+        model: &str,
+        told: &mut Told,
+    ) -> Result<(), Refusal> {
+        if self.budgets.is_empty() {
+            return Ok(());
         }
+        let caller = self.caller(Some((&connection.provider, model)));
+        let (input, output) = (self.prompt_tokens, self.output_tokens);
+        let usage = Usage { input, output, estimated: true, ..Usage::default() };
+        let catalogue = &gateway.parts.books.catalogue;
+        let reserved = self.budgets.reserve(&caller, catalogue, connection, model, &usage)?;
+        self.spend = reserved.reservations;
+        told.budget = reserved.notice;
         Ok(())
+    }
+
+    /// The call goes on, and has used this so far: budgets are charged with it, and asked for more.
+    pub(crate) fn charge(
+        &mut self,
+        gateway: &Gateway,
+        connection: &Connection,
+        model: &str,
+        usage: Option<&Usage>,
+        cost: Option<Usd>,
+        told: &mut Told,
+    ) -> Result<(), Refusal> {
+        self.settle_spend(usage, cost);
+        self.reserve_spend(gateway, connection, model, told)
+    }
+
+    /// What was used since budgets were last charged takes the place of what is set aside.
+    fn settle_spend(&mut self, usage: Option<&Usage>, cost: Option<Usd>) {
+        let tokens = usage.map_or(0, Usage::total);
+        let before = std::mem::replace(&mut self.charged, Use { cost, tokens });
+        let since = Use {
+            cost: cost.map(|cost| cost.checked_sub(before.cost.unwrap_or(Usd::ZERO)).unwrap_or(Usd::ZERO)),
+            tokens: tokens.saturating_sub(before.tokens),
+        };
+        self.budgets.settle(std::mem::take(&mut self.spend), since);
     }
 
     /// The call has ended and used this.
@@ -104,6 +144,6 @@ impl Hold {
         for reservation in [&mut self.call, &mut self.attempt].into_iter().flatten() {
             reservation.settle(tokens);
         }
-        self.budgets.settle(std::mem::take(&mut self.spend), Use { cost, tokens });
+        self.settle_spend(usage, cost);
     }
 }

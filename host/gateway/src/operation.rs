@@ -26,6 +26,8 @@ pub enum Operation {
     Moderations,
     /// `POST /v1/rerank`
     Rerank,
+    /// `GET /v1/realtime`: a session over a WebSocket.
+    Realtime,
     /// How many tokens a request has, without an answer: dialects have an endpoint for it.
     CountTokens,
     /// `/v1/providers/{name}/…`: a provider's own API, relayed as it came.
@@ -46,6 +48,7 @@ impl Operation {
             Self::Translations => "audio.translations",
             Self::Moderations => "moderations",
             Self::Rerank => "rerank",
+            Self::Realtime => "realtime",
             Self::CountTokens => "count-tokens",
             Self::Raw => "raw",
         }
@@ -64,6 +67,7 @@ impl Operation {
             Self::Translations => "translation",
             Self::Moderations => "moderation",
             Self::Rerank => "rerank",
+            Self::Realtime => "realtime",
             Self::CountTokens => "count_tokens",
             Self::Raw => "raw",
         }
@@ -72,7 +76,7 @@ impl Operation {
     /// The kind of observation that a call becomes.
     pub fn kind(self) -> Kind {
         match self {
-            Self::ChatCompletions | Self::Completions => Kind::Generation,
+            Self::ChatCompletions | Self::Completions | Self::Realtime => Kind::Generation,
             Self::Embeddings => Kind::Embedding,
             Self::ImageGenerations | Self::ImageEdits => Kind::Image,
             Self::Speech | Self::Transcriptions | Self::Translations => Kind::Audio,
@@ -107,6 +111,7 @@ impl Operation {
             Self::Speech | Self::Transcriptions | Self::Translations => metrics::Operation::audio,
             Self::Moderations => metrics::Operation::moderation,
             Self::Rerank => metrics::Operation::rerank,
+            Self::Realtime => metrics::Operation::realtime,
             Self::CountTokens => metrics::Operation::count_tokens,
             Self::Raw => metrics::Operation::raw,
         }

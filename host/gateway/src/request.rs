@@ -366,7 +366,7 @@ fn check_content(
         // Forms are read elsewhere.
         Operation::ImageEdits | Operation::Transcriptions | Operation::Translations => return Ok(()),
         // Never read here: its body is the dialect's.
-        Operation::CountTokens | Operation::Raw => return Ok(()),
+        Operation::CountTokens | Operation::Realtime | Operation::Raw => return Ok(()),
     };
     let missing = || Refusal {
         code: "missing_required_parameter".into(),

@@ -95,7 +95,7 @@ impl Cut {
     }
 }
 
-fn stopping() -> Refusal {
+pub(crate) fn stopping() -> Refusal {
     let message = "The server is stopping, and the call took longer than it waits. Try again.";
     Refusal { fault: crate::Fault::Internal, ..Refusal::client(503, "server_stopping", message) }
 }

@@ -1,4 +1,5 @@
 //! Where things are kept.
 
+pub mod blobs;
 pub mod observations;
 pub mod sql;

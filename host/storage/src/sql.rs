@@ -19,12 +19,14 @@
 //! fails without waiting; they wait up to [`BUSY_TIMEOUT`] for each other.
 
 pub mod api_keys;
+pub mod batches;
 pub mod bootstrap;
 pub mod budgets;
 pub mod connections;
 mod dialect;
 pub mod environments;
 mod error;
+pub mod files;
 pub mod migrate;
 pub mod organizations;
 pub mod plugin_kv;

@@ -43,6 +43,8 @@ pub enum Operation {
     moderation,
     /// Documents put in order.
     rerank,
+    /// A realtime session.
+    realtime,
     /// A provider's own API, relayed as it came.
     raw,
     /// Anything else.

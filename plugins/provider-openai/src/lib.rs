@@ -62,6 +62,7 @@ impl Provider for OpenAi {
             ("audio.transcriptions", &[]),
             ("audio.translations", &[]),
             ("moderations", &[]),
+            ("realtime", &["audio", "tools"]),
             ("models", &[]),
             ("raw", &[]),
         ])
@@ -82,6 +83,9 @@ impl Provider for OpenAi {
         }
         if call.operation == "raw" {
             return Ok(options.identify(UpstreamRequest::raw()).into());
+        }
+        if call.operation == "realtime" {
+            return Ok(options.identify(realtime(call)?).into());
         }
         if call.format == RESPONSES {
             return Ok(options.identify(responses(call)?.native()).into());
@@ -112,6 +116,14 @@ impl Options {
         }
         request
     }
+}
+
+/// The Realtime API: the host upgrades the request to a WebSocket, whose messages pass as they are.
+fn realtime(call: &Call) -> Result<UpstreamRequest, Problem> {
+    if !plain(&call.model) {
+        return Err(Problem::invalid("model", "That is no realtime model's name."));
+    }
+    Ok(UpstreamRequest::get(format!("/realtime?model={}", call.model)).native())
 }
 
 /// The Responses API: what makes one, whose streams count without being asked, and what is done with one that is kept.

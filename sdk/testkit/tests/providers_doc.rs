@@ -26,11 +26,12 @@ const CHAT: [(&str, &str); 10] = [
 ];
 
 /// Columns of the table of operations.
-const OPERATIONS: [(&str, &str); 6] = [
+const OPERATIONS: [(&str, &str); 7] = [
     ("chat.completions", "chat"),
     ("completions", "completions"),
     ("embeddings", "embeddings"),
     ("rerank", "rerank"),
+    ("realtime", "realtime"),
     ("models", "models"),
     ("raw", "raw"),
 ];

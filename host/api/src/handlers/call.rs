@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Query, Request};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use brokle_core::ids;
-use brokle_gateway::{Asking, Dialect, Operation};
+use brokle_gateway::{Asking, Dialect, Operation, Refusal};
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 
 use crate::app::App;
 use crate::auth::{identify, identify_in};
@@ -103,7 +103,7 @@ pub(super) fn json_only(headers: &http::HeaderMap) -> Result<(), ApiError> {
 }
 
 /// 415 for a body that isn't a form.
-fn form_only(headers: &http::HeaderMap) -> Result<(), ApiError> {
+pub(super) fn form_only(headers: &http::HeaderMap) -> Result<(), ApiError> {
     let given = headers.get(CONTENT_TYPE).and_then(|given| given.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("multipart/form-data") {
@@ -122,4 +122,15 @@ pub(super) fn request_id(app: &App, extensions: &http::Extensions) -> ids::Reque
 /// The gateway that a handler needs.
 pub(super) fn gateway(app: &App) -> Result<&Arc<brokle_gateway::Gateway>, ApiError> {
     app.gateway.as_ref().ok_or_else(|| ApiError::internal("this server has no gateway"))
+}
+
+/// A refusal of the gateway's, in OpenAI's form.
+pub(super) fn refused(refusal: &Refusal) -> Response {
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, refusal.json()).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(after) = refusal.retry_after {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    response
 }

@@ -5,12 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use brokle_gateway::Refusal;
 use brokle_identity::Scope;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
 
-use super::call::{gateway, json_only};
+use super::call::{gateway, json_only, refused};
 use crate::app::App;
 use crate::auth::authenticate;
 use crate::body;
@@ -49,14 +46,4 @@ pub(crate) async fn explain(State(app): State<Arc<App>>, request: Request) -> Re
         Ok(explanation) => Ok(Json(explanation).into_response()),
         Err(refusal) => Ok(refused(&refusal)),
     }
-}
-
-fn refused(refusal: &Refusal) -> Response {
-    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = (status, refusal.json()).into_response();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(after) = refusal.retry_after {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
-    }
-    response
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokle_gateway::Timeouts;
 use brokle_gateway::gate::Gate;
 use brokle_gateway::resilience::{self, Resilience, Retries};
 use brokle_gateway::routing::scores;
+use brokle_gateway::{RealtimeLimits, Timeouts};
 use brokle_storage::observations::MAX_NAME as MAX_SCORE_NAME;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,8 @@ pub(crate) struct Gateway {
     pub(crate) policy: String,
     /// Calls at once; the next one is answered 503 with `Retry-After` before its body is read. 0: as many as come.
     pub(crate) max_in_flight: usize,
+    /// Sessions of `/v1/realtime`.
+    pub(crate) realtime: Realtime,
     /// Calls of a route with `shadow` that are made once more at once; further ones are left out. 0: none are made.
     pub(crate) max_shadows: usize,
     /// How often candidates that have failed are asked again, 0 to 5 times.
@@ -56,6 +58,7 @@ impl Default for Gateway {
             allow_private_upstreams: false,
             policy: brokle_gateway::routing::routes::DEFAULT_POLICY.to_owned(),
             max_in_flight: Resilience::default().max_in_flight,
+            realtime: Realtime::default(),
             max_shadows: Resilience::default().max_shadows,
             retries: Retries::default().rounds,
             retry_wait_ms: milliseconds(Retries::default().longest_wait),
@@ -68,6 +71,40 @@ impl Default for Gateway {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Sessions of `/v1/realtime`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Realtime {
+    /// How long one may last, in milliseconds.
+    pub(crate) total_ms: u64,
+    /// How long no message may pass, in milliseconds.
+    pub(crate) idle_ms: u64,
+    /// Bytes of a message, either way.
+    pub(crate) max_message_bytes: usize,
+}
+
+impl Default for Realtime {
+    fn default() -> Self {
+        let limits = RealtimeLimits::default();
+        Self {
+            total_ms: milliseconds(limits.total),
+            idle_ms: milliseconds(limits.idle),
+            max_message_bytes: limits.max_message_bytes,
+        }
+    }
+}
+
+impl Realtime {
+    /// What a session may take.
+    pub(crate) fn limits(&self) -> RealtimeLimits {
+        RealtimeLimits {
+            total: Duration::from_millis(self.total_ms),
+            idle: Duration::from_millis(self.idle_ms),
+            max_message_bytes: self.max_message_bytes,
+        }
+    }
 }
 
 /// The circuit of each model at each connection.
@@ -320,6 +357,9 @@ impl Gateway {
             ("first_byte_ms", self.first_byte_ms),
             ("idle_ms", self.idle_ms),
             ("total_ms", self.total_ms),
+            ("realtime.total_ms", self.realtime.total_ms),
+            ("realtime.idle_ms", self.realtime.idle_ms),
+            ("realtime.max_message_bytes", self.realtime.max_message_bytes as u64),
         ] {
             if value == 0 {
                 return Err(format!("gateway.{key}: 0 would fail every call"));

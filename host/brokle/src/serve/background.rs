@@ -13,6 +13,8 @@
 //! | take out plugins that fail | at once | the next call shouldn't fail too |
 //! | bring ClickHouse's schema up, if it was away at the start | 1 s | the queue is emptied as soon as it is there |
 //! | tell other servers, and hear from them, what is watched live | at once | a watcher sees all servers' calls |
+//! | work on batches | at once | until the server stops; then what is under way is finished within the drain |
+//! | forget old files | 60 s | a project's quota is for what it still needs |
 //! | end the streams that a shutdown cuts | once | their callers hear why before the connection is closed |
 //!
 //! A task that fails says so (the key service logs an outage's beginning and end) and tries again at its next turn.
@@ -20,7 +22,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokle_api::Lifecycle;
+use brokle_api::{App, Lifecycle};
 use brokle_gateway::Gateway;
 use brokle_identity::KeyService;
 use brokle_plugins::Catalogue;
@@ -33,6 +35,7 @@ use super::analytics::Pending;
 
 const POLL: Duration = Duration::from_secs(1);
 const FLUSH: Duration = Duration::from_secs(10);
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// The running tasks.
 #[derive(Debug)]
@@ -49,8 +52,21 @@ impl Tasks {
         pending: Option<Pending>,
         relay: Option<Relay>,
         lifecycle: &Lifecycle,
+        app: &App,
+        runs_batches: bool,
     ) -> Self {
         let tasks = Self { tracker: TaskTracker::new(), end: CancellationToken::new() };
+        if let Some(batches) = app.batches.clone().filter(|_| runs_batches) {
+            // Not ended in the middle: what is asked has an answer that is paid for. The drain waits for it.
+            let working = batches.run(lifecycle.draining().clone().cancelled_owned());
+            tasks.tracker.spawn(lifecycle.busy().track_future(working));
+        }
+        if let Some(files) = app.files.clone() {
+            tasks.every(SWEEP, move || {
+                let files = Arc::clone(&files);
+                async move { files.sweep().await }
+            });
+        }
         if let Some(pending) = pending {
             tasks.tracker.spawn(tasks.end.clone().run_until_cancelled_owned(pending.finish()));
         }

@@ -8,10 +8,12 @@ use brokle_core::catalogue::Catalogue as Models;
 use brokle_core::clock::Clock;
 use brokle_core::random::Random;
 use brokle_gateway::account::Books;
+use brokle_gateway::batches::BatchService;
 use brokle_gateway::budgets::Budgets;
 use brokle_gateway::cache::Cache;
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
+use brokle_gateway::files::FileService;
 use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails, OnFailure};
 use brokle_gateway::limits::{Limit, SharedLimits};
 use brokle_gateway::routing::scores::Scores;
@@ -22,6 +24,7 @@ use brokle_identity::seal::MasterKey;
 use brokle_plugins::snapshot::Active;
 use brokle_plugins::{Catalogue, View};
 use brokle_runtime::{Limits, Preset, ProviderManifest, ProviderPlugin, Runtime, RuntimeConfig};
+use brokle_storage::blobs::Folder;
 use brokle_storage::observations::QueryStore;
 use brokle_storage::sql::Database;
 use brokle_telemetry::live::Live;
@@ -46,6 +49,8 @@ pub(super) struct Ingredients {
 /// A gateway and what the server shows of it.
 pub(super) struct Assembled {
     pub(super) gateway: Arc<Gateway>,
+    pub(super) files: Arc<FileService>,
+    pub(super) batches: Arc<BatchService>,
     pub(super) connections: Arc<ConnectionService>,
     pub(super) recorder: Arc<Recorder>,
     pub(super) store: Arc<dyn QueryStore>,
@@ -147,6 +152,8 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     let budgets = budgets(config, &with, &metrics).await?;
     let (clock, random) = (Arc::clone(&with.clock), Arc::clone(&with.random));
     let stored_routes = Some(with.database.clone());
+    let database = with.database.clone();
+    let (batches_clock, batches_random) = (Arc::clone(&with.clock), Arc::clone(&with.random));
     let known = |settings| Arc::new(Scores::new(settings, with.store, Arc::clone(&with.clock)));
     let scores = config.gateway.scores.settings().map(known);
     let stored = Arc::new(ConnectionService::new(with.database, with.master_key, clock, random));
@@ -167,13 +174,31 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         guardrails,
         egress,
         timeouts: config.gateway.timeouts(),
+        realtime: config.gateway.realtime.limits(),
         resilience: config.gateway.resilience(),
         limits,
         cache,
         shared_limits,
         budgets,
     });
-    Ok(Assembled { gateway, connections: stored, recorder, store, metrics, catalogue })
+    let folder = config.files.folder.clone().unwrap_or_else(|| config.storage.data_dir.join("files"));
+    let files = Arc::new(FileService::new(
+        database.clone(),
+        Arc::new(Folder::new(folder)),
+        Arc::clone(&batches_clock),
+        Arc::clone(&batches_random),
+        config.files.settings(),
+    ));
+    let batches = BatchService::new(
+        database,
+        Arc::clone(&files),
+        Arc::clone(&gateway),
+        batches_clock,
+        batches_random,
+        config.batches.settings(),
+    );
+    let batches = Arc::new(batches);
+    Ok(Assembled { gateway, files, batches, connections: stored, recorder, store, metrics, catalogue })
 }
 
 /// Compiles what the first calls need; the rest of the server's own components waits for whoever asks for it.
@@ -323,7 +348,7 @@ fn shared_limits(
     metrics: &Arc<Metrics>,
 ) -> Result<Option<Arc<SharedLimits>>, Failure> {
     let Some(url) = &config.storage.redis_url else { return Ok(None) };
-    let longest = Duration::from_millis(config.gateway.total_ms);
+    let longest = Duration::from_millis(config.gateway.total_ms.max(config.gateway.realtime.total_ms));
     let shared = SharedLimits::connect(url, longest, Arc::clone(metrics), Arc::clone(&with.random));
     // The error may repeat the URL, which may hold a password.
     shared.map(Some).map_err(|_| "storage.redis_url: it is no URL as redis://HOST:PORT".into())

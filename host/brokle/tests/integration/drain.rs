@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use tokio_tungstenite::tungstenite;
+
 const KEY: &str = "bk_AbCd0123456789AbCd0123456789AbCd01234567";
 const EVENT: &str = r#"data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"content":"so far"}}]}"#;
 
@@ -136,4 +138,38 @@ fn a_call_without_a_head_when_the_drain_ends_is_told_so() {
     }
     std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
     assert_eq!(server.0.wait().unwrap().code(), Some(0));
+}
+
+/// The session's slot and account are the connection's until its end, and it hears of the stop at once.
+#[test]
+fn a_realtime_session_is_closed_with_1001() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let vendor = format!("http://{}/v1", listener.local_addr().unwrap());
+    let provider = std::thread::spawn(move || {
+        let mut socket = tungstenite::accept(listener.accept().unwrap().0).unwrap();
+        let message = socket.read().unwrap();
+        socket.send(message).unwrap();
+        // Until the session is closed here, too.
+        while socket.read().is_ok() {}
+    });
+    let (mut server, mut lines, address) = start(directory.path(), vendor);
+    let url = format!("ws://{address}/v1/realtime?model=gpt-realtime");
+    let mut request = tungstenite::client::IntoClientRequest::into_client_request(url).unwrap();
+    request.headers_mut().insert("authorization", format!("Bearer {KEY}").parse().unwrap());
+    let stream = TcpStream::connect(&address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let (mut socket, _) = tungstenite::client(request, stream).unwrap();
+    let said = tungstenite::Message::text(r#"{"type":"hello"}"#);
+    socket.send(said.clone()).unwrap();
+    assert_eq!(socket.read().unwrap(), said);
+    terminate(&server);
+    let told = socket.read().unwrap();
+    assert!(told.to_text().unwrap().contains(r#""code":"server_stopping""#), "{told}");
+    let tungstenite::Message::Close(Some(frame)) = socket.read().unwrap() else { panic!("no close") };
+    assert_eq!(u16::from(frame.code), 1001);
+    while socket.read().is_ok() {}
+    std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
+    assert_eq!(server.0.wait().unwrap().code(), Some(0));
+    provider.join().unwrap();
 }

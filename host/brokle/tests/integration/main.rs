@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod abuse;
 #[cfg(test)]
+mod batches;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod clickhouse;

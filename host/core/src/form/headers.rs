@@ -8,6 +8,8 @@ use super::{FormError, MAX_BOUNDARY};
 pub(super) struct Disposition {
     pub(super) name: String,
     pub(super) is_file: bool,
+    /// As `filename` says it.
+    pub(super) filename: String,
     /// Where the name stands among the headers, quotes included.
     pub(super) written_name: Range<usize>,
 }
@@ -69,7 +71,7 @@ fn form_data(headers: &[u8], from: usize, to: usize) -> Option<Disposition> {
         return None;
     }
     let mut name = None;
-    let mut is_file = false;
+    let (mut is_file, mut filename) = (false, String::new());
     for parameter in Parameters::new(line, end) {
         let parameter = parameter?;
         if parameter.name.eq_ignore_ascii_case("name") {
@@ -80,9 +82,12 @@ fn form_data(headers: &[u8], from: usize, to: usize) -> Option<Disposition> {
             || parameter.name.eq_ignore_ascii_case("filename*")
         {
             is_file = true;
+            if parameter.name.eq_ignore_ascii_case("filename") {
+                filename = parameter.value;
+            }
         }
     }
-    name.map(|(name, written_name)| Disposition { name, is_file, written_name })
+    name.map(|(name, written_name)| Disposition { name, is_file, filename, written_name })
 }
 
 /// `; name=value` again and again; an item that is none ends it with `None`.

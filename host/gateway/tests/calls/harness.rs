@@ -20,7 +20,7 @@ use brokle_gateway::limits::Limit;
 use brokle_gateway::resilience::Resilience;
 use brokle_gateway::routing::routes::Routing;
 use brokle_gateway::routing::scores::{self, Scores};
-use brokle_gateway::{AnswerBody, Asking, Dialect, Gateway, Operation, Parts, Timeouts};
+use brokle_gateway::{AnswerBody, Asking, Dialect, Gateway, Operation, Parts, RealtimeLimits, Timeouts};
 use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::keys::NewKey;
 use brokle_identity::{AuthError, KeyService, Principal, Secret};
@@ -137,6 +137,7 @@ pub struct Extra {
     /// Of each connection.
     pub gate: Option<Arc<Gate>>,
     pub timeouts: Option<Timeouts>,
+    pub realtime: RealtimeLimits,
 }
 
 /// A world with something extra, and connections of the usual kind.
@@ -250,6 +251,7 @@ async fn world_made(
         guardrails: guardrails.clone(),
         egress,
         timeouts,
+        realtime: extra.realtime,
         resilience: extra.resilience,
         limits: extra.limits,
         shared_limits: None,

@@ -12,6 +12,7 @@
 mod accounting;
 mod allowed;
 mod bad_input;
+mod batches;
 mod budgets;
 mod cache;
 mod checks;
@@ -33,6 +34,7 @@ mod plugin_egress;
 mod plugins;
 mod presets;
 mod raw;
+mod realtime;
 mod resilience;
 mod routes;
 mod scores;

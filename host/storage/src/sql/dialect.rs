@@ -28,6 +28,8 @@ pub(crate) enum SystemErrand {
     Budgets,
     /// Keeps the catalogue of components: reads what every scope says, writes what the instance says.
     Plugins,
+    /// Finds batches that are to be worked on, and files that are to be forgotten.
+    Batches,
 }
 
 impl SystemErrand {
@@ -38,6 +40,7 @@ impl SystemErrand {
             Self::Bootstrap => "bootstrap",
             Self::Budgets => "budgets",
             Self::Plugins => "plugins",
+            Self::Batches => "batches",
         }
     }
 }

@@ -6,6 +6,8 @@ mod harness;
 #[cfg(test)]
 mod api_keys;
 #[cfg(test)]
+mod batches;
+#[cfg(test)]
 mod bootstrap;
 #[cfg(test)]
 mod budgets;

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::harness::{Fixture, add_tenant, connect, new_connection, new_key, new_route};
 
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 10] = [
     "SELECT count(*) FROM organizations",
     "SELECT count(*) FROM projects",
     "SELECT count(*) FROM environments",
@@ -14,6 +14,9 @@ const TABLES: [&str; 7] = [
     "SELECT count(*) FROM connections",
     "SELECT count(*) FROM routes",
     "SELECT count(*) FROM route_versions",
+    "SELECT count(*) FROM files",
+    "SELECT count(*) FROM batches",
+    "SELECT count(*) FROM batch_lines",
 ];
 
 /// Two tenants with a row in every table.
@@ -26,6 +29,7 @@ async fn two_tenants() -> Option<(Fixture, Tenant, Tenant)> {
         database.api_keys().create(tenant, &new_key("ci")).await.unwrap();
         database.connections().create(tenant.organization, &new_connection("main")).await.unwrap();
         database.routes().create(tenant.organization, &new_route("smart")).await.unwrap();
+        crate::batches::add_batch(database, tenant).await;
         tenants.push(tenant);
     }
     Some((fixture, tenants[0], tenants[1]))
@@ -53,11 +57,11 @@ async fn without_a_tenant_there_are_no_rows() {
     let Some((fixture, tenant, _)) = two_tenants().await else { return };
     for database in [&fixture.app, &fixture.owner] {
         let mut fresh = pool(database).acquire().await.unwrap();
-        assert_eq!(counts(&mut fresh).await, [0; 7]);
+        assert_eq!(counts(&mut fresh).await, [0; 10]);
 
         let mut transaction = pool(database).begin().await.unwrap();
         set(&mut transaction, "brokle.organization_id", &tenant.organization.to_string()).await;
-        assert_eq!(counts(&mut transaction).await, [1; 7], "with one, that one's");
+        assert_eq!(counts(&mut transaction).await, [1; 10], "with one, that one's");
         transaction.rollback().await.unwrap();
     }
 }
@@ -82,10 +86,11 @@ async fn a_tenant_neither_writes_nor_changes_anothers_rows() {
 async fn an_errand_sees_what_it_needs_and_writes_nothing() {
     let Some((fixture, ..)) = two_tenants().await else { return };
     for (errand, visible) in [
-        ("key_lookup", [0, 2, 0, 2, 0, 0, 0]),
-        ("bootstrap", [2, 0, 0, 2, 0, 0, 0]),
-        ("budgets", [0; 7]),
-        ("other", [0; 7]),
+        ("key_lookup", [0, 2, 0, 2, 0, 0, 0, 0, 0, 0]),
+        ("bootstrap", [2, 0, 0, 2, 0, 0, 0, 0, 0, 0]),
+        ("budgets", [0; 10]),
+        ("batches", [0, 0, 0, 0, 0, 0, 0, 2, 2, 0]),
+        ("other", [0; 10]),
     ] {
         let mut transaction = pool(&fixture.app).begin().await.unwrap();
         set(&mut transaction, "brokle.system", errand).await;
