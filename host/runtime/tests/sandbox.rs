@@ -107,7 +107,7 @@ async fn the_openai_provider_edits_two_members() {
     let plugin =
         ProviderPlugin::load(&runtime(&folder), &component("guest", "provider_openai")).await.unwrap();
     let mut instance = plugin.open(CallContext::default()).await.unwrap();
-    assert!(instance.offers("embeddings") && !instance.offers("realtime"));
+    assert!(instance.offers("embeddings") && !instance.offers("rerank"));
     let Preparation::Request(request) =
         instance.prepare(&call("gpt-4o", true), body()).await.unwrap().unwrap()
     else {
