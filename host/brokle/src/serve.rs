@@ -114,13 +114,10 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         started = start(args, config, secrets) => started?,
     };
     let tasks = background::Tasks::start(
-        Arc::clone(&started.keys),
-        started.gateway.as_ref(),
+        &started.app,
         started.plugins.clone(),
         started.pending,
         started.relay,
-        &started.app.lifecycle,
-        &started.app,
         config.batches.run,
     );
     let router = if args.role == Role::Worker {

@@ -22,9 +22,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokle_api::{App, Lifecycle};
-use brokle_gateway::Gateway;
-use brokle_identity::KeyService;
+use brokle_api::App;
 use brokle_plugins::Catalogue;
 use brokle_telemetry::live::Relay;
 use tokio::time::{MissedTickBehavior, interval};
@@ -46,15 +44,13 @@ pub(super) struct Tasks {
 
 impl Tasks {
     pub(super) fn start(
-        keys: Arc<KeyService>,
-        gateway: Option<&Arc<Gateway>>,
+        app: &App,
         plugins: Option<Arc<Catalogue>>,
         pending: Option<Pending>,
         relay: Option<Relay>,
-        lifecycle: &Lifecycle,
-        app: &App,
         runs_batches: bool,
     ) -> Self {
+        let (keys, gateway, lifecycle) = (Arc::clone(&app.keys), app.gateway.as_ref(), &app.lifecycle);
         let tasks = Self { tracker: TaskTracker::new(), end: CancellationToken::new() };
         if let Some(batches) = app.batches.clone().filter(|_| runs_batches) {
             // Not ended in the middle: what is asked has an answer that is paid for. The drain waits for it.
