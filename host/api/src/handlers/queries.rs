@@ -227,10 +227,7 @@ pub(super) fn question(app: &App, what: What, query: &ListQuery) -> Result<Quest
     };
     let (from, to) = range(app, query.from, query.to, back)?;
     let sort = sort(query.sort.as_deref(), what)?;
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(ApiError::invalid_request(format!("limit: 1 to {MAX_LIMIT} is expected")).param("limit"));
-    }
+    let limit = limit(query.limit)?;
     let after = match &query.cursor {
         None => None,
         Some(text) => {
@@ -249,6 +246,15 @@ pub(super) fn question(app: &App, what: What, query: &ListQuery) -> Result<Quest
         after,
         ..Question::new(from, to)
     })
+}
+
+/// How many rows a page has.
+pub(super) fn limit(given: Option<u32>) -> Result<u32, ApiError> {
+    let limit = given.unwrap_or(DEFAULT_LIMIT);
+    if (1..=MAX_LIMIT).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(ApiError::invalid_request(format!("limit: 1 to {MAX_LIMIT} is expected")).param("limit"))
 }
 
 pub(super) fn filter(text: Option<&str>, subject: Subject) -> Result<Filter, ApiError> {

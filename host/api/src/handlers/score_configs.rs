@@ -295,7 +295,7 @@ fn invalid(member: &'static str, message: &str) -> ApiError {
     ApiError::invalid_request(format!("{member}: {message}")).param(member)
 }
 
-fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| ApiError::invalid_request(format!("body: {error}")))
 }
 

@@ -61,9 +61,7 @@ pub(crate) async fn change(
     caller.require(Scope::TracesWrite)?;
     let project = own_project(&caller, &id)?;
     let trace: TraceId = trace_id.parse().map_err(|_| ApiError::not_found("There is no such trace."))?;
-    let change: Change =
-        serde_json::from_slice(&body).map_err(|error| ApiError::invalid_request(format!("body: {error}")))?;
-    let update = checked(change)?;
+    let update = checked(super::score_configs::read(&body)?)?;
     let said = json!({ "trace_id": trace, "update": update });
     store(&app)?.update_trace(project, trace, update, app.clock.now()).await.map_err(failed)?;
     Ok(Json(said))

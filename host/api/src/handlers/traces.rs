@@ -6,12 +6,13 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use brokle_identity::Scope;
-use brokle_storage::observations::{AnalyticsError, DEFAULT_LIMIT, MAX_LIMIT, QueryStore, TraceFilter};
+use brokle_storage::observations::{AnalyticsError, QueryStore, TraceFilter};
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::queries;
 use super::trace_updates;
 use crate::app::App;
 use crate::auth::Authenticated;
@@ -60,10 +61,7 @@ pub(crate) async fn list(
 ) -> Result<Json<serde_json::Value>, ApiError> {
     caller.require(Scope::TracesRead)?;
     let Query(query) = query.map_err(|rejection| ApiError::invalid_request(rejection.body_text()))?;
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(ApiError::invalid_request(format!("limit: 1 to {MAX_LIMIT} is expected")).param("limit"));
-    }
+    let limit = queries::limit(query.limit)?;
     let filter = TraceFilter {
         from: query.from,
         to: query.to,

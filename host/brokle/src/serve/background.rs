@@ -15,6 +15,7 @@
 //! | tell other servers, and hear from them, what is watched live | at once | a watcher sees all servers' calls |
 //! | work on batches | at once | until the server stops; then what is under way is finished within the drain |
 //! | forget old files | 60 s | a project's quota is for what it still needs |
+//! | log how many calls were refused for want of room | 1 s | a line for each would be most of what an overloaded server does |
 //! | end the streams that a shutdown cuts | once | their callers hear why before the connection is closed |
 //!
 //! A task that fails says so (the key service logs an outage's beginning and end) and tries again at its next turn.

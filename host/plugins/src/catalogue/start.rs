@@ -28,9 +28,11 @@ impl Catalogue {
         {
             let mut inner = self.lock().await;
             self.read_rows(&mut inner).await?;
-            inner.embedded = embedded.iter().map(|b| (hex_digest(&b.bytes), b.bytes.clone())).collect();
-            for builtin in embedded {
-                self.start_embedded(&mut inner, builtin, &actor).await?;
+            let embedded: Vec<_> =
+                embedded.into_iter().map(|builtin| (hex_digest(&builtin.bytes), builtin)).collect();
+            inner.embedded = embedded.iter().map(|(sha256, b)| (sha256.clone(), b.bytes.clone())).collect();
+            for (sha256, builtin) in embedded {
+                self.start_embedded(&mut inner, sha256, builtin, &actor).await?;
             }
             self.forget_embedded(&mut inner, &actor).await?;
             for sha256 in inner.wanted() {
@@ -95,10 +97,10 @@ impl Catalogue {
     async fn start_embedded(
         &self,
         inner: &mut Inner,
+        sha256: String,
         builtin: Builtin,
         actor: &Actor,
     ) -> Result<(), CatalogueError> {
-        let sha256 = hex_digest(&builtin.bytes);
         let offer = Offer::new(builtin.bytes, Source::Embedded, builtin.name);
         let id = match inspect(&offer.component) {
             Ok(inspection) => inspection.manifest.id,

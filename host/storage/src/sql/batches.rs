@@ -10,8 +10,7 @@ use brokle_core::ids::{ApiKeyId, BatchId, EnvironmentId, FileId, OrganizationId,
 use brokle_core::tenancy::Tenant;
 use chrono::{DateTime, Utc};
 
-use super::dialect::{Access, Scope, SystemErrand};
-use super::files::{File, insert_file};
+use super::dialect::{Access, Scope};
 use super::{Database, Page, StorageError, transaction};
 
 /// Where a batch is between its beginning and its end.
@@ -192,20 +191,29 @@ macro_rules! columns {
     };
 }
 
+/// A project's batch, in a transaction.
+macro_rules! read_one {
+    ($tx:ident, $organization:ident, $project:ident, $id:ident) => {
+        sqlx::query_as::<_, Row>(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM batches WHERE organization_id = $1 AND project_id = $2 AND id = $3"
+        ))
+        .bind($organization.to_string())
+        .bind($project.to_string())
+        .bind($id.to_string())
+        .fetch_one(&mut *$tx)
+        .await?
+    };
+}
+
+mod work;
+
+pub use self::work::Lease;
+
 /// The tables of batches and their lines.
 #[derive(Clone, Copy, Debug)]
 pub struct Batches<'a>(&'a Database);
-
-/// Who works on a batch.
-#[derive(Clone, Debug)]
-pub struct Lease {
-    /// Whose batch it is.
-    pub organization: OrganizationId,
-    /// Which.
-    pub batch: BatchId,
-    /// The server, by a name that no other process has.
-    pub holder: String,
-}
 
 impl Database {
     /// The tables of batches and their lines.
@@ -263,16 +271,7 @@ impl Batches<'_> {
         id: BatchId,
     ) -> Result<Batch, StorageError> {
         transaction!(self.0, Access::Read, Scope::Organization(organization), |tx| {
-            sqlx::query_as::<_, Row>(concat!(
-                "SELECT ",
-                columns!(),
-                " FROM batches WHERE organization_id = $1 AND project_id = $2 AND id = $3"
-            ))
-            .bind(organization.to_string())
-            .bind(project.to_string())
-            .bind(id.to_string())
-            .fetch_one(&mut *tx)
-            .await?
+            read_one!(tx, organization, project, id)
         })
         .try_into()
     }
@@ -353,277 +352,8 @@ impl Batches<'_> {
             .bind(now)
             .execute(&mut *tx)
             .await?;
-            sqlx::query_as::<_, Row>(concat!(
-                "SELECT ",
-                columns!(),
-                " FROM batches WHERE organization_id = $1 AND project_id = $2 AND id = $3"
-            ))
-            .bind(organization.to_string())
-            .bind(project.to_string())
-            .bind(id.to_string())
-            .fetch_one(&mut *tx)
-            .await?
+            read_one!(tx, organization, project, id)
         })
         .try_into()
-    }
-
-    /// The next batch, of whichever organization, that nobody works on: of the project that has the fewest at work, and fewer
-    /// than `most`, the oldest.
-    ///
-    /// # Errors
-    /// [`StorageError::Unavailable`] and the like.
-    pub async fn next(
-        &self,
-        now: DateTime<Utc>,
-        most: i64,
-    ) -> Result<Option<(OrganizationId, BatchId)>, StorageError> {
-        let row: Option<(String, String)> =
-            transaction!(self.0, Access::Read, Scope::System(SystemErrand::Batches), |tx| {
-                sqlx::query_as(
-                    "SELECT organization_id, id FROM (
-                        SELECT b.organization_id, b.id, (
-                            SELECT count(*) FROM batches r
-                            WHERE r.organization_id = b.organization_id AND r.project_id = b.project_id
-                              AND r.ended_at IS NULL AND r.leased_until >= $1
-                        ) AS at_work
-                        FROM batches b
-                        WHERE b.ended_at IS NULL AND (b.leased_until IS NULL OR b.leased_until < $1)
-                     ) AS waiting WHERE at_work < $2 ORDER BY at_work, id LIMIT 1",
-                )
-                .bind(now)
-                .bind(most)
-                .fetch_optional(&mut *tx)
-                .await?
-            });
-        row.map(|(organization, id)| {
-            Ok((
-                organization.parse().map_err(StorageError::corrupt)?,
-                id.parse().map_err(StorageError::corrupt)?,
-            ))
-        })
-        .transpose()
-    }
-
-    /// Takes the lease until then, or keeps it; none: somebody else has it, or the batch has ended.
-    ///
-    /// # Errors
-    /// [`StorageError::Unavailable`] and the like.
-    pub async fn lease(
-        &self,
-        lease: &Lease,
-        now: DateTime<Utc>,
-        until: DateTime<Utc>,
-    ) -> Result<Option<Batch>, StorageError> {
-        transaction!(self.0, Access::Write, Scope::Organization(lease.organization), |tx| {
-            sqlx::query_as::<_, Row>(concat!(
-                "UPDATE batches SET lease_holder = $3, leased_until = $5
-                 WHERE organization_id = $1 AND id = $2 AND ended_at IS NULL
-                   AND (lease_holder = $3 OR leased_until IS NULL OR leased_until < $4) RETURNING ",
-                columns!()
-            ))
-            .bind(lease.organization.to_string())
-            .bind(lease.batch.to_string())
-            .bind(&lease.holder)
-            .bind(now)
-            .bind(until)
-            .fetch_optional(&mut *tx)
-            .await?
-        })
-        .map(Batch::try_from)
-        .transpose()
-    }
-
-    /// Gives the lease back, for somebody else to go on.
-    ///
-    /// # Errors
-    /// [`StorageError::Unavailable`] and the like.
-    pub async fn release(&self, lease: &Lease) -> Result<(), StorageError> {
-        transaction!(self.0, Access::Write, Scope::Organization(lease.organization), |tx| {
-            sqlx::query(
-                "UPDATE batches SET leased_until = NULL, lease_holder = NULL
-                 WHERE organization_id = $1 AND id = $2 AND lease_holder = $3",
-            )
-            .bind(lease.organization.to_string())
-            .bind(lease.batch.to_string())
-            .bind(&lease.holder)
-            .execute(&mut *tx)
-            .await?;
-        });
-        Ok(())
-    }
-
-    /// Its file was read, and has so many lines. One that is being ended goes on ending.
-    ///
-    /// # Errors
-    /// [`StorageError::NotFound`] when the lease is somebody else's.
-    pub async fn begin(&self, lease: &Lease, total: i64, now: DateTime<Utc>) -> Result<(), StorageError> {
-        let begun: Option<String> = transaction!(
-            self.0,
-            Access::Write,
-            Scope::Organization(lease.organization),
-            |tx| {
-                sqlx::query_scalar(
-                    "UPDATE batches SET total = $4, in_progress_at = coalesce(in_progress_at, $5),
-                        status = CASE WHEN status = 'validating' THEN 'in_progress' ELSE status END
-                     WHERE organization_id = $1 AND id = $2 AND lease_holder = $3 AND ended_at IS NULL RETURNING id",
-                )
-                .bind(lease.organization.to_string())
-                .bind(lease.batch.to_string())
-                .bind(&lease.holder)
-                .bind(total)
-                .bind(now)
-                .fetch_optional(&mut *tx)
-                .await?
-            }
-        );
-        begun.map(drop).ok_or(StorageError::NotFound)
-    }
-
-    /// Stores a line's answer and counts it.
-    ///
-    /// # Errors
-    /// [`StorageError::NotFound`] when the lease is somebody else's, [`StorageError::Conflict`] when the line has an answer.
-    pub async fn answer(&self, lease: &Lease, line: &BatchLine) -> Result<(), StorageError> {
-        let (good, other) = (i64::from(line.succeeded), i64::from(!line.succeeded));
-        transaction!(self.0, Access::Write, Scope::Organization(lease.organization), |tx| {
-            let counted: Option<String> = sqlx::query_scalar(
-                "UPDATE batches SET completed = completed + $4, failed = failed + $5
-                 WHERE organization_id = $1 AND id = $2 AND lease_holder = $3 AND ended_at IS NULL RETURNING id",
-            )
-            .bind(lease.organization.to_string())
-            .bind(lease.batch.to_string())
-            .bind(&lease.holder)
-            .bind(good)
-            .bind(other)
-            .fetch_optional(&mut *tx)
-            .await?;
-            counted.ok_or(StorageError::NotFound)?;
-            sqlx::query(
-                "INSERT INTO batch_lines (organization_id, batch_id, line, succeeded, result)
-                 VALUES ($1, $2, $3, $4, $5)",
-            )
-            .bind(lease.organization.to_string())
-            .bind(lease.batch.to_string())
-            .bind(line.line)
-            .bind(line.succeeded)
-            .bind(&line.result)
-            .execute(&mut *tx)
-            .await?;
-        });
-        Ok(())
-    }
-
-    /// The lines that have an answer.
-    ///
-    /// # Errors
-    /// [`StorageError::Unavailable`] and the like.
-    pub async fn answered(
-        &self,
-        organization: OrganizationId,
-        id: BatchId,
-    ) -> Result<Vec<i64>, StorageError> {
-        Ok(transaction!(self.0, Access::Read, Scope::Organization(organization), |tx| {
-            sqlx::query_scalar("SELECT line FROM batch_lines WHERE organization_id = $1 AND batch_id = $2")
-                .bind(organization.to_string())
-                .bind(id.to_string())
-                .fetch_all(&mut *tx)
-                .await?
-        }))
-    }
-
-    /// Answers behind a line, in order: the good ones, or the others.
-    ///
-    /// # Errors
-    /// [`StorageError::Unavailable`] and the like.
-    pub async fn answers(
-        &self,
-        organization: OrganizationId,
-        id: BatchId,
-        succeeded: bool,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<BatchLine>, StorageError> {
-        Ok(transaction!(self.0, Access::Read, Scope::Organization(organization), |tx| {
-            sqlx::query_as(
-                "SELECT line, succeeded, result FROM batch_lines
-                 WHERE organization_id = $1 AND batch_id = $2 AND succeeded = $3 AND line > $4
-                 ORDER BY line LIMIT $5",
-            )
-            .bind(organization.to_string())
-            .bind(id.to_string())
-            .bind(succeeded)
-            .bind(after)
-            .bind(i64::from(limit))
-            .fetch_all(&mut *tx)
-            .await?
-        }))
-    }
-
-    /// No further line is asked.
-    ///
-    /// # Errors
-    /// [`StorageError::NotFound`] when the lease is somebody else's.
-    pub async fn finalize(&self, lease: &Lease, now: DateTime<Utc>) -> Result<(), StorageError> {
-        let done: Option<String> = transaction!(
-            self.0,
-            Access::Write,
-            Scope::Organization(lease.organization),
-            |tx| {
-                sqlx::query_scalar(
-                    "UPDATE batches SET finalizing_at = coalesce(finalizing_at, $4),
-                        status = CASE WHEN status = 'cancelling' THEN status ELSE 'finalizing' END
-                     WHERE organization_id = $1 AND id = $2 AND lease_holder = $3 AND ended_at IS NULL RETURNING id",
-                )
-                .bind(lease.organization.to_string())
-                .bind(lease.batch.to_string())
-                .bind(&lease.holder)
-                .bind(now)
-                .fetch_optional(&mut *tx)
-                .await?
-            }
-        );
-        done.map(drop).ok_or(StorageError::NotFound)
-    }
-
-    /// The batch ends so, with these files of answers; the lines' rows are forgotten.
-    ///
-    /// # Errors
-    /// [`StorageError::NotFound`] when the lease is somebody else's.
-    pub async fn end(
-        &self,
-        lease: &Lease,
-        status: BatchStatus,
-        errors: &serde_json::Value,
-        output: Option<&File>,
-        failures: Option<&File>,
-        now: DateTime<Utc>,
-    ) -> Result<(), StorageError> {
-        transaction!(self.0, Access::Write, Scope::Organization(lease.organization), |tx| {
-            let ended: Option<String> = sqlx::query_scalar(
-                "UPDATE batches SET status = $4, errors = $5, output_file_id = $6, error_file_id = $7, ended_at = $8,
-                    lease_holder = NULL, leased_until = NULL
-                 WHERE organization_id = $1 AND id = $2 AND lease_holder = $3 AND ended_at IS NULL RETURNING id",
-            )
-            .bind(lease.organization.to_string())
-            .bind(lease.batch.to_string())
-            .bind(&lease.holder)
-            .bind(status.as_str())
-            .bind(errors.to_string())
-            .bind(output.map(|file| file.id.to_string()))
-            .bind(failures.map(|file| file.id.to_string()))
-            .bind(now)
-            .fetch_optional(&mut *tx)
-            .await?;
-            ended.ok_or(StorageError::NotFound)?;
-            for file in [output, failures].into_iter().flatten() {
-                insert_file!(tx, file, "processed");
-            }
-            sqlx::query("DELETE FROM batch_lines WHERE organization_id = $1 AND batch_id = $2")
-                .bind(lease.organization.to_string())
-                .bind(lease.batch.to_string())
-                .execute(&mut *tx)
-                .await?;
-        });
-        Ok(())
     }
 }

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
+use brokle_storage::observations::Page;
 use brokle_storage::observations::query::{Place, Sort};
 use brokle_storage::observations::signal::{LogsQuery, PointsQuery};
-use brokle_storage::observations::{DEFAULT_LIMIT, MAX_LIMIT, Page};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::IntoParams;
 
 use super::super::traces::{failed, store};
-use super::{DEFAULT_RANGE, project, range};
+use super::{DEFAULT_RANGE, limit, project, range};
 use crate::app::App;
 use crate::auth::Authenticated;
 use crate::error::{ApiError, Problem};
@@ -176,14 +176,6 @@ fn parsed<T: std::str::FromStr>(
 ) -> Result<Option<T>, ApiError> {
     let wrong = |_| ApiError::invalid_request(format!("{name}: {expected}")).param(name);
     text.map(|text| text.parse().map_err(wrong)).transpose()
-}
-
-fn limit(given: Option<u32>) -> Result<u32, ApiError> {
-    let limit = given.unwrap_or(DEFAULT_LIMIT);
-    if (1..=MAX_LIMIT).contains(&limit) {
-        return Ok(limit);
-    }
-    Err(ApiError::invalid_request(format!("limit: 1 to {MAX_LIMIT} is expected")).param("limit"))
 }
 
 fn cursor(text: Option<&str>) -> Result<Option<Place>, ApiError> {
