@@ -7,3 +7,4 @@
 mod floor;
 mod run;
 mod soak;
+mod telemetry;
