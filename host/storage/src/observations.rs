@@ -17,6 +17,7 @@ pub mod query;
 mod rollup;
 mod score;
 pub mod signal;
+mod sketch;
 pub mod sqlite;
 mod tree;
 pub mod update;

@@ -137,7 +137,8 @@ impl AnalyticsStore for SqliteObservations {
 
     fn rollups(&self, project: ProjectId, from: DateTime<Utc>, to: DateTime<Utc>) -> Answer<'_, Vec<Rollup>> {
         self.read(move |readers| {
-            rollups::read(readers, project, from.timestamp_micros(), to.timestamp_micros())
+            let hours = rollups::read(readers, project, from.timestamp_micros(), to.timestamp_micros())?;
+            Ok(hours.into_iter().map(|hour| hour.rollup).collect())
         })
     }
 

@@ -6,9 +6,11 @@ use super::super::AnalyticsError;
 use super::{signals, unavailable};
 
 /// What `user_version` says. A file of a later version is left alone.
-const VERSION: i64 = 2;
+const VERSION: i64 = 4;
 /// The first layout that has log records and metrics' points.
 const WITH_SIGNALS: i64 = 2;
+/// The first layout that knows how the times of an hour are spread.
+const WITH_SPREADS: i64 = 4;
 
 /// Ids are their bytes, times and durations microseconds, money decimal text, lists and maps JSON (NULL when empty).
 const TABLES: &str = "
@@ -87,19 +89,26 @@ CREATE TABLE rollups (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Sketches; NULL for hours of which an earlier version recorded a part.
+const SPREADS: &str = "
+ALTER TABLE rollups ADD COLUMN latency BLOB;
+ALTER TABLE rollups ADD COLUMN first_token BLOB;
+";
+
 /// Makes the tables in a new file, and those that one of an earlier version lacks; refuses a file of a later version.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), AnalyticsError> {
     match version(connection)? {
-        0 => {
+        before @ 0..VERSION => {
             let transaction = connection.transaction()?;
-            transaction.execute_batch(TABLES)?;
-            transaction.execute_batch(signals::TABLES)?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
-            Ok(transaction.commit()?)
-        }
-        1 => {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(signals::TABLES)?;
+            if before == 0 {
+                transaction.execute_batch(TABLES)?;
+            }
+            if before < WITH_SIGNALS {
+                transaction.execute_batch(signals::TABLES)?;
+            }
+            if before < WITH_SPREADS {
+                transaction.execute_batch(SPREADS)?;
+            }
             transaction.pragma_update(None, "user_version", VERSION)?;
             Ok(transaction.commit()?)
         }
@@ -108,6 +117,11 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), AnalyticsError>
             Err(unavailable(format!("the file has layout {later}; this version of brokle knows {VERSION}")))
         }
     }
+}
+
+/// Whether the file knows how the times of an hour are spread.
+pub(super) fn has_spreads(connection: &Connection) -> Result<bool, AnalyticsError> {
+    Ok(version(connection)? >= WITH_SPREADS)
 }
 
 /// Whether there is something to read yet: a file may be seen before its tables are committed.

@@ -12,6 +12,7 @@ use super::{Store, at, on_every_store, parse};
 
 on_every_store!(
     percentiles_are_those_of_the_rows,
+    percentiles_of_many_rows_are_off_by_half_a_percent_at_most,
     sums_agree_with_the_rows_by_every_way,
     tags_count_in_each_of_their_groups,
     scores_count_once_in_a_group,
@@ -39,12 +40,16 @@ async fn ask(store: &Store, query: MetricsQuery) -> Metrics {
 
 /// Rows that look random, over the end of a month.
 fn rows(store: &Store) -> Vec<Observation> {
+    so_many(store, 1_500)
+}
+
+fn so_many(store: &Store, rows: usize) -> Vec<Observation> {
     let mut state = 7_u64;
     let mut next = move |below: u64| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % below
     };
-    (0..1_500)
+    (0..rows)
         .map(|n| {
             let minute = 60_000_000 * i64::try_from(next(4 * 24 * 60)).unwrap();
             let call = store.call(&format!("{n}"), "2026-01-30T00:00:00Z");
@@ -108,6 +113,39 @@ async fn percentiles_are_those_of_the_rows(store: Store) {
             assert!(close(&cell.values[at], expected), "{}: {:?}, {expected}", measures[at], cell.values[at]);
         }
         assert!(close(&cell.values[7], percentile(first, 0.95)));
+    }
+}
+
+async fn percentiles_of_many_rows_are_off_by_half_a_percent_at_most(store: Store) {
+    let rows = so_many(&store, 25_000);
+    for some in rows.chunks(3_000) {
+        store.insert(some);
+    }
+    let (from, to) = (at("2026-01-30T07:12:34Z"), at("2026-02-03T12:00:00Z"));
+    let asked =
+        query(&["count", "latency_p50", "latency_p99", "ttft_p95", "latency_avg"], &[Dimension::Model], None);
+    let found = ask(&store, MetricsQuery { from, to, ..asked }).await;
+    assert_eq!(found.from_rollups, store.keeps_sums());
+    assert_eq!(found.cells.len(), 3);
+    let off = |measured: &Measured, expected: f64| match measured {
+        Measured::Number(number) => (number - expected).abs() / expected,
+        _ => f64::INFINITY,
+    };
+    for cell in &found.cells {
+        let is_asked = |row: &&Observation| {
+            row.model_served.as_deref() == cell.dimensions[0].as_deref()
+                && row.start_us >= from.timestamp_micros()
+        };
+        let asked: Vec<&Observation> = rows.iter().filter(is_asked).collect();
+        let latencies: Vec<f64> = asked.iter().map(|row| row.duration_us as f64 / 1e3).collect();
+        let first =
+            asked.iter().filter_map(|row| row.first_token_us).map(|micros| micros as f64 / 1e3).collect();
+        let average = latencies.iter().sum::<f64>() / latencies.len() as f64;
+        assert_eq!(cell.values[0], Measured::Count(asked.len() as u64));
+        assert!(off(&cell.values[1], percentile(latencies.clone(), 0.5)) <= 0.005_001, "{cell:?}");
+        assert!(off(&cell.values[2], percentile(latencies, 0.99)) <= 0.005_001, "{cell:?}");
+        assert!(off(&cell.values[3], percentile(first, 0.95)) <= 0.005_001, "{cell:?}");
+        assert!(off(&cell.values[4], average) <= 1e-9, "{cell:?}");
     }
 }
 

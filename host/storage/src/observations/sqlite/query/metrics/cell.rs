@@ -9,6 +9,8 @@ use super::super::super::super::Rollup;
 use super::super::super::super::query::metrics::{
     Counter, Measure, Measured, Quantity, ScoreStatistic, Statistic,
 };
+use super::super::super::super::sketch::Sketch;
+use super::super::super::rollups::Spread;
 use super::{Given, Observed};
 
 /// A row in one of its cells.
@@ -57,8 +59,9 @@ const KINDS: [Kind; 6] =
 #[derive(Default)]
 struct Values {
     values: Vec<f64>,
-    /// Of rows that were summed up before: their number and their sum.
+    /// Of rows that were summed up before: their number and their sum, and how they are spread, in microseconds.
     summed: (u64, f64),
+    spread: Sketch,
     is_sorted: bool,
 }
 
@@ -128,7 +131,7 @@ impl Sums {
     }
 
     /// An hour's sums. Only what [`can_answer`](super::rollups::can_answer) lets through is asked for afterwards.
-    pub(super) fn add_rollup(&mut self, rollup: &Rollup) {
+    pub(super) fn add_rollup(&mut self, rollup: &Rollup, spread: Option<&Spread>) {
         let sums = &rollup.sums;
         for (mine, theirs) in [
             (&mut self.count, sums.count),
@@ -144,10 +147,15 @@ impl Sums {
         self.count_kind(rollup.key.kind, sums.count);
         self.cost += sums.cost;
         for (quantity, values) in &mut self.quantities {
-            let (count, sum_us) = match quantity {
-                Quantity::FirstToken => (sums.first_token_count, sums.first_token_us),
-                _ => (sums.count, sums.duration_us),
+            let (count, sum_us, spread) = match quantity {
+                Quantity::FirstToken => {
+                    (sums.first_token_count, sums.first_token_us, spread.map(|spread| &spread.first_token))
+                }
+                _ => (sums.count, sums.duration_us, spread.map(|spread| &spread.latency)),
             };
+            if let Some(spread) = spread {
+                values.spread.merge(spread);
+            }
             values.summed.0 += count;
             values.summed.1 += sum_us as f64 / 1_000.0;
         }
@@ -272,8 +280,15 @@ impl Values {
         (count > 0).then(|| sum / count as f64)
     }
 
-    /// Exact, between the two nearest values.
+    /// Between the two nearest values; exact where all of them are known.
     fn percentile(&mut self, rank: f64) -> Option<f64> {
+        if !self.spread.is_empty() {
+            for value in self.values.drain(..) {
+                self.summed = (self.summed.0 + 1, self.summed.1 + value);
+                self.spread.add((value * 1_000.0).round() as u64);
+            }
+            return self.spread.percentile(rank).map(|micros| micros / 1_000.0);
+        }
         if !self.is_sorted {
             self.values.sort_unstable_by(f64::total_cmp);
             self.is_sorted = true;
