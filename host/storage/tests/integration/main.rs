@@ -1,6 +1,5 @@
 //! The repositories and migrations, over SQLite and over a real PostgreSQL.
 
-#[cfg(test)]
 mod harness;
 
 #[cfg(test)]
@@ -15,6 +14,8 @@ mod budgets;
 mod connect;
 #[cfg(test)]
 mod connections;
+#[cfg(test)]
+mod exporters;
 #[cfg(test)]
 mod migrate;
 #[cfg(test)]
