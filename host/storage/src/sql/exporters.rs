@@ -43,8 +43,6 @@ pub struct Cursor {
     pub rejected: i64,
     /// Observations that the receiver never would take, alone.
     pub passed_over: i64,
-    /// Until when somebody has the lease.
-    pub leased_until: Option<DateTime<Utc>>,
 }
 
 /// What a step adds to a cursor's counts.
@@ -69,12 +67,11 @@ struct Row {
     exported: i64,
     rejected: i64,
     passed_over: i64,
-    leased_until: Option<DateTime<Utc>>,
 }
 
 macro_rules! columns {
     () => {
-        "position, pending, pending_since, attempts, retry_at, last_error, exported, rejected, passed_over, leased_until"
+        "position, pending, pending_since, attempts, retry_at, last_error, exported, rejected, passed_over"
     };
 }
 
@@ -93,7 +90,6 @@ impl TryFrom<Row> for Cursor {
             exported: row.exported,
             rejected: row.rejected,
             passed_over: row.passed_over,
-            leased_until: row.leased_until,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The repositories and migrations, over SQLite and over a real PostgreSQL.
 
+#[cfg(test)]
 mod harness;
 
 #[cfg(test)]
