@@ -11,7 +11,7 @@
 //! - **Content**: inputs and outputs are cut to so many bytes.
 //!
 //! What isn't recorded has been counted all the same: in limits, budgets and the server's metrics. It isn't in lists, traces,
-//! sums and exports that are made of what is stored.
+//! sums (`spend` of `/v1/usage`, too) and exports, which are made of what is stored.
 
 use std::collections::HashSet;
 use std::time::Duration;
