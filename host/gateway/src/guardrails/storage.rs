@@ -18,6 +18,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use brokle_core::ids::ApiKeyId;
 use brokle_core::observation::Observation;
@@ -47,6 +48,9 @@ const MAX_WAITING: usize = 4_096;
 const MAX_BYTES: usize = 64 << 20;
 /// Calls that are masked at the same time.
 const AT_ONCE: usize = 4;
+
+/// How long a server that stops goes on masking; what is left then goes without its content.
+const LAST: Duration = Duration::from_secs(2);
 
 /// What is stored, as guardrails leave it.
 #[derive(Debug)]
@@ -91,9 +95,10 @@ impl Masking {
         self.recorder.record(row);
     }
 
-    /// Works on calls that wait until it is told to stop, and then on those that are left.
+    /// Works on calls that wait until it is told to stop, and then for [`LAST`] on those that are left.
     pub async fn run(&self, stop: CancellationToken) {
         let Some(receiver) = self.receiver.lock().take() else { return };
+        let stopped = stop.clone();
         let waiting = futures_util::stream::unfold((receiver, stop), |(mut receiver, stop)| async move {
             let row = tokio::select! {
                 biased;
@@ -105,13 +110,33 @@ impl Masking {
             };
             row.map(|row| (row, (receiver, stop)))
         });
-        let work = waiting.for_each_concurrent(AT_ONCE, |mut row| async move {
-            let weight = row.weight();
-            self.mask(&mut row).await;
-            self.bytes.fetch_sub(weight, Ordering::SeqCst);
-            self.recorder.record(row);
+        let over = CancellationToken::new();
+        let work = waiting.for_each_concurrent(AT_ONCE, |mut row| {
+            let over = &over;
+            async move {
+                let weight = row.weight();
+                let is_late = tokio::select! {
+                    biased;
+                    () = over.cancelled() => true,
+                    () = self.mask(&mut row) => false,
+                };
+                if is_late {
+                    withhold(&mut row, "the server was stopped");
+                }
+                self.bytes.fetch_sub(weight, Ordering::SeqCst);
+                self.recorder.record(row);
+            }
         });
-        work.await;
+        let end = async {
+            stopped.cancelled().await;
+            tokio::time::sleep(LAST).await;
+            over.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = work => {}
+            () = end => {}
+        }
     }
 
     /// Masks spans that came together.
