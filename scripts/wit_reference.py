@@ -11,7 +11,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs/plugins/wit.md"
-ORDER = ["types", "host", "provider", "routing", "guardrail", "dialect"]
+ORDER = ["types", "host", "provider", "routing", "guardrail", "dialect", "exporter"]
 HEAD = """# The contract, item by item
 
 Written from `wit/` by `make docs`; change it there. How the pieces play together: [writing](writing.md), and one guide for

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use brokle_telemetry::Recorder;
+use brokle_telemetry::recording::Recording;
 
 /// The largest body, before and after it is inflated, unless configured: what the specification recommends.
 pub const DEFAULT_MAX_BYTES: usize = 64 << 20;
@@ -19,6 +20,8 @@ pub const MAX_IN_FLIGHT: usize = 256 << 20;
 pub struct Ingest {
     /// The durable queue.
     pub recorder: Arc<Recorder>,
+    /// What is recorded of it.
+    pub recording: Arc<Recording>,
     /// The largest body, before and after it is inflated.
     pub max_bytes: usize,
     in_flight: Arc<AtomicUsize>,
@@ -28,7 +31,13 @@ impl Ingest {
     /// Into this queue; bodies up to this many bytes.
     #[must_use]
     pub fn new(recorder: Arc<Recorder>, max_bytes: usize) -> Self {
-        Self { recorder, max_bytes, in_flight: Arc::default() }
+        Self { recorder, recording: Arc::default(), max_bytes, in_flight: Arc::default() }
+    }
+
+    /// The same, by an operator's rules.
+    #[must_use]
+    pub fn with_recording(self, recording: Arc<Recording>) -> Self {
+        Self { recording, ..self }
     }
 
     /// A share of the memory for bodies, empty at first.

@@ -11,10 +11,12 @@ mod batches;
 mod budgets;
 mod cache;
 mod environment;
+mod exporters;
 mod gateway;
 mod guardrails;
 mod limits;
 mod plugins;
+mod recording;
 mod sections;
 mod warnings;
 
@@ -34,10 +36,12 @@ pub(crate) use self::batches::{Batches, Files};
 pub(crate) use self::budgets::Budget;
 pub(crate) use self::cache::Cache;
 pub(crate) use self::environment::Secrets;
+pub(crate) use self::exporters::Exporter;
 pub(crate) use self::gateway::{Connection, Gateway};
 pub(crate) use self::guardrails::Guardrail;
 pub(crate) use self::limits::Limit;
 pub(crate) use self::plugins::Plugins;
+pub(crate) use self::recording::{Recording, rules};
 pub(crate) use self::sections::{LogFormat, Logs, QueueKind, Runtime, Server, Storage, Telemetry};
 
 /// The file that is read if no other one is named.
@@ -67,6 +71,10 @@ pub(crate) struct Config {
     pub(crate) cache: Cache,
     /// Guardrails, in the order in which they rule.
     pub(crate) guardrails: Vec<Guardrail>,
+    /// What is stored of whose calls and spans.
+    pub(crate) recording: Vec<Recording>,
+    /// Where observations go besides.
+    pub(crate) exporters: Vec<Exporter>,
     /// Names with candidates of their own.
     pub(crate) routes: Vec<Definition>,
     /// How much callers may.
@@ -159,6 +167,8 @@ impl Config {
         self.runtime.check()?;
         self.plugins.check()?;
         guardrails::check(&self.guardrails)?;
+        exporters::check(&self.exporters)?;
+        rules(&self.recording)?;
         self.cache.check()?;
         limits::check(&self.limits)?;
         budgets::check(&self.budgets)?;

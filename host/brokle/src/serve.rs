@@ -9,6 +9,7 @@
 
 mod analytics;
 mod background;
+mod exporters;
 mod gateway;
 mod plugins;
 mod quickstart;
@@ -30,6 +31,7 @@ use brokle_core::catalogue::Catalogue as Models;
 use brokle_core::clock::{Clock, SystemClock};
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::{Capture, Tenant};
+use brokle_exporters::Service as Exporters;
 use brokle_gateway::Gateway;
 use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::seal::MasterKey;
@@ -118,6 +120,7 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         started.plugins.clone(),
         started.pending,
         started.relay,
+        started.exporters,
         config.batches.run,
     );
     let router = if args.role == Role::Worker {
@@ -187,6 +190,7 @@ struct Started {
     plugins: Option<Arc<Catalogue>>,
     pending: Option<analytics::Pending>,
     relay: Option<Relay>,
+    exporters: Option<Arc<Exporters>>,
     recorder: Option<Arc<Recorder>>,
     worker: Option<Arc<Worker>>,
     listener: TcpListener,
@@ -242,7 +246,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         .data_directory(config.storage.data_dir.clone())
         .body(config.server.body_limits());
     let (mut gateway, mut recorder, mut catalogue_of_plugins, mut pending) = (None, None, None, None);
-    let mut relay = None;
+    let (mut relay, mut exporters) = (None, None);
     if args.role != Role::Worker {
         let master_key = Arc::new(master_key);
         let opened = analytics::open(config, clock.clone()).await?;
@@ -251,8 +255,11 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         let live = Arc::new(Live::new(clock.clone(), random.clone()));
         let (watching, told) = watching(config, &live)?;
         relay = told;
-        let with = gateway::Ingredients { clock, random, database, master_key, catalogue, store, live };
+        let for_gateway = database.clone();
+        let with =
+            gateway::Ingredients { clock, random, database: for_gateway, master_key, catalogue, store, live };
         let made = gateway::assemble(config, with).await?;
+        exporters = exporters::of(config, &database, &made).await?;
         workers_store = Some(Arc::clone(&made.store)).filter(|_| args.role == Role::All);
         app = app
             .gateway(Arc::clone(&made.gateway))
@@ -260,7 +267,10 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
             .metrics(made.metrics)
             .observations(made.store)
             .watching(watching)
-            .ingest(Arc::new(Ingest::new(Arc::clone(&made.recorder), config.telemetry.max_request_bytes)))
+            .ingest(Arc::new(
+                Ingest::new(Arc::clone(&made.recorder), config.telemetry.max_request_bytes)
+                    .with_recording(Arc::clone(&made.recording)),
+            ))
             .plugins(Arc::new(plugins::Health(Arc::clone(&made.catalogue))))
             .plugin_catalogue(Arc::clone(&made.catalogue))
             .telemetry(Arc::new(gateway::Queue(Arc::clone(&made.recorder))))
@@ -293,6 +303,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         plugins: catalogue_of_plugins,
         pending,
         relay,
+        exporters,
         recorder,
         worker,
         listener,

@@ -21,6 +21,7 @@ use brokle_identity::Principal;
 use brokle_runtime::UsageEntry;
 use brokle_telemetry::Recorder;
 use brokle_telemetry::metrics::Metrics;
+use brokle_telemetry::recording::Recording as Rules;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
@@ -28,6 +29,7 @@ use crate::answer::Told;
 use crate::cache::{Entry, Recording};
 use crate::connections::Connection;
 use crate::gateway::{Gateway, Incoming};
+use crate::guardrails::Masking;
 use crate::hold::Hold;
 use crate::operation::Operation;
 use crate::refusal::Refusal;
@@ -45,6 +47,10 @@ const CAPTURED: usize = 1 << 20;
 pub struct Books {
     /// Observations.
     pub recorder: Arc<Recorder>,
+    /// What guardrails leave of what is stored.
+    pub masking: Arc<Masking>,
+    /// What of them is recorded.
+    pub recording: Arc<Rules>,
     /// Counters and histograms.
     pub metrics: Arc<Metrics>,
     /// Prices.
@@ -183,7 +189,7 @@ impl Meter {
                     .collect()
             })
             .unwrap_or_default();
-        self.capture = principal.capture;
+        self.capture = self.books.recording.capture(principal.tenant, principal.capture);
         if self.capture == Capture::Full {
             observation.input = Some(incoming.body.slice(..incoming.body.len().min(CAPTURED)));
         }

@@ -25,7 +25,7 @@ use crate::dialects::kept::Kept;
 use crate::dialects::{self, Asking};
 use crate::egress::Egress;
 use crate::gate::{Place, Room};
-use crate::guardrails::Guardrails;
+use crate::guardrails::{Guardrails, Masking};
 use crate::keys::Cooling;
 use crate::limits::{Limit, LimitState, Limits, SharedLimits};
 use crate::models::{self, ModelObject};
@@ -336,6 +336,11 @@ impl Gateway {
     #[must_use]
     pub fn scores(&self) -> Option<&Arc<Scores>> {
         self.parts.scores.as_ref()
+    }
+
+    /// What guardrails leave of what is stored.
+    pub fn masking(&self) -> &Masking {
+        &self.parts.books.masking
     }
 
     /// The budgets.

@@ -21,7 +21,7 @@
 //!   be shown to a guardrail (an answer that is compressed, binary, or larger than 16 MiB) is such a failure.
 //!
 //! # What is stored
-//! The texts as guardrails left them. Until every enforcing guardrail has let a request pass its text is not on the
+//! The texts as guardrails left them. Those with the stage `storage` rule on nothing but that ([`storage`]). Until every enforcing guardrail has let a request pass its text is not on the
 //! trace, so a request that is refused for whatever reason leaves none; nor does an answer that is blocked. A text
 //! that passed in shadow mode is stored as it is.
 //!
@@ -32,12 +32,15 @@ mod call;
 mod request;
 mod rulings;
 mod settings;
+mod storage;
 mod stream;
 pub(crate) mod texts;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use brokle_core::ids::ApiKeyId;
+use brokle_core::tenancy::Tenant;
 use brokle_identity::Principal;
 use brokle_plugins::View;
 
@@ -47,6 +50,7 @@ pub(crate) use answer::Ask;
 pub(crate) use call::Chain;
 pub(crate) use request::GuardRequest;
 pub use settings::{ConfigFault, NewGuardrail, Scope};
+pub use storage::Masking;
 pub(crate) use stream::StreamGuard;
 
 /// The most that may be held back of one text unless the operator says otherwise, in bytes.
@@ -86,6 +90,7 @@ pub struct Guardrail {
     pub(crate) on_failure: OnFailure,
     pub(crate) on_request: bool,
     pub(crate) on_response: bool,
+    pub(crate) on_storage: bool,
     pub(crate) scope: Scope,
     pub(crate) hold_back: usize,
 }
@@ -93,6 +98,9 @@ pub struct Guardrail {
 impl Guardrail {
     /// Whether it rules on this caller's calls.
     fn holds(&self, principal: &Principal, named: Named<'_>) -> bool {
+        if !self.on_request && !self.on_response {
+            return false;
+        }
         let is_named = match named {
             Named::These(names) => names.iter().any(|name| **name == *self.name),
             Named::All => self.scope.by_route,
@@ -121,6 +129,17 @@ impl Guardrails {
     /// Puts another list in its place. Calls and streams that have begun stay with theirs.
     pub fn replace(&self, list: Vec<Guardrail>) {
         self.0.store(Arc::new(list.into_iter().map(Arc::new).collect()));
+    }
+
+    /// Those that rule on what is stored of this tenant's, sent with this key; none when there are none, which is found out
+    /// without an allocation.
+    fn of_storage(&self, tenant: Tenant, key: Option<ApiKeyId>, view: &View) -> Option<Chain> {
+        let list = self.0.load();
+        let holds = |guardrail: &&Arc<Guardrail>| {
+            guardrail.on_storage && guardrail.enforces() && guardrail.scope.covers(tenant, key)
+        };
+        let any = list.iter().any(|guardrail| holds(&guardrail));
+        any.then(|| Chain::new(list.iter().filter(holds).cloned(), tenant, view))
     }
 
     /// Those that rule on this caller's calls for a route that names these, or for any route; none when there are none,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use brokle_runtime::capabilities::PluginCapabilities;
 use brokle_runtime::{
-    CallContext, ConfigProblem, DialectPlugin, GuardrailPlugin, Inspection, Kind, LoadError, PluginError,
-    PolicyPlugin, ProviderPlugin, Runtime, inspect,
+    CallContext, ConfigProblem, DialectPlugin, ExporterPlugin, GuardrailPlugin, Inspection, Kind, LoadError,
+    PluginError, PolicyPlugin, ProviderPlugin, Runtime, inspect,
 };
 use bytes::Bytes;
 
@@ -19,6 +19,7 @@ pub(crate) enum Component {
     Policy(Arc<PolicyPlugin>),
     Guardrail(Arc<GuardrailPlugin>),
     Dialect(Arc<DialectPlugin>),
+    Exporter(Arc<ExporterPlugin>),
 }
 
 /// A compiled component and its record.
@@ -45,6 +46,7 @@ impl Component {
             Kind::RoutingPolicy => Self::Policy(Arc::new(PolicyPlugin::later(runtime, bytes, inspection)?)),
             Kind::Guardrail => Self::Guardrail(Arc::new(GuardrailPlugin::later(runtime, bytes, inspection)?)),
             Kind::Dialect => Self::Dialect(Arc::new(DialectPlugin::later(runtime, bytes, inspection)?)),
+            Kind::Exporter => Self::Exporter(Arc::new(ExporterPlugin::later(runtime, bytes, inspection)?)),
         })
     }
 
@@ -54,6 +56,7 @@ impl Component {
             Kind::RoutingPolicy => Ok(Self::Policy(Arc::new(PolicyPlugin::load(runtime, bytes).await?))),
             Kind::Guardrail => Ok(Self::Guardrail(Arc::new(GuardrailPlugin::load(runtime, bytes).await?))),
             Kind::Dialect => Ok(Self::Dialect(Arc::new(DialectPlugin::load(runtime, bytes).await?))),
+            Kind::Exporter => Ok(Self::Exporter(Arc::new(ExporterPlugin::load(runtime, bytes).await?))),
         }
     }
 
@@ -63,6 +66,7 @@ impl Component {
             Self::Policy(plugin) => &plugin.inspection,
             Self::Guardrail(plugin) => &plugin.inspection,
             Self::Dialect(plugin) => &plugin.inspection,
+            Self::Exporter(plugin) => &plugin.inspection,
         }
     }
 
@@ -72,6 +76,7 @@ impl Component {
             Self::Policy(plugin) => plugin.check_config(config).await,
             Self::Guardrail(plugin) => plugin.check_config(config).await,
             Self::Dialect(plugin) => plugin.check_config(config).await,
+            Self::Exporter(plugin) => plugin.check_config(config).await,
         }
     }
 }
@@ -100,6 +105,9 @@ impl Loaded {
             Component::Dialect(plugin) => {
                 view.add_dialect(Active { plugin: plugin.clone(), context, capabilities, embedded });
             }
+            Component::Exporter(plugin) => {
+                view.add_exporter(Active { plugin: plugin.clone(), context, capabilities, embedded });
+            }
         }
     }
 }
@@ -111,5 +119,6 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::RoutingPolicy => "routing-policy",
         Kind::Guardrail => "guardrail",
         Kind::Dialect => "dialect",
+        Kind::Exporter => "exporter",
     }
 }

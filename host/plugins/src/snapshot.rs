@@ -16,7 +16,9 @@ use brokle_core::ids::{OrganizationId, ProjectId};
 use brokle_core::tenancy::Tenant;
 use brokle_runtime::capabilities::PluginCapabilities;
 use brokle_runtime::capabilities::telemetry::TraceParent;
-use brokle_runtime::{CallContext, DialectPlugin, GuardrailPlugin, PolicyPlugin, ProviderPlugin};
+use brokle_runtime::{
+    CallContext, DialectPlugin, ExporterPlugin, GuardrailPlugin, PolicyPlugin, ProviderPlugin,
+};
 
 /// A version that serves in a scope, with what its instances are told there.
 #[derive(Debug)]
@@ -95,6 +97,7 @@ pub struct View {
     policies: Role<PolicyPlugin>,
     guardrails: Role<GuardrailPlugin>,
     dialects: Role<DialectPlugin>,
+    exporters: Role<ExporterPlugin>,
 }
 
 impl View {
@@ -164,6 +167,18 @@ impl View {
     #[must_use]
     pub fn dialect(&self, wanted: &str) -> Option<&Active<DialectPlugin>> {
         self.dialects.get(wanted)
+    }
+
+    /// The exporter of this short name or id.
+    #[must_use]
+    pub fn exporter(&self, wanted: &str) -> Option<&Active<ExporterPlugin>> {
+        self.exporters.get(wanted)
+    }
+
+    /// Adds an exporter; one whose short name is taken is left out.
+    pub fn add_exporter(&mut self, active: Active<ExporterPlugin>) {
+        let plugin = Arc::clone(&active.plugin);
+        self.exporters.add(&plugin.manifest().id, &plugin.manifest().name, active);
     }
 
     /// Adds a dialect; one whose short name is taken is left out.

@@ -65,6 +65,21 @@ pub mod dialect {
     });
 }
 
+pub mod exporter {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types", "../../wit/host", "../../wit/exporter"],
+        world: "brokle:exporter/exporter",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: {
+            "brokle:types/common": crate::bindings::provider::brokle::types::common,
+            "brokle:host/log": crate::bindings::provider::brokle::host::log,
+            "brokle:host/config": crate::bindings::provider::brokle::host::config,
+        },
+        additional_derives: [PartialEq],
+    });
+}
+
 /// What a manifest asks for, linked interface by interface. Only what waits is asynchronous.
 pub mod capabilities {
     wasmtime::component::bindgen!({

@@ -224,7 +224,9 @@ pub fn allowed(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Provider | Kind::Dialect => &[],
         Kind::RoutingPolicy => &["clock", "kv", "random"],
-        Kind::Guardrail => &["clock", "crypto", "http", "kv", "random", "secrets", "telemetry"],
+        Kind::Guardrail | Kind::Exporter => {
+            &["clock", "crypto", "http", "kv", "random", "secrets", "telemetry"]
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub struct RuntimeConfig {
     pub policy: Limits,
     /// For guardrails.
     pub guardrail: Limits,
+    /// For exporters.
+    pub exporter: Limits,
 }
 
 impl Default for RuntimeConfig {
@@ -34,6 +36,7 @@ impl Default for RuntimeConfig {
             provider: Limits::provider(),
             policy: Limits::policy(),
             guardrail: Limits::guardrail(),
+            exporter: Limits::exporter(),
         }
     }
 }
@@ -99,7 +102,8 @@ fn settings(pool: Option<&RuntimeConfig>) -> Config {
         .memory_init_cow(true);
     if let Some(runtime) = pool {
         let instances = runtime.max_instances;
-        let memory = runtime.provider.memory.max(runtime.policy.memory).max(runtime.guardrail.memory);
+        let roles = [runtime.provider, runtime.policy, runtime.guardrail, runtime.exporter];
+        let memory = roles.iter().map(|role| role.memory).max().unwrap_or_default();
         let mut pool = PoolingAllocationConfig::default();
         pool.total_component_instances(instances)
             // A Rust guest is one or two modules, a Python guest 38; the number is a count and reserves nothing.

@@ -48,6 +48,16 @@ impl Limits {
         Self { cpu: Duration::from_millis(200), deadline: Duration::from_secs(5), ..Self::policy() }
     }
 
+    /// For exporters: they write a batch anew, and wait for who receives it.
+    pub fn exporter() -> Self {
+        Self {
+            cpu: Duration::from_secs(1),
+            deadline: Duration::from_secs(20),
+            hostcall_fuel: 32 << 20,
+            ..Self::policy()
+        }
+    }
+
     /// For routing policies: they see facts.
     pub fn policy() -> Self {
         Self {

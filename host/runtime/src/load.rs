@@ -113,6 +113,7 @@ fn check_imports(manifest: &Manifest, imports: &[String]) -> Result<(), LoadErro
         Kind::RoutingPolicy => "brokle:routing/facts".into(),
         Kind::Guardrail => "brokle:guardrail/facts".into(),
         Kind::Dialect => "brokle:dialect/exchange".into(),
+        Kind::Exporter => "brokle:exporter/batches".into(),
     });
     offered.extend(manifest.capabilities.imports().iter().map(|name| format!("brokle:host/{name}")));
     let on_offer = |import: &str| {

@@ -65,6 +65,8 @@ pub enum Kind {
     Guardrail,
     /// `brokle:dialect/dialect`
     Dialect,
+    /// `brokle:exporter/exporter`
+    Exporter,
 }
 
 impl Kind {
@@ -75,6 +77,7 @@ impl Kind {
             Self::RoutingPolicy => "brokle:routing",
             Self::Guardrail => "brokle:guardrail",
             Self::Dialect => "brokle:dialect",
+            Self::Exporter => "brokle:exporter",
         }
     }
 
@@ -85,6 +88,7 @@ impl Kind {
             Self::RoutingPolicy => "routing-policy",
             Self::Guardrail => "guardrail",
             Self::Dialect => "dialect",
+            Self::Exporter => "exporter",
         }
     }
 }

@@ -9,6 +9,7 @@
 //! trace and span id is unique within a project, the first one stays, and sums count only rows that were really
 //! inserted.
 
+mod arrivals;
 pub mod clickhouse;
 mod cursor;
 mod filter;
@@ -32,6 +33,7 @@ use brokle_core::signal::{LogRecord, MetricPoint};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+pub use self::arrivals::{Arrival, Arrivals, Mark};
 pub use self::clickhouse::ClickHouseObservations;
 pub use self::cursor::{Cursor, ParseCursorError};
 pub use self::filter::TraceFilter;

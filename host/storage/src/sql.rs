@@ -26,6 +26,7 @@ pub mod connections;
 mod dialect;
 pub mod environments;
 mod error;
+pub mod exporters;
 pub mod files;
 pub mod migrate;
 pub mod organizations;

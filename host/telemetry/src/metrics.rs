@@ -219,6 +219,36 @@ pub struct BudgetLabels {
     pub budget: String,
 }
 
+/// What became of an observation that was to go elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the labels' values")]
+pub enum ExportOutcome {
+    /// The receiver has it.
+    exported,
+    /// The receiver took a batch without it.
+    rejected,
+    /// The receiver never takes it: it was left out.
+    passed_over,
+    /// It is tried again.
+    retried,
+}
+
+/// Labels of exported observations.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ExportedLabels {
+    /// The configured exporter.
+    pub exporter: String,
+    /// What became of it.
+    pub outcome: ExportOutcome,
+}
+
+/// Something that is counted by exporter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ExporterLabels {
+    /// The configured exporter.
+    pub exporter: String,
+}
+
 /// Something that is counted by its code.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CodeLabels {
@@ -306,6 +336,14 @@ pub struct Metrics {
     pub retry_budget_exhausted: Counter,
     /// Calls that were to be made once more.
     pub shadows: Family<ShadowLabels, Counter>,
+    /// Observations that the operator's rules don't record.
+    pub unrecorded: Counter,
+    /// Observations that exporters sent elsewhere.
+    pub exported: Family<ExportedLabels, Counter>,
+    /// Batches that an exporter couldn't send.
+    pub export_failures: Family<ExporterLabels, Counter>,
+    /// How long an exporter's oldest batch has been on its way, in seconds.
+    pub export_lag: Family<ExporterLabels, Gauge>,
     /// Handlers that panicked.
     pub panics: Counter,
 }
@@ -349,6 +387,10 @@ impl Metrics {
             hedges: Family::default(),
             retry_budget_exhausted: Counter::default(),
             shadows: Family::default(),
+            unrecorded: Counter::default(),
+            exported: Family::default(),
+            export_failures: Family::default(),
+            export_lag: Family::default(),
             panics: Counter::default(),
         };
         metrics.register();
@@ -379,6 +421,19 @@ impl Metrics {
             self.plugin_call.clone(),
         );
         registry.register("plugin_traps", "Calls of a component that trapped", self.plugin_traps.clone());
+        registry.register("unrecorded", "Observations that sampling leaves out", self.unrecorded.clone());
+        registry.register("exported", "Observations by exporter and outcome", self.exported.clone());
+        registry.register(
+            "export_failures",
+            "Batches that an exporter couldn't send",
+            self.export_failures.clone(),
+        );
+        registry.register_with_unit(
+            "export_lag",
+            "How long an exporter's oldest batch has been on its way",
+            Unit::Seconds,
+            self.export_lag.clone(),
+        );
         registry.register(
             "policy_failures",
             "Calls for which a routing policy gave no order",

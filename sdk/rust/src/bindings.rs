@@ -61,6 +61,22 @@ pub mod dialect {
     });
 }
 
+pub mod exporter {
+    wit_bindgen::generate!({
+        path: ["../../wit/types", "../../wit/host", "../../wit/exporter"],
+        world: "brokle:exporter/exporter",
+        with: {
+            "brokle:types/common@0.1.0": crate::bindings::provider::brokle::types::common,
+            "brokle:host/log@0.1.0": crate::bindings::provider::brokle::host::log,
+            "brokle:host/config@0.1.0": crate::bindings::provider::brokle::host::config,
+        },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_exporter",
+        default_bindings_module: "brokle_plugin::bindings::exporter",
+    });
+}
+
 pub mod capabilities {
     wit_bindgen::generate!({
         path: ["../../wit/types", "../../wit/host"],

@@ -50,6 +50,19 @@ macro_rules! export {
         #[cfg(not(target_arch = "wasm32"))]
         const _: fn() = $crate::dialect::used::<$type>;
     };
+    (exporter: $type:ty) => {
+        $crate::export!(exporter: $type, manifest = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/plugin.json")));
+    };
+    (exporter: $type:ty, manifest = $manifest:expr) => {
+        $crate::__sections!($manifest);
+        #[cfg(target_arch = "wasm32")]
+        type __BrokleComponent = $crate::exporter::Component<$type>;
+        #[cfg(target_arch = "wasm32")]
+        $crate::bindings::exporter::export_exporter!(__BrokleComponent with_types_in $crate::bindings::exporter);
+        // A native linker refuses the exports' names; unit tests need none of them.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn() = $crate::exporter::used::<$type>;
+    };
     (guardrail: $type:ty) => {
         $crate::export!(guardrail: $type, manifest = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/plugin.json")));
     };

@@ -13,6 +13,7 @@
 //! | [`RoutingPolicy`] | `brokle:routing/routing-policy` | orders the candidates for a request |
 //! | [`Dialect`] | `brokle:dialect/dialect` | puts another wire format in front of any provider |
 //! | [`Guardrail`] | `brokle:guardrail/guardrail` | lets a call's texts pass, changes or blocks them |
+//! | [`Exporter`] | `brokle:exporter/exporter` | sends observations elsewhere |
 //!
 //! Every other method has a default. A component has no network, no files, no clock and no
 //! randomness: what a call needs comes in as arguments, and the same input gives the same output,
@@ -79,6 +80,8 @@ mod export;
 #[doc(hidden)]
 pub use export::bytes as __bytes;
 #[cfg(feature = "std")]
+pub mod exporter;
+#[cfg(feature = "std")]
 pub mod guardrail;
 pub mod host;
 pub mod openai;
@@ -100,6 +103,8 @@ use prelude::*;
 
 pub use bindings::common::{ConfigProblem, Header, Problem, ProblemKind, UsageEntry};
 pub use dialect::Dialect;
+#[cfg(feature = "std")]
+pub use exporter::Exporter;
 #[cfg(feature = "std")]
 pub use guardrail::Guardrail;
 pub use provider::Provider;
@@ -128,6 +133,11 @@ impl Description {
     pub fn guardrail<'a>(stages: impl IntoIterator<Item = &'a str>) -> Self {
         let stages: serde_json::Value = stages.into_iter().collect();
         Self([("stages".to_owned(), stages)].into_iter().collect())
+    }
+
+    /// An exporter's.
+    pub fn exporter() -> Self {
+        Self(serde_json::Map::new())
     }
 
     /// A dialect's: its name (`anthropic.messages`), and the endpoints that it has.

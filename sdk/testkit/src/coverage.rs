@@ -34,6 +34,7 @@ fn functions(kind: Kind) -> &'static [&'static str] {
         Kind::Provider => &["prepare", "map-error", "decoder.constructor", "decoder.push", "decoder.finish"],
         Kind::RoutingPolicy => &["decide"],
         Kind::Guardrail => &["on-request", "on-response", "on-chunk"],
+        Kind::Exporter => &["export"],
         Kind::Dialect => &[
             "read-head",
             "to-canonical",

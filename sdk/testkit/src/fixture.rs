@@ -47,6 +47,9 @@ struct Exchange {
     status: u16,
     #[serde(default)]
     body: Value,
+    /// The answer's.
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
     /// Instead of an answer.
     #[serde(default)]
     fails: Option<Failing>,
@@ -127,7 +130,7 @@ impl Surroundings {
                 json => json.to_string(),
             };
             let reply = match exchange.fails {
-                None => answer(exchange.status, &body),
+                None => with_headers(answer(exchange.status, &body), &exchange.headers)?,
                 Some(Failing::Unreachable) => Reply::Failure(TransportError::Unreachable),
                 Some(Failing::TooLarge) => Reply::Failure(TransportError::TooLarge),
                 Some(Failing::Hangs) => Reply::Hang,
@@ -165,6 +168,18 @@ impl Stage {
         let inside = matched.flat_map(|(exchange, sent)| exchange.sends.differences(&exchange.call, sent));
         unmet.iter().map(|unmet| format!("http: {unmet}")).chain(inside).collect()
     }
+}
+
+fn with_headers(mut reply: Reply, headers: &BTreeMap<String, String>) -> Result<Reply, String> {
+    let wrong = |name: &str| format!("host/http: '{name}' is no header, or has no value that one can have");
+    if let Reply::Response(response) = &mut reply {
+        for (name, value) in headers {
+            let (key, value) = (name.parse::<http::HeaderName>(), value.parse::<http::HeaderValue>());
+            let (Ok(key), Ok(value)) = (key, value) else { return Err(wrong(name)) };
+            response.headers_mut().append(key, value);
+        }
+    }
+    Ok(reply)
 }
 
 /// What a plugin says against a configuration, as an outcome; none when it is good.

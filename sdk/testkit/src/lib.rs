@@ -22,19 +22,21 @@
 //! With `BROKLE_BLESS=1` in the environment the expected files are written instead: look at them
 //! before you commit them.
 //!
-//! # Routing policies and guardrails
+//! # Routing policies, guardrails and exporters
 //! A fixture is a file, `NAME.yaml` (or `.json`), with what goes in, what stands around the plugin (`host`), and
 //! everything that must come out (`expect`):
 //!
 //! | member | what |
 //! |---|---|
 //! | `about` | for people |
-//! | `host` | `config`; `grants` as an operator writes them (without: all that the manifest asks for); `secrets` by name; `http`: the requests that must be made, in order (`call: POST https://…`; `sends`: `headers` and `body` that must be in it; `status` and `body` of the answer, or `fails: unreachable`, `too-large`, `hangs`); `tenant`, a number |
+//! | `host` | `config`; `grants` as an operator writes them (without: all that the manifest asks for); `secrets` by name; `http`: the requests that must be made, in order (`call: POST https://…`; `sends`: `headers` and `body` that must be in it; `status`, `headers` and `body` of the answer, or `fails: unreachable`, `too-large`, `hangs`); `tenant`, a number |
 //! | `request`, `candidates` | for policies: the facts, each with a default |
 //! | `stage`, `texts`, `call`, `request` | for guardrails: `request`, `response` or `stream`; the texts (`value`, and where needed `kind`, `role`, `pointer`); facts; the caller's body |
+//! | `observations`, `attempt` | for exporters: what of each is otherwise than in a small call; which try it is |
 //! | `expect` for policies | `order`, by connection (`connection/model` where one has several candidates), and `reason`; or `refusal` |
 //! | `expect` for guardrails | `verdict`, with `texts` after a change, `category` and `reason` of a block, `instruction` of a retry; `annotations`, `state`; or `failure` |
-//! | `expect`, both | `denied`: calls that were denied, by capability; `config`: what the plugin says against the configuration |
+//! | `expect` for exporters | `receipt`, with `rejected` and `message`; or `failure` |
+//! | `expect`, all | `denied`: calls that were denied, by capability; `config`: what the plugin says against the configuration |
 //!
 //! A guardrail's stream is played as the gateway does, with each text whole, cut in two at every character, and
 //! character by character: the same texts, or the same block, must come of each. The others are played twice. The
@@ -45,6 +47,7 @@ mod case;
 mod coverage;
 mod dialect;
 mod diff;
+mod exporter;
 mod fixture;
 mod guardrail;
 pub mod mocks;

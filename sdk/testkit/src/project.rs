@@ -182,7 +182,7 @@ fn depend(text: &str, sdk: &Sdk) -> String {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 3] = [Kind::Provider, Kind::RoutingPolicy, Kind::Guardrail];
+    const KINDS: [Kind; 4] = [Kind::Provider, Kind::RoutingPolicy, Kind::Guardrail, Kind::Exporter];
 
     #[test]
     fn templates_have_every_file_that_is_in_their_folder() {
@@ -196,6 +196,7 @@ mod tests {
             (Kind::Provider, Language::Rust, "templates/provider"),
             (Kind::RoutingPolicy, Language::Rust, "templates/routing-policy"),
             (Kind::Guardrail, Language::Rust, "templates/guardrail"),
+            (Kind::Exporter, Language::Rust, "templates/exporter"),
             (Kind::RoutingPolicy, Language::Python, "examples/policy-python"),
             (Kind::RoutingPolicy, Language::JavaScript, "examples/policy-js"),
             (Kind::Guardrail, Language::Python, "examples/guardrail-python"),

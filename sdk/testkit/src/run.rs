@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use brokle_runtime::exchange::{Call, ErrorOutcome, NextRequest, Preparation, ResponseHead, ResponsePlan};
 use brokle_runtime::{
-    Body, CallContext, DialectPlugin, Framer, GuardrailPlugin, Kind, LoadError, Observer, PluginError,
-    PolicyPlugin, ProviderInstance, ProviderPlugin, Runtime, RuntimeConfig, inspect,
+    Body, CallContext, DialectPlugin, ExporterPlugin, Framer, GuardrailPlugin, Kind, LoadError, Observer,
+    PluginError, PolicyPlugin, ProviderInstance, ProviderPlugin, Runtime, RuntimeConfig, inspect,
 };
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use crate::coverage::Heard;
 use crate::diff::diff;
 use crate::outcome::{self, Outcome};
 use crate::report::{Fixture, Report};
-use crate::{Error, assemble, dialect, fixture, guardrail, policy};
+use crate::{Error, assemble, dialect, exporter, fixture, guardrail, policy};
 
 /// Loads the component as a gateway would, and plays its fixtures.
 pub(crate) async fn all(component: &Path, fixtures: &Path) -> Result<Report, Error> {
@@ -28,7 +28,7 @@ pub(crate) async fn all(component: &Path, fixtures: &Path) -> Result<Report, Err
     let plugin = Plugin::load(&runtime, manifest.kind, &bytes).await.map_err(|error| load(&error))?;
     let paths = match manifest.kind {
         Kind::Provider | Kind::Dialect => folders(fixtures)?,
-        Kind::RoutingPolicy | Kind::Guardrail => fixture::files(fixtures)?,
+        Kind::RoutingPolicy | Kind::Guardrail | Kind::Exporter => fixture::files(fixtures)?,
     };
     if paths.is_empty() {
         return Err(Error::File { path: fixtures.to_owned(), detail: "there is no fixture in it".into() });
@@ -42,6 +42,7 @@ pub(crate) async fn all(component: &Path, fixtures: &Path) -> Result<Report, Err
             Plugin::Policy(plugin) => policy::play(plugin, path, &observer).await?,
             Plugin::Guardrail(plugin) => guardrail::play(plugin, path, &observer).await?,
             Plugin::Dialect(plugin) => dialect::play(plugin, path, &observer).await?,
+            Plugin::Exporter(plugin) => exporter::play(plugin, path, &observer).await?,
         };
         let name = path.file_stem().filter(|_| path.is_file()).or(path.file_name()).unwrap_or_default();
         played.push(Fixture { name: name.to_string_lossy().into_owned(), plays, differences });
@@ -58,6 +59,7 @@ enum Plugin {
     Policy(PolicyPlugin),
     Guardrail(GuardrailPlugin),
     Dialect(DialectPlugin),
+    Exporter(ExporterPlugin),
 }
 
 impl Plugin {
@@ -67,6 +69,7 @@ impl Plugin {
             Kind::RoutingPolicy => Self::Policy(PolicyPlugin::load(runtime, bytes).await?),
             Kind::Guardrail => Self::Guardrail(GuardrailPlugin::load(runtime, bytes).await?),
             Kind::Dialect => Self::Dialect(DialectPlugin::load(runtime, bytes).await?),
+            Kind::Exporter => Self::Exporter(ExporterPlugin::load(runtime, bytes).await?),
         })
     }
 }

@@ -46,5 +46,7 @@ fixtures! {
     jina: "plugins", "provider-jina", 6;
     vertex: "plugins", "provider-vertex", 35;
     webhook: "plugins", "guardrail-webhook", 3;
+    exporter_otlp: "plugins", "exporter-otlp", 7;
+    exporter_webhook: "plugins", "exporter-webhook", 5;
     pii_redaction: "ee-plugins", "pii-redaction", 8;
 }

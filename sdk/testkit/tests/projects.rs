@@ -111,6 +111,19 @@ fn a_new_guardrail_builds_and_passes() {
 }
 
 #[test]
+fn a_new_exporter_builds_and_passes() {
+    let project = Project::new(Kind::Exporter);
+    let report = project.test();
+    assert!(report.passed(), "{}", differences(&report));
+    assert_eq!(report.fixtures.len(), 2);
+    assert!(report.coverage.values().all(|calls| *calls > 0), "{:?}", report.coverage);
+
+    project.edit("src/lib.rs", ".bearer(\"token\")", "");
+    let told = differences(&project.test());
+    assert!(told.contains("header authorization"), "{told}");
+}
+
+#[test]
 fn what_is_no_project_is_told_apart() {
     let scratch = tempfile::tempdir().unwrap();
     let failure = build(scratch.path(), None).unwrap_err();

@@ -147,9 +147,14 @@ pub(crate) async fn take(
     sent: Sent,
 ) -> Result<Vec<u8>, ApiError> {
     let (signal, encoding) = (sent.signal, sent.encoding);
-    let decoded = read(app, ingest, caller, sent).await?;
+    let mut decoded = read(app, ingest, caller, sent).await?;
     let (rejected, reason) = (decoded.rejected.count(), decoded.rejected.message(signal));
     let taken = decoded.rows.len() as u64;
+    ingest.recording.retain(caller.0.tenant, &mut decoded.rows.observations);
+    app.metrics.unrecorded.inc_by(taken - decoded.rows.len() as u64);
+    if let Some(gateway) = &app.gateway {
+        gateway.masking().mask_all(&mut decoded.rows.observations).await;
+    }
     let count = |outcome, items: u64| {
         let counter = match signal {
             Signal::Traces => &app.metrics.spans,
@@ -188,6 +193,7 @@ async fn read(
 ) -> Result<Decoded, ApiError> {
     let Sent { signal, encoding, coding, body, mut share } = sent;
     let (app, principal) = (Arc::clone(app), Arc::clone(&caller.0));
+    let capture = ingest.recording.capture(principal.tenant, principal.capture);
     let (max_bytes, max_weight) = (ingest.max_bytes, ingest.recorder.max_durable().1);
     let is_inline = coding == Coding::Identity && body.len() <= INLINE;
     let mut work = move || {
@@ -202,7 +208,7 @@ async fn read(
         let settings = Settings {
             tenant: principal.tenant,
             key_id: principal.key_id,
-            capture: principal.capture,
+            capture,
             catalogue: &app.catalogue,
             now_us: app.clock.now().timestamp_micros(),
             max_weight,

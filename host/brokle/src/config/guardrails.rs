@@ -22,7 +22,7 @@ pub(crate) struct Guardrail {
     #[serde(default)]
     #[schemars(with = "String")]
     pub(crate) on_failure: OnFailure,
-    /// `request`, `response`; none named: all that the plugin has rules for.
+    /// `request`, `response`, `storage`; none named: of the first two all that the plugin has rules for.
     #[serde(default)]
     pub(crate) stages: Vec<String>,
     /// The plugin's configuration; without it, what `brokle plugin config` set in the caller's scope.

@@ -111,7 +111,7 @@ fn what_the_example_has_in_comments_can_be_written() {
     let config = load_text(&text.join("\n")).unwrap();
     assert_eq!(config.gateway.connections.len(), 1);
     assert_eq!(config.models.len(), 1);
-    assert_eq!(config.guardrails.len(), 1);
+    assert_eq!((config.guardrails.len(), config.exporters.len(), config.recording.len()), (1, 1, 1));
     assert_eq!((config.limits.len(), config.budgets.len()), (1, 1));
     assert_eq!((config.routes.len(), config.routes[0].candidates.len()), (1, 1));
     assert!(config.storage.redis_url.is_some() && config.runtime.license_file.is_some());

@@ -14,6 +14,8 @@
 //! | bring ClickHouse's schema up, if it was away at the start | 1 s | the queue is emptied as soon as it is there |
 //! | tell other servers, and hear from them, what is watched live | at once | a watcher sees all servers' calls |
 //! | work on batches | at once | until the server stops; then what is under way is finished within the drain |
+//! | send what has arrived where exporters want it | 1 s, at once while there is more | never in a call's way |
+//! | mask what is stored of calls, where guardrails do that | at once | beside the callers |
 //! | forget old files | 60 s | a project's quota is for what it still needs |
 //! | log how many calls were refused for want of room | 1 s | a line for each would be most of what an overloaded server does |
 //! | end the streams that a shutdown cuts | once | their callers hear why before the connection is closed |
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brokle_api::App;
+use brokle_exporters::Service as Exporters;
 use brokle_plugins::Catalogue;
 use brokle_telemetry::live::Relay;
 use tokio::time::{MissedTickBehavior, interval};
@@ -35,6 +38,8 @@ use super::analytics::Pending;
 const POLL: Duration = Duration::from_secs(1);
 const FLUSH: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_secs(60);
+/// How long a batch that is being exported keeps a server that stops. One that isn't acknowledged by then comes again.
+const LAST_BATCH: Duration = Duration::from_secs(3);
 
 /// The running tasks.
 #[derive(Debug)]
@@ -49,6 +54,7 @@ impl Tasks {
         plugins: Option<Arc<Catalogue>>,
         pending: Option<Pending>,
         relay: Option<Relay>,
+        exporters: Option<Arc<Exporters>>,
         runs_batches: bool,
     ) -> Self {
         let (keys, gateway, lifecycle) = (Arc::clone(&app.keys), app.gateway.as_ref(), &app.lifecycle);
@@ -67,8 +73,26 @@ impl Tasks {
         if let Some(pending) = pending {
             tasks.tracker.spawn(tasks.end.clone().run_until_cancelled_owned(pending.finish()));
         }
+        if let Some(exporters) = exporters {
+            let end = tasks.end.clone();
+            tasks.tracker.spawn(async move {
+                let late = async {
+                    end.cancelled().await;
+                    tokio::time::sleep(LAST_BATCH).await;
+                };
+                tokio::select! {
+                    () = exporters.run(end.clone()) => {}
+                    () = late => {}
+                }
+            });
+        }
         if let Some(relay) = relay {
             tasks.tracker.spawn(tasks.end.clone().run_until_cancelled_owned(relay.run()));
+        }
+        if let Some(gateway) = gateway.cloned() {
+            // Ends when what waits is stored.
+            let end = tasks.end.clone();
+            tasks.tracker.spawn(async move { gateway.masking().run(end).await });
         }
         if let Some(gateway) = gateway.cloned() {
             let (cutting, end) = (lifecycle.cutting().clone(), tasks.end.clone());

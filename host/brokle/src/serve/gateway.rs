@@ -14,7 +14,7 @@ use brokle_gateway::cache::Cache;
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::files::FileService;
-use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails, OnFailure};
+use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails, Masking, OnFailure};
 use brokle_gateway::limits::{Limit, SharedLimits};
 use brokle_gateway::routing::scores::Scores;
 use brokle_gateway::{Gateway, Parts};
@@ -29,6 +29,7 @@ use brokle_storage::observations::QueryStore;
 use brokle_storage::sql::Database;
 use brokle_telemetry::live::Live;
 use brokle_telemetry::metrics::Metrics;
+use brokle_telemetry::recording::Recording;
 use brokle_telemetry::{Options, Recorder, Worker};
 
 use super::Failure;
@@ -53,6 +54,7 @@ pub(super) struct Assembled {
     pub(super) batches: Arc<BatchService>,
     pub(super) connections: Arc<ConnectionService>,
     pub(super) recorder: Arc<Recorder>,
+    pub(super) recording: Arc<Recording>,
     pub(super) store: Arc<dyn QueryStore>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) catalogue: Arc<Catalogue>,
@@ -104,6 +106,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     let recorder = Recorder::start(&options, store.clone(), Arc::clone(&with.clock))?;
     let recorder = Arc::new(recorder);
     let metrics = Arc::new(Metrics::new());
+    let recording = Arc::new(crate::config::rules(&config.recording)?);
 
     let mut cache_key = [0; 32];
     with.random.fill(&mut cache_key);
@@ -119,6 +122,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             random: Arc::clone(&with.random),
             metrics: Arc::clone(&metrics),
             recorder: Arc::clone(&recorder),
+            recording: Arc::clone(&recording),
             egress: egress.clone(),
         },
     )
@@ -163,6 +167,12 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         random: with.random,
         books: Books {
             recorder: Arc::clone(&recorder),
+            recording: Arc::clone(&recording),
+            masking: Arc::new(Masking::new(
+                guardrails.clone(),
+                Arc::clone(&snapshots),
+                Arc::clone(&recorder),
+            )),
             metrics: Arc::clone(&metrics),
             catalogue: with.catalogue,
         },
@@ -198,7 +208,17 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         config.batches.settings(),
     );
     let batches = Arc::new(batches);
-    Ok(Assembled { gateway, files, batches, connections: stored, recorder, store, metrics, catalogue })
+    Ok(Assembled {
+        gateway,
+        files,
+        batches,
+        connections: stored,
+        recorder,
+        recording,
+        store,
+        metrics,
+        catalogue,
+    })
 }
 
 /// Compiles what the first calls need; the rest of the server's own components waits for whoever asks for it.
@@ -227,6 +247,7 @@ fn sandbox(config: &Config) -> RuntimeConfig {
         provider: Limits { memory, ..Limits::provider() },
         policy: Limits { memory, ..Limits::policy() },
         guardrail: Limits { memory, ..Limits::guardrail() },
+        exporter: Limits { memory, ..Limits::exporter() },
     }
 }
 

@@ -21,6 +21,7 @@ use brokle_runtime::{Builtin, Runtime, inspect};
 use brokle_storage::sql::Database;
 use brokle_telemetry::Recorder;
 use brokle_telemetry::metrics::{CodeLabels, DenialLabels, Metrics, PluginLabels};
+use brokle_telemetry::recording::Recording;
 
 use super::Failure;
 use crate::config::Config;
@@ -36,6 +37,7 @@ pub(super) struct Ingredients {
     pub(super) random: Arc<dyn Random>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) recorder: Arc<Recorder>,
+    pub(super) recording: Arc<Recording>,
     pub(super) egress: Egress,
 }
 
@@ -49,7 +51,7 @@ pub(super) async fn start(config: &Config, with: Ingredients) -> Result<Arc<Cata
         kv: Arc::new(with.database.plugin_kv()),
         http: Arc::new(with.egress.clone()),
         secrets: Arc::new(EnvironmentSecrets::default()),
-        spans: Arc::new(Recorded(with.recorder)),
+        spans: Arc::new(Recorded(with.recorder, with.recording)),
         denials: Arc::new(Counting(Arc::clone(&with.metrics))),
         clock: Arc::clone(&with.clock),
         monotonic: Arc::new(SystemMonotonic::default()),
@@ -131,7 +133,7 @@ impl DenialSink for Counting {
 
 /// Plugins' own spans, beside those of the calls that they are a part of.
 #[derive(Debug)]
-struct Recorded(Arc<Recorder>);
+struct Recorded(Arc<Recorder>, Arc<Recording>);
 
 impl SpanSink for Recorded {
     fn record(&self, span: PluginSpan) {
@@ -148,7 +150,9 @@ impl SpanSink for Recorded {
             observation.status = Status::Error;
             observation.error_message = Some(failure.into());
         }
-        self.0.record(observation);
+        if self.1.records(&mut observation) {
+            self.0.record(observation);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The configurations of `docs/limits.md`, `docs/caching.md` and `docs/keys.md` do what the pages say, and a budget outlives its server.
+//! The configurations of `docs/limits.md`, `docs/caching.md` and `docs/keys.md` do what the pages say, those of other pages are valid, and a budget outlives its server.
 
 use brokle_test_services::Redis;
 
@@ -50,6 +50,9 @@ fn every_configuration_of_the_pages_is_valid() {
         include_str!("../../../../docs/limits.md"),
         include_str!("../../../../docs/caching.md"),
         include_str!("../../../../docs/keys.md"),
+        include_str!("../../../../docs/exporters.md"),
+        include_str!("../../../../docs/guardrails.md"),
+        include_str!("../../../../docs/telemetry.md"),
     ];
     let all: Vec<String> = pages.into_iter().flat_map(configurations).collect();
     assert!(all.len() >= 3);

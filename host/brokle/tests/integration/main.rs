@@ -13,6 +13,8 @@ mod drain;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod exporters;
+#[cfg(test)]
 mod import;
 #[cfg(test)]
 mod keys;
@@ -21,11 +23,15 @@ mod licensed;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod masking;
+#[cfg(test)]
 mod otlp;
 #[cfg(test)]
 mod promises;
 #[cfg(test)]
 mod queue;
+#[cfg(test)]
+mod recording;
 #[cfg(test)]
 mod resilience;
 #[cfg(test)]

@@ -55,15 +55,18 @@ impl Drop for Meter {
         if let Some(part) = self.part.take() {
             part.close(&mut observation, &self.books.metrics);
         }
-        if self.capture != Capture::Off || observation.status != Status::Ok {
-            self.books.recorder.record(*observation);
-        } else {
+        if self.capture == Capture::Off && observation.status == Status::Ok {
             // Only what limits and billing need: no user, session, tags or steps.
             observation.user = None;
             observation.session = None;
             observation.tags.clear();
             observation.steps.clear();
-            self.books.recorder.record(*observation);
+        }
+        // Limits, budgets and metrics have counted it by now.
+        if self.books.recording.records(&mut observation) {
+            self.books.masking.record(*observation);
+        } else {
+            self.books.metrics.unrecorded.inc();
         }
     }
 }

@@ -76,16 +76,19 @@ impl Chain {
 }
 
 impl Link {
+    /// Whether the component has rules for this. One that isn't there might.
+    pub(crate) fn has_rules_for(&self, stage: &str) -> bool {
+        self.active.as_ref().is_none_or(|active| active.plugin.rules_on(stage))
+    }
+
     /// Whether it rules on requests: the operator wants it, and the component has rules. One that isn't there might.
     pub(crate) fn on_request(&self) -> bool {
-        let has_rules = self.active.as_ref().is_none_or(|active| active.plugin.rules_on("request"));
-        self.guardrail.on_request && has_rules
+        self.guardrail.on_request && self.has_rules_for("request")
     }
 
     /// Whether it rules on answers.
     pub(crate) fn on_response(&self) -> bool {
-        let has_rules = self.active.as_ref().is_none_or(|active| active.plugin.rules_on("response"));
-        self.guardrail.on_response && has_rules
+        self.guardrail.on_response && self.has_rules_for("response")
     }
 
     /// The component's id and version; its configured name when it isn't there.

@@ -50,6 +50,11 @@ impl Failed {
         Self { class: "unreadable".into(), detail: detail.into(), busy: false, trapped: false }
     }
 
+    /// For the operator.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// What the caller is told, if calls don't go on without this guardrail.
     fn refusal(&self, name: &str) -> Refusal {
         let message = format!("Guardrail '{name}' failed, and calls don't go on without it.");

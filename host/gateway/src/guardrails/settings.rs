@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use brokle_core::ids::{ApiKeyId, OrganizationId, ProjectId};
+use brokle_core::tenancy::Tenant;
 use brokle_identity::Principal;
 use brokle_plugins::{Active, View, configuration};
 use brokle_runtime::GuardrailPlugin;
@@ -28,11 +29,15 @@ pub struct Scope {
 
 impl Scope {
     pub(crate) fn holds(&self, principal: &Principal) -> bool {
+        self.covers(principal.tenant, Some(principal.key_id))
+    }
+
+    pub(crate) fn covers(&self, tenant: Tenant, key: Option<ApiKeyId>) -> bool {
         let everybody = self.organizations.is_empty() && self.projects.is_empty() && self.keys.is_empty();
         everybody
-            || self.organizations.contains(&principal.tenant.organization)
-            || self.projects.contains(&principal.tenant.project)
-            || self.keys.contains(&principal.key_id)
+            || self.organizations.contains(&tenant.organization)
+            || self.projects.contains(&tenant.project)
+            || key.is_some_and(|key| self.keys.contains(&key))
     }
 }
 
@@ -47,7 +52,7 @@ pub struct NewGuardrail {
     pub mode: Mode,
     /// What becomes of a call when it fails.
     pub on_failure: OnFailure,
-    /// `request`, `response`; none: all that the plugin has rules for.
+    /// `request`, `response`, `storage`; none: of the first two all that the plugin has rules for.
     pub stages: Vec<String>,
     /// The component's configuration, a JSON object; none: what it is configured with in the caller's scope.
     pub config: Option<Value>,
@@ -92,8 +97,11 @@ impl Guardrail {
         }
         for (index, stage) in new.stages.iter().enumerate() {
             let pointer = format!("/stages/{index}");
+            if stage == "storage" {
+                continue;
+            }
             if !matches!(stage.as_str(), "request" | "response") {
-                return Err(ConfigFault::at(&pointer, "request or response is expected"));
+                return Err(ConfigFault::at(&pointer, "request, response or storage is expected"));
             }
             if !plugin.rules_on(stage) {
                 return Err(ConfigFault::at(&pointer, format!("{} has no rules for it", plugin.label())));
@@ -114,6 +122,7 @@ impl Guardrail {
             name: new.name.into(),
             on_request: on("request"),
             on_response: on("response"),
+            on_storage: new.stages.iter().any(|named| named == "storage"),
             plugin: new.plugin,
             config: new.config.map(|config| config.to_string().into_bytes().into()),
             mode: new.mode,

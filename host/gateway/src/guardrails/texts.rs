@@ -225,6 +225,27 @@ fn numbered(delta: &Value, rest: &str) -> String {
     }
 }
 
+/// Every string of a document, whatever it is called: what is stored may be anybody's form. Bytes written as `data:` URLs
+/// are none.
+pub(crate) fn everything(value: &Value, pointer: &str, role: &str, found: &mut Vec<Text>) {
+    match value {
+        Value::String(text) if text.is_empty() || text.starts_with("data:") => {}
+        Value::String(_) => walk(value, pointer, role, found),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                everything(item, &format!("{pointer}/{index}"), role, found);
+            }
+        }
+        Value::Object(members) => {
+            let role = members.get("role").and_then(Value::as_str).unwrap_or(role);
+            for (name, member) in members {
+                everything(member, &format!("{pointer}/{}", escaped(name)), role, found);
+            }
+        }
+        _ => {}
+    }
+}
+
 fn walk(value: &Value, pointer: &str, role: &str, found: &mut Vec<Text>) {
     match value {
         Value::String(text) if text.is_empty() || text.starts_with("data:") => {}
@@ -290,7 +311,7 @@ fn kind(pointer: &str, role: &str) -> &'static str {
     }
 }
 
-fn escaped(name: &str) -> String {
+pub(crate) fn escaped(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 

@@ -15,7 +15,7 @@ use brokle_gateway::cache::{Cache, Settings, semantic};
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::gate::Gate;
-use brokle_gateway::guardrails::Guardrails;
+use brokle_gateway::guardrails::{Guardrails, Masking};
 use brokle_gateway::limits::Limit;
 use brokle_gateway::resilience::Resilience;
 use brokle_gateway::routing::routes::Routing;
@@ -242,7 +242,13 @@ async fn world_made(
     let gateway = Gateway::new(Parts {
         clock,
         random,
-        books: Books { recorder: recorder.clone(), metrics: metrics.clone(), catalogue: Arc::new(catalogue) },
+        books: Books {
+            recorder: recorder.clone(),
+            recording: Arc::default(),
+            masking: Arc::new(Masking::new(guardrails.clone(), plugins.clone(), recorder.clone())),
+            metrics: metrics.clone(),
+            catalogue: Arc::new(catalogue),
+        },
         connections: Directory::new(fixed, None, egress.clone()),
         plugins: plugins.clone(),
         routing,

@@ -97,6 +97,20 @@ impl Catalogue {
         if let Some(newest) = inner.newest(id) {
             self.may_configure(&inner, &newest.sha256).await?;
         }
+        let waiting = |version: &&Version| {
+            version.plugin_id == id
+                && state_of(version) == State::Installed
+                && version.code.as_deref() == Some(grants::WAITING)
+        };
+        let waiting: Vec<String> =
+            inner.versions.values().filter(waiting).map(|version| version.sha256.clone()).collect();
+        for sha256 in &waiting {
+            // One that has waited since before this server's start isn't in memory.
+            match self.readmit(&mut inner, sha256, actor).await {
+                Ok(()) | Err(CatalogueError::Refused(_) | CatalogueError::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let checked = match inner.newest(id).and_then(|version| inner.loaded.get(&version.sha256)) {
             Some(loaded) => {
                 let manifest = &loaded.component.inspection().manifest;
@@ -109,13 +123,6 @@ impl Catalogue {
         self.parts.database.plugins().put_grants(id, &wanted, self.parts.clock.now(), &event).await?;
         inner.grants.insert(id.to_owned(), wanted);
         self.grant(&mut inner);
-        let waiting = |version: &&Version| {
-            version.plugin_id == id
-                && state_of(version) == State::Installed
-                && version.code.as_deref() == Some(grants::WAITING)
-        };
-        let waiting: Vec<String> =
-            inner.versions.values().filter(waiting).map(|version| version.sha256.clone()).collect();
         for sha256 in waiting {
             self.start_or_wait(&mut inner, &sha256, actor).await?;
         }

@@ -82,6 +82,20 @@ async fn what_asks_waits_for_grants_and_then_starts() {
 }
 
 #[tokio::test]
+async fn what_waits_over_a_restart_starts_with_its_grants_too() {
+    const PRIORITY: &str = "brokle.policy-priority";
+    let world = World::new().await;
+    upload(&*world.dev(Vec::new()).await, asking()).await.unwrap();
+    let again = world.dev(Vec::new()).await;
+    assert_eq!(state(&again, PRIORITY, "0.1.0"), State::Installed);
+    let refused = again.set_grants(PRIORITY, json!({"kv": {}}), &operator()).await.unwrap_err();
+    assert_eq!(code(&refused), "PLUGIN_GRANTS", "it doesn't ask for that");
+    again.set_grants(PRIORITY, json!({"clock": {}}), &operator()).await.unwrap();
+    assert_eq!(state(&again, PRIORITY, "0.1.0"), State::Enabled);
+    assert!(again.snapshots().load().instance().policy("priority").is_some());
+}
+
+#[tokio::test]
 async fn what_was_granted_ahead_starts_at_once() {
     let world = World::new().await;
     let catalogue = world.dev(Vec::new()).await;

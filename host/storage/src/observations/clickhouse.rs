@@ -16,6 +16,7 @@
 //!
 //! Counts saturate at 2⁶³ − 1, money has 18 places after the point. Observations begin in the years 1970 to 2105.
 
+mod arrivals;
 mod connection;
 mod groups;
 mod history;
@@ -37,24 +38,28 @@ use brokle_core::clock::Clock;
 use brokle_core::ids::ProjectId;
 use brokle_core::observation::{Observation, TraceId};
 use brokle_core::signal::{LogRecord, MetricPoint};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 pub use self::connection::{ClickHouse, ClickHouseUrlError};
 pub use self::history::Migrator;
 use self::sql::Sql;
 use self::writer::Writer;
 use super::query::{
-    Group, GroupKind, Limits, Metrics, MetricsQuery, ObservationRow, Place, Query, QueryStore,
+    Filter, Group, GroupKind, Limits, Metrics, MetricsQuery, ObservationRow, Place, Query, QueryStore,
 };
 use super::signal::{LogRow, LogsQuery, PointRow, PointsQuery, SeriesRow};
 use super::update::TraceUpdate;
 use super::{
-    AnalyticsError, AnalyticsStore, Answer, Cursor, Inserted, Month, Page, Rollup, Score, Summary, Trace,
-    TraceFilter,
+    AnalyticsError, AnalyticsStore, Answer, Arrivals, Cursor, Inserted, Mark, Month, Page, Rollup, Score,
+    Summary, Trace, TraceFilter,
 };
 
 /// What a question to ClickHouse may cost unless told: it reads columns, many rows at a time.
 pub const LIMITS: Limits = Limits { rows: 500_000_000, groups: 1_000_000, time: Duration::from_secs(20) };
+
+/// How long after its writer's clock has numbered it a row counts as arrived: the 30 s that an insert may take, and
+/// some seconds by which clocks may differ.
+pub const SETTLE: Duration = Duration::from_secs(35);
 
 /// A ClickHouse database with observations. Clones share their connections.
 #[derive(Clone, Debug)]
@@ -62,6 +67,8 @@ pub struct ClickHouseObservations {
     database: ClickHouse,
     writer: Arc<Writer>,
     limits: Limits,
+    clock: Arc<dyn Clock>,
+    settle: TimeDelta,
 }
 
 impl ClickHouseObservations {
@@ -70,8 +77,15 @@ impl ClickHouseObservations {
     /// # Errors
     /// When the thread that inserts can't be started.
     pub fn new(database: ClickHouse, clock: Arc<dyn Clock>) -> Result<Self, AnalyticsError> {
-        let writer = Arc::new(Writer::start(&database, clock)?);
-        Ok(Self { database, writer, limits: LIMITS })
+        let writer = Arc::new(Writer::start(&database, Arc::clone(&clock))?);
+        let this = Self { database, writer, limits: LIMITS, clock, settle: TimeDelta::zero() };
+        Ok(this.with_settle(SETTLE))
+    }
+
+    /// The same, with another time until a row counts as arrived.
+    #[must_use]
+    pub fn with_settle(self, settle: Duration) -> Self {
+        Self { settle: TimeDelta::from_std(settle).unwrap_or(TimeDelta::MAX), ..self }
     }
 
     /// The same, with other bounds on what a question may cost.
@@ -183,6 +197,23 @@ impl QueryStore for ClickHouseObservations {
 
     fn series(&self, project: ProjectId, query: PointsQuery) -> Answer<'_, Page<SeriesRow, Place>> {
         Box::pin(signals::series(self, project, query))
+    }
+
+    fn arrivals(
+        &self,
+        project: ProjectId,
+        filter: Filter,
+        after: Mark,
+        to: Option<Mark>,
+        limit: usize,
+    ) -> Answer<'_, Arrivals> {
+        let to = to.unwrap_or_else(|| arrivals::mark(self, self.clock.now()));
+        Box::pin(async move { arrivals::arrivals(self, project, &filter, (after, to), limit).await })
+    }
+
+    fn arrived(&self) -> Answer<'_, Mark> {
+        let mark = arrivals::mark(self, self.clock.now());
+        Box::pin(async move { Ok(mark) })
     }
 
     fn limits(&self) -> Limits {

@@ -33,7 +33,7 @@ pub use self::place::{ParsePlaceError, Place};
 pub use self::rows::{Group, GroupKind, ObservationRow, Totals};
 use super::signal::{LogRow, LogsQuery, PointRow, PointsQuery, SeriesRow};
 use super::update::TraceUpdate;
-use super::{AnalyticsStore, Answer, Page, Score};
+use super::{AnalyticsStore, Answer, Arrivals, Mark, Page, Score};
 
 /// The longest time that one question may be about.
 pub const MAX_RANGE: Duration = Duration::from_secs(366 * 24 * 3_600);
@@ -214,6 +214,21 @@ pub trait QueryStore: AnalyticsStore {
 
     /// Lists the series that the project's metric points belong to, by name.
     fn series(&self, project: ProjectId, query: PointsQuery) -> Answer<'_, Page<SeriesRow, Place>>;
+
+    /// The project's observations that have arrived after a mark and pass the filter, oldest arrival first, their bodies and
+    /// steps with them: at most so many, and no more once they are large. `to`: not behind this mark. What was answered once
+    /// with both marks is answered again, as long as it is kept.
+    fn arrivals(
+        &self,
+        project: ProjectId,
+        filter: Filter,
+        after: Mark,
+        to: Option<Mark>,
+        limit: usize,
+    ) -> Answer<'_, Arrivals>;
+
+    /// The mark behind everything that has arrived, in every project.
+    fn arrived(&self) -> Answer<'_, Mark>;
 
     /// What one question may cost.
     fn limits(&self) -> Limits;

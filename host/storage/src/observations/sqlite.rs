@@ -12,6 +12,7 @@
 //! tables of their own in the same files, by their own time. Scores, and what is
 //! said of traces after the fact, are in `scores.db`.
 
+mod arrivals;
 mod body;
 mod columns;
 mod files;
@@ -41,13 +42,13 @@ use self::reader::Readers;
 use self::scores::Scores;
 use self::writer::Writer;
 use super::query::{
-    Group, GroupKind, Limits, Metrics, MetricsQuery, ObservationRow, Place, Query, QueryStore,
+    Filter, Group, GroupKind, Limits, Metrics, MetricsQuery, ObservationRow, Place, Query, QueryStore,
 };
 use super::signal::{LogRow, LogsQuery, PointRow, PointsQuery, SeriesRow};
 use super::update::TraceUpdate;
 use super::{
-    AnalyticsError, AnalyticsStore, Answer, Cursor, Inserted, Month, Page, Rollup, Score, Summary, Trace,
-    TraceFilter,
+    AnalyticsError, AnalyticsStore, Answer, Arrivals, Cursor, Inserted, Mark, Month, Page, Rollup, Score,
+    Summary, Trace, TraceFilter,
 };
 
 /// Reads that run at the same time; others wait.
@@ -231,6 +232,24 @@ impl QueryStore for SqliteObservations {
     fn series(&self, project: ProjectId, query: PointsQuery) -> Answer<'_, Page<SeriesRow, Place>> {
         let limits = self.limits;
         self.read(move |readers| signals::series(readers, project, &query, limits))
+    }
+
+    fn arrivals(
+        &self,
+        project: ProjectId,
+        filter: Filter,
+        after: Mark,
+        to: Option<Mark>,
+        limit: usize,
+    ) -> Answer<'_, Arrivals> {
+        let limits = self.limits;
+        self.read(move |readers| {
+            arrivals::arrivals(readers, project, &filter, (&after, to.as_ref()), limit, limits)
+        })
+    }
+
+    fn arrived(&self) -> Answer<'_, Mark> {
+        self.read(arrivals::mark)
     }
 
     fn limits(&self) -> Limits {

@@ -16,6 +16,8 @@ mod connect;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod exporters;
+#[cfg(test)]
 mod migrate;
 #[cfg(test)]
 mod observations;

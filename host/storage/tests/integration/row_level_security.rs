@@ -90,6 +90,7 @@ async fn an_errand_sees_what_it_needs_and_writes_nothing() {
         ("bootstrap", [2, 0, 0, 2, 0, 0, 0, 0, 0, 0]),
         ("budgets", [0; 10]),
         ("batches", [0, 0, 0, 0, 0, 0, 0, 2, 2, 0]),
+        ("exporters", [0, 2, 0, 0, 0, 0, 0, 0, 0, 0]),
         ("other", [0; 10]),
     ] {
         let mut transaction = pool(&fixture.app).begin().await.unwrap();

@@ -25,6 +25,7 @@ fn role(kind: Kind) -> Files {
         Kind::RoutingPolicy => package!("routing": "routing.wit"),
         Kind::Guardrail => package!("guardrail": "guardrail.wit"),
         Kind::Dialect => package!("dialect": "dialect.wit"),
+        Kind::Exporter => package!("exporter": "exporter.wit"),
     }
 }
 
@@ -57,6 +58,7 @@ mod tests {
             ("routing", role(Kind::RoutingPolicy)),
             ("guardrail", role(Kind::Guardrail)),
             ("dialect", role(Kind::Dialect)),
+            ("exporter", role(Kind::Exporter)),
         ] {
             assert_eq!(std::fs::read_dir(wit.join(folder)).unwrap().count(), files.len(), "{folder}");
         }

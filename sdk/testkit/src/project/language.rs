@@ -71,6 +71,10 @@ impl Language {
                 ".cargo/config.toml", "rust-toolchain.toml",
                 "fixtures/request-blocked.yaml", "fixtures/request-allowed.yaml", "fixtures/response-masked.yaml",
                 "fixtures/stream-masked.yaml"),
+            (Self::Rust, Kind::Exporter) => files!("templates/exporter":
+                "Cargo.toml", "plugin.json", "src/lib.rs", "tests/fixtures.rs", "README.md", ".gitignore",
+                ".cargo/config.toml", "rust-toolchain.toml",
+                "fixtures/sent.yaml", "fixtures/away.yaml"),
             (Self::Python, Kind::RoutingPolicy) => files!("examples/policy-python":
                 "app.py", "plugin.json", "requirements.txt", "README.md", ".gitignore",
                 "fixtures/cheapest-first.yaml", "fixtures/slow-last.yaml", "fixtures/config-refused.yaml"),

@@ -18,6 +18,7 @@ fn prefix(kind: Kind) -> &'static str {
         Kind::RoutingPolicy => "policy",
         Kind::Guardrail => "guardrail",
         Kind::Dialect => "dialect",
+        Kind::Exporter => "exporter",
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct New {
     lang: Lang,
     /// The plugin's short name, as requests and configuration call it: acme.
     name: String,
-    /// The folder to make [default: provider-NAME, policy-NAME or guardrail-NAME].
+    /// The folder to make [default: provider-NAME, policy-NAME, guardrail-NAME or exporter-NAME].
     #[arg(long)]
     dir: Option<PathBuf>,
     /// Where the SDK is: a checkout of Brokle, or its folder sdk [default: the checkout that built this program while it
@@ -42,6 +42,8 @@ enum Role {
     RoutingPolicy,
     /// Lets a call's texts pass, changes or blocks them.
     Guardrail,
+    /// Sends observations elsewhere.
+    Exporter,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -71,6 +73,7 @@ impl From<Role> for Kind {
             Role::Provider => Self::Provider,
             Role::RoutingPolicy => Self::RoutingPolicy,
             Role::Guardrail => Self::Guardrail,
+            Role::Exporter => Self::Exporter,
         }
     }
 }

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use brokle_core::clock::Clock;
 use brokle_core::observation::Observation;
 use brokle_core::signal::{LogRecord, MetricPoint};
+use chrono::{DateTime, Utc};
 use clickhouse::{Row, RowOwned, RowWrite};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -23,6 +25,9 @@ use super::sql::Sql;
 
 /// Rows that are looked up at once: a parameter of that many ids stays below the server's 128 KiB.
 const LOOKED_UP: usize = 1_000;
+/// How long a batch may take from when its rows are numbered until they are there. Who reads in the order of arrival
+/// waits for it.
+pub(super) const INSERT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A writer stores fewer rows than this in a microsecond.
 const ARRIVALS_PER_MICROSECOND: i64 = 1 << 10;
 
@@ -68,7 +73,11 @@ impl Writer {
     ) -> Result<(), AnalyticsError> {
         let rows = batch.iter().map(Stored::new).collect::<Result<Vec<_>, _>>()?;
         let (first, database) = (self.arrivals(rows.len()), self.database.clone());
-        let done = self.wait(async move { insert(&database, rows, first).await })?;
+        let done = self.wait(async move {
+            let inserting = insert(&database, rows, first);
+            let late = |_| AnalyticsError::Unavailable("an insert took too long".into());
+            tokio::time::timeout(INSERT_TIMEOUT, inserting).await.map_err(late)?
+        })?;
         inserted.rows += done.rows;
         inserted.duplicates += done.duplicates;
         Ok(())
@@ -116,12 +125,17 @@ impl Writer {
 
     /// The first of so many numbers that nobody had before, each larger than those of earlier microseconds.
     pub(super) fn arrivals(&self, count: usize) -> i64 {
-        let now = self.clock.now().timestamp_micros().saturating_mul(ARRIVALS_PER_MICROSECOND);
+        let now = first_arrival(self.clock.now());
         let mut last = self.last_arrival.lock();
         let first = now.max(last.saturating_add(1));
         *last = first.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
         first
     }
+}
+
+/// The first number of a moment.
+pub(super) fn first_arrival(time: DateTime<Utc>) -> i64 {
+    time.timestamp_micros().saturating_mul(ARRIVALS_PER_MICROSECOND)
 }
 
 impl Drop for Writer {

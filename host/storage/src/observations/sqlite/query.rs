@@ -64,7 +64,7 @@ pub(super) struct Beside {
 }
 
 impl Needs {
-    fn of(filter: &Filter) -> Self {
+    pub(super) fn of(filter: &Filter) -> Self {
         Self { scores: filter.asks_for_scores(), updates: filter.asks_for_updates() }
     }
 }

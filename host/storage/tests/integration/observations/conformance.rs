@@ -3,6 +3,7 @@
 //!
 //! Another implementation joins by a line in [`on_every_store`].
 
+mod arrivals;
 mod filters;
 mod lists;
 mod metrics;
@@ -189,7 +190,8 @@ pub(super) async fn migrated(url: &str) -> ClickHouseObservations {
     for table in ["observations", "traces", "quality_scores", "metrics", "logs", "trace_updates"] {
         client.query(&format!("ALTER TABLE {table} REMOVE TTL")).execute().await.unwrap();
     }
-    ClickHouseObservations::new(database, Arc::new(SystemClock)).unwrap()
+    let store = ClickHouseObservations::new(database, Arc::new(SystemClock)).unwrap();
+    store.with_settle(std::time::Duration::ZERO)
 }
 
 pub(super) fn at(text: &str) -> DateTime<Utc> {

@@ -1,0 +1,129 @@
+//! What is stored is what guardrails leave of it, and never more.
+
+use std::time::{Duration, Instant};
+
+use brokle_core::clock::{Clock as _, SystemClock};
+use serde_json::{Value, json};
+
+use crate::cli::{KEY, Server, brokle};
+
+const SECRET: &str = "555-12-3456";
+
+fn start(guardrails: &str) -> (tempfile::TempDir, Server) {
+    let directory = tempfile::tempdir().unwrap();
+    let config = format!(
+        "{guardrails}\n[telemetry]\ncapture = \"full\"\n[logs]\nlevel = \"warn,brokle::serve=info\"\n"
+    );
+    std::fs::write(directory.path().join("brokle.toml"), config).unwrap();
+    let mut command = brokle(directory.path(), &["serve"]);
+    command.env("BROKLE_BOOTSTRAP_API_KEY", KEY);
+    (directory, Server::start(command))
+}
+
+fn chat(server: &Server, streaming: bool) -> String {
+    let message = format!("my number is {SECRET}, keep it");
+    let body = json!({
+        "model": "echo-1", "stream": streaming, "messages": [{ "role": "user", "content": message }],
+    });
+    let answer =
+        server.send(&format!("POST /v1/chat/completions HTTP/1.1\r\nx-api-key: {KEY}"), &body.to_string());
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer
+}
+
+fn send_span(server: &Server) {
+    let now = SystemClock.now().timestamp_nanos_opt().unwrap().to_string();
+    let text = |key: &str, text: String| json!({ "key": key, "value": { "stringValue": text } });
+    let span = json!({
+        "traceId": format!("{:032x}", 77), "spanId": format!("{:016x}", 77), "name": "from elsewhere",
+        "startTimeUnixNano": now, "endTimeUnixNano": now,
+        "attributes": [
+            text("brokle.input", json!({ "name": SECRET, "note": "harmless" }).to_string()),
+            text("brokle.output", format!("in words: {SECRET}")),
+            text("customer", format!("number {SECRET}")),
+            { "key": "count", "value": { "intValue": "7" } },
+        ],
+    });
+    let body = json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": [span] }] }] });
+    let answer = server.send(&format!("POST /v1/traces HTTP/1.1\r\nx-api-key: {KEY}"), &body.to_string());
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+/// What is stored, with its bodies: the span, and the calls.
+fn stored(server: &Server, count: usize) -> (Value, Vec<Value>) {
+    let ask = |path: &str| -> Value {
+        let answer = server.ask(&format!("GET {path} HTTP/1.1\r\nx-api-key: {KEY}"));
+        serde_json::from_str(&answer[answer.find("\r\n\r\n{").unwrap()..]).unwrap_or_else(|_| {
+            let (from, to) = (answer.find("\r\n{").unwrap(), answer.rfind('}').unwrap());
+            serde_json::from_str(&answer[from..=to]).unwrap()
+        })
+    };
+    let begun = Instant::now();
+    loop {
+        let list = ask("/api/v1/traces");
+        let rows = list["data"].as_array().unwrap();
+        if rows.len() >= count {
+            let whole = |row: &Value| {
+                let id = row["trace_id"].as_str().unwrap();
+                ask(&format!("/api/v1/traces/{id}"))["observations"][0].clone()
+            };
+            let all: Vec<Value> = rows.iter().map(whole).collect();
+            let (spans, calls): (Vec<_>, Vec<_>) =
+                all.into_iter().partition(|row| row["name"] == "from elsewhere");
+            return (spans[0].clone(), calls);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{list:#}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn inputs_and_outputs_are_stored_masked_and_answered_as_they_are() {
+    let (_directory, server) = start(
+        "[[guardrails]]\nname = \"numbers\"\nplugin = \"regex\"\nstages = [\"storage\"]\n\
+         config = { replace = [{ pattern = \"[0-9]{3}-[0-9]{2}-[0-9]{4}\", with = \"[number]\" }] }\n",
+    );
+    let answer = chat(&server, false);
+    assert!(answer.contains(SECRET), "its caller gets it as it is: {answer}");
+    chat(&server, true);
+    send_span(&server);
+    let (span, calls) = stored(&server, 3);
+    for row in calls.iter().chain([&span]) {
+        let text = row.to_string();
+        assert!(!text.contains(SECRET) && text.contains("[number]"), "{row:#}");
+        assert_eq!(row["attributes"]["brokle.storage.masked"], json!(["numbers"]), "{row:#}");
+        assert!(
+            row["input"].to_string().contains("[number]") && row["output"].to_string().contains("[number]")
+        );
+    }
+    assert_eq!(span["input"], json!({ "name": "[number]", "note": "harmless" }));
+    assert_eq!(span["output"], "in words: [number]");
+    assert_eq!(
+        (&span["attributes"]["customer"], &span["attributes"]["count"]),
+        (&"number [number]".into(), &7.into())
+    );
+    for call in &calls {
+        assert!(call["input"]["messages"][0]["content"].as_str().unwrap().ends_with("keep it"), "{call:#}");
+    }
+}
+
+#[test]
+fn what_no_guardrail_could_rule_on_is_withheld_and_says_so() {
+    let (directory, server) =
+        start("[[guardrails]]\nname = \"gone\"\nplugin = \"not-there\"\nstages = [\"storage\"]\n");
+    assert!(chat(&server, false).contains(SECRET), "calls go on");
+    send_span(&server);
+    let (span, calls) = stored(&server, 2);
+    for row in calls.iter().chain([&span]) {
+        assert_eq!((&row["input"], &row["output"]), (&Value::Null, &Value::Null), "{row:#}");
+        assert_eq!(row["attributes"]["brokle.storage.withheld"], "gone: failed", "{row:#}");
+        assert!(!row.to_string().contains(SECRET), "{row:#}");
+    }
+    assert_eq!(span["attributes"]["count"], 7);
+    assert_eq!(calls[0]["usage"]["input"].as_u64().map(|tokens| tokens > 0), Some(true), "numbers stay");
+    server.signal("TERM");
+    assert!(!server.log().contains(SECRET));
+    let files =
+        std::process::Command::new("grep").args(["-rl", SECRET]).arg(directory.path()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&files.stdout), "", "it is in a file");
+}

@@ -1,0 +1,134 @@
+//! Observations in the order in which they arrived.
+//!
+//! Within a month's file rows are numbered as they are committed, by one writer; a part is a month. Files have no order
+//! among each other: a mark has a place in each. A file that has fewer rows than the mark says was made anew: it begins
+//! anew.
+
+use brokle_core::ids::ProjectId;
+use rusqlite::Connection;
+use rusqlite::params_from_iter;
+use rusqlite::types::Value;
+
+use super::super::arrivals::{Arrival, Arrivals, MAX_BODIES, MAX_LOOKED_AT, Mark};
+use super::super::query::{Filter, Limits, Subject};
+use super::super::view::Node;
+use super::super::{AnalyticsError, Month};
+use super::query::{Beside, Budget, Needs, Sql, ask};
+use super::reader::Readers;
+use super::{body, columns};
+
+/// What is behind `after`, and not behind `to`.
+pub(super) fn arrivals(
+    readers: &Readers,
+    project: ProjectId,
+    filter: &Filter,
+    (after, to): (&Mark, Option<&Mark>),
+    limit: usize,
+    limits: Limits,
+) -> Result<Arrivals, AnalyticsError> {
+    let budget = Budget::new(limits);
+    let needs = Needs::of(filter);
+    let months: Vec<Month> = readers.months(None, None)?.collect();
+    let mut end = after.clone();
+    end.keep(|part| months.iter().any(|month| month.to_string() == part));
+    let mut reader = Reading { project, filter, limit, left: MAX_LOOKED_AT, bytes: 0, rows: Vec::new() };
+    let mut more = false;
+    for month in months {
+        let part = month.to_string();
+        let bound = match to {
+            // One that wasn't there when the end was named.
+            Some(to) => match to.last(&part) {
+                None => continue,
+                bound => bound,
+            },
+            None => None,
+        };
+        let passed = ask(readers, month, needs, &budget, |connection, beside| {
+            reader.read(connection, beside, &part, after.row(&part), bound)
+        })?;
+        let Some((passed, is_all)) = passed else { continue };
+        end.pass(&part, passed);
+        more |= !is_all;
+        if reader.is_full() {
+            more = true;
+            break;
+        }
+    }
+    Ok(Arrivals { rows: reader.rows, end, more })
+}
+
+/// The last row of each file.
+pub(super) fn mark(readers: &Readers) -> Result<Mark, AnalyticsError> {
+    let mut mark = Mark::default();
+    for month in readers.months(None, None)? {
+        let last = readers.with(month, last)?;
+        mark.pass(&month.to_string(), last.unwrap_or_default());
+    }
+    Ok(mark)
+}
+
+fn last(connection: &Connection) -> Result<i64, AnalyticsError> {
+    let last: Option<i64> =
+        connection.query_row("SELECT max(rid) FROM observations", [], |row| row.get(0))?;
+    Ok(last.unwrap_or_default())
+}
+
+struct Reading<'a> {
+    project: ProjectId,
+    filter: &'a Filter,
+    limit: usize,
+    /// Rows that may still be looked at.
+    left: i64,
+    bytes: usize,
+    rows: Vec<Arrival>,
+}
+
+impl Reading<'_> {
+    fn is_full(&self) -> bool {
+        self.rows.len() >= self.limit || self.bytes >= MAX_BODIES || self.left <= 0
+    }
+
+    /// Reads on in one file. The row up to which everything is passed now, and whether that is the last.
+    fn read(
+        &mut self,
+        connection: &Connection,
+        beside: Beside,
+        part: &str,
+        after: i64,
+        to: Option<i64>,
+    ) -> Result<(i64, bool), AnalyticsError> {
+        let last = last(connection)?;
+        let after = if last < after { 0 } else { after };
+        let last = to.map_or(last, |to| to.min(last));
+        let bound = last.min(after.saturating_add(self.left));
+        self.left -= (bound - after).max(0);
+        // `+`: by row, not by the list's index, which is in another order.
+        let mut sql = Sql::new(&format!(
+            "SELECT {}, (SELECT input FROM bodies b WHERE b.rid = o.rid), (SELECT output FROM bodies b WHERE b.rid = o.rid)
+             FROM observations o WHERE o.rid > ",
+            columns::SUMMARY
+        ));
+        sql.bind(Value::Integer(after)).push(" AND o.rid <= ").bind(Value::Integer(bound));
+        sql.push(" AND +o.project = ").bind(Value::Blob(self.project.as_u128().to_be_bytes().to_vec()));
+        sql.filter(self.filter, Subject::Observations, beside);
+        sql.push(" ORDER BY o.rid");
+        let mut statement = connection.prepare_cached(&sql.text)?;
+        let width = statement.column_count();
+        let mut rows = statement.query(params_from_iter(&sql.values))?;
+        while let Some(row) = rows.next()? {
+            if self.rows.len() >= self.limit || self.bytes >= MAX_BODIES {
+                let passed = self.rows.last().map_or(after, |arrival| arrival.row);
+                return Ok((passed, false));
+            }
+            let summary = columns::summary(row)?;
+            let (input, output) =
+                (body::show(row.get_ref(width - 2)?)?, body::show(row.get_ref(width - 1)?)?);
+            self.bytes += [&input, &output].into_iter().flatten().map(|body| body.get().len()).sum::<usize>();
+            let children =
+                columns::steps(row)?.into_iter().map(|step| Node::of_step(&summary, step)).collect();
+            let node = Node { summary, input, output, children };
+            self.rows.push(Arrival { part: part.to_owned(), row: row.get(0)?, node });
+        }
+        Ok((bound.max(after), bound >= last))
+    }
+}

@@ -1,0 +1,1 @@
+ALTER TABLE observations DROP INDEX IF EXISTS observations_arrival;

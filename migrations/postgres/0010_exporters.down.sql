@@ -1,0 +1,2 @@
+DROP POLICY exporters ON projects;
+DROP TABLE exporter_cursors;

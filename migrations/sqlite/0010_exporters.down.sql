@@ -1,0 +1,1 @@
+DROP TABLE exporter_cursors;
