@@ -35,9 +35,12 @@ use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::seal::MasterKey;
 use brokle_identity::{KeyService, Secret};
 use brokle_plugins::Catalogue;
+use brokle_storage::blobs::{BlobStore, Folder};
+use brokle_storage::observations::QueryStore;
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
 use brokle_telemetry::live::{Live, Relay, Tickets};
+use brokle_telemetry::retention::Retention;
 use brokle_telemetry::{Recorder, Worker};
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
@@ -118,6 +121,7 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         started.plugins.clone(),
         started.pending,
         started.relay,
+        started.retention,
         config.batches.run,
     );
     let router = if args.role == Role::Worker {
@@ -187,6 +191,7 @@ struct Started {
     plugins: Option<Arc<Catalogue>>,
     pending: Option<analytics::Pending>,
     relay: Option<Relay>,
+    retention: Option<Arc<Retention>>,
     recorder: Option<Arc<Recorder>>,
     worker: Option<Arc<Worker>>,
     listener: TcpListener,
@@ -242,7 +247,8 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         .data_directory(config.storage.data_dir.clone())
         .body(config.server.body_limits());
     let (mut gateway, mut recorder, mut catalogue_of_plugins, mut pending) = (None, None, None, None);
-    let mut relay = None;
+    let (mut relay, mut forgetting) = (None, None);
+    let (blobs, organizations) = (blobs(config), database.clone());
     if args.role != Role::Worker {
         let master_key = Arc::new(master_key);
         let opened = analytics::open(config, clock.clone()).await?;
@@ -251,9 +257,23 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         let live = Arc::new(Live::new(clock.clone(), random.clone()));
         let (watching, told) = watching(config, &live)?;
         relay = told;
-        let with = gateway::Ingredients { clock, random, database, master_key, catalogue, store, live };
+        let with = gateway::Ingredients {
+            clock,
+            random,
+            database,
+            master_key,
+            catalogue,
+            store,
+            live,
+            blobs: Arc::clone(&blobs),
+        };
         let made = gateway::assemble(config, with).await?;
         workers_store = Some(Arc::clone(&made.store)).filter(|_| args.role == Role::All);
+        let retention = retention(config, &organizations, made.store.clone(), &blobs);
+        // A shared store is the workers' to look after.
+        let is_ours = args.role == Role::All || made.store.is_embedded();
+        forgetting = Some(Arc::clone(&retention)).filter(|_| is_ours);
+        app = app.retention(retention);
         app = app
             .gateway(Arc::clone(&made.gateway))
             .connections(Arc::clone(&made.connections))
@@ -273,6 +293,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         let started = Worker::start(queue, store.clone(), Arc::new(SystemClock), &SystemRandom)?;
         let started = Arc::new(started);
         if args.role == Role::Worker {
+            forgetting = Some(retention(config, &organizations, store.clone(), &blobs));
             app = app.observations(store).telemetry(Arc::new(gateway::WorkersQueue(Arc::clone(&started))));
         }
         worker = Some(started);
@@ -293,11 +314,30 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         plugins: catalogue_of_plugins,
         pending,
         relay,
+        retention: forgetting,
         recorder,
         worker,
         listener,
         grpc,
     })
+}
+
+/// Where what is too large for a row is kept.
+fn blobs(config: &Config) -> Arc<dyn BlobStore> {
+    let folder = config.files.folder.clone().unwrap_or_else(|| config.storage.data_dir.join("files"));
+    Arc::new(Folder::new(folder))
+}
+
+/// Who deletes what is too old.
+fn retention(
+    config: &Config,
+    database: &Database,
+    store: Arc<dyn QueryStore>,
+    blobs: &Arc<dyn BlobStore>,
+) -> Arc<Retention> {
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    let settings = config.telemetry.retention();
+    Arc::new(Retention::new(database.clone(), store, Arc::clone(blobs), clock, random, settings))
 }
 
 /// What live streams share, and their way to other servers if there is a Redis.

@@ -26,6 +26,9 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
 
     /// Removes what is stored; what isn't there is as good as removed.
     fn delete<'a>(&'a self, name: &'a str) -> BlobFuture<'a, ()>;
+
+    /// Removes everything whose name begins with this one and `/`; how many blobs that was.
+    fn delete_under<'a>(&'a self, name: &'a str) -> BlobFuture<'a, u64>;
 }
 
 /// A folder of this machine, or one that several share.
@@ -84,6 +87,36 @@ impl BlobStore for Folder {
             }
         })
     }
+
+    fn delete_under<'a>(&'a self, name: &'a str) -> BlobFuture<'a, u64> {
+        Box::pin(async move {
+            let path = self.path(name)?;
+            let count = count(&path).await?;
+            match fs::remove_dir_all(&path).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(count),
+            }
+        })
+    }
+}
+
+/// The files of a folder and of those in it; of one that isn't there, none.
+async fn count(path: &Path) -> io::Result<u64> {
+    let (mut folders, mut files) = (vec![path.to_owned()], 0);
+    while let Some(folder) = folders.pop() {
+        let mut entries = match fs::read_dir(folder).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        while let Some(entry) = entries.next_entry().await? {
+            if entry.file_type().await?.is_dir() {
+                folders.push(entry.path());
+            } else {
+                files += 1;
+            }
+        }
+    }
+    Ok(files)
 }
 
 async fn write(path: &Path, content: &mut BlobReader) -> io::Result<u64> {

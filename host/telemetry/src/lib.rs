@@ -51,6 +51,7 @@ pub mod otlp;
 mod progress;
 mod queue;
 mod recorder;
+pub mod retention;
 mod rows;
 mod shared;
 mod streams;

@@ -8,6 +8,7 @@ use brokle_api::body::BodyLimits;
 use brokle_api::client::TrustedProxies;
 use brokle_api::server::Limits;
 use brokle_core::tenancy::Capture;
+use brokle_telemetry::retention;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -183,6 +184,10 @@ pub(crate) struct Telemetry {
     pub(crate) queue: Option<QueueKind>,
     /// Live streams and sockets that an API key may have at once.
     pub(crate) live_streams_per_key: usize,
+    /// Days that telemetry is kept for, of projects that don't say.
+    pub(crate) retention_days: u32,
+    /// The most that a project may say.
+    pub(crate) max_retention_days: u32,
 }
 
 /// Where observations wait to be stored.
@@ -204,6 +209,8 @@ impl Default for Telemetry {
             max_queue_bytes: brokle_telemetry::Options::new("").max_queued_bytes,
             queue: None,
             live_streams_per_key: brokle_api::watching::DEFAULT_PER_KEY,
+            retention_days: retention::Settings::default().days,
+            max_retention_days: retention::Settings::default().max_days,
         }
     }
 }
@@ -216,7 +223,19 @@ impl Telemetry {
         if self.max_queue_bytes == 0 {
             return Err("telemetry.max_queue_bytes: 0 would refuse every request".to_owned());
         }
+        for (key, days) in
+            [("retention_days", self.retention_days), ("max_retention_days", self.max_retention_days)]
+        {
+            if !(1..=retention::MAX_DAYS).contains(&days) {
+                return Err(format!("telemetry.{key}: 1 to {} is expected", retention::MAX_DAYS));
+            }
+        }
         Ok(())
+    }
+
+    /// How long it is kept.
+    pub(crate) fn retention(&self) -> retention::Settings {
+        retention::Settings { days: self.retention_days, max_days: self.max_retention_days }
     }
 }
 

@@ -14,6 +14,7 @@
 //! | bring ClickHouse's schema up, if it was away at the start | 1 s | the queue is emptied as soon as it is there |
 //! | tell other servers, and hear from them, what is watched live | at once | a watcher sees all servers' calls |
 //! | work on batches | at once | until the server stops; then what is under way is finished within the drain |
+//! | delete telemetry that nobody keeps any longer, and what deleted projects left | a minute or so, an hour | disks are finite, and so are promises to keep things |
 //! | forget old files | 60 s | a project's quota is for what it still needs |
 //! | log how many calls were refused for want of room | 1 s | a line for each would be most of what an overloaded server does |
 //! | end the streams that a shutdown cuts | once | their callers hear why before the connection is closed |
@@ -26,6 +27,7 @@ use std::time::Duration;
 use brokle_api::App;
 use brokle_plugins::Catalogue;
 use brokle_telemetry::live::Relay;
+use brokle_telemetry::retention::Retention;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,6 +51,7 @@ impl Tasks {
         plugins: Option<Arc<Catalogue>>,
         pending: Option<Pending>,
         relay: Option<Relay>,
+        retention: Option<Arc<Retention>>,
         runs_batches: bool,
     ) -> Self {
         let (keys, gateway, lifecycle) = (Arc::clone(&app.keys), app.gateway.as_ref(), &app.lifecycle);
@@ -66,6 +69,10 @@ impl Tasks {
         }
         if let Some(pending) = pending {
             tasks.tracker.spawn(tasks.end.clone().run_until_cancelled_owned(pending.finish()));
+        }
+        if let Some(retention) = retention {
+            let end = tasks.end.clone();
+            tasks.tracker.spawn(end.run_until_cancelled_owned(async move { retention.work().await }));
         }
         if let Some(relay) = relay {
             tasks.tracker.spawn(tasks.end.clone().run_until_cancelled_owned(relay.run()));

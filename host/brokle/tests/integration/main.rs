@@ -29,6 +29,8 @@ mod queue;
 #[cfg(test)]
 mod resilience;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod scene;

@@ -21,6 +21,7 @@ mod groups;
 mod history;
 mod list;
 mod metrics;
+mod retention;
 mod rows;
 mod scores;
 mod signals;
@@ -30,6 +31,7 @@ mod updates;
 mod writer;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +48,7 @@ use self::writer::Writer;
 use super::query::{
     Group, GroupKind, Limits, Metrics, MetricsQuery, ObservationRow, Place, Query, QueryStore,
 };
+use super::retention::Removed;
 use super::signal::{LogRow, LogsQuery, PointRow, PointsQuery, SeriesRow};
 use super::update::TraceUpdate;
 use super::{
@@ -112,8 +115,16 @@ impl AnalyticsStore for ClickHouseObservations {
         Box::pin(metrics::hours(self, project, from, to))
     }
 
-    fn retain(&self, before: Month) -> Answer<'_, Vec<Month>> {
-        Box::pin(self.database.retain(before))
+    fn retain(&self, before: Month, dry_run: bool) -> Answer<'_, Removed> {
+        Box::pin(retention::months(&self.database, before, dry_run))
+    }
+
+    fn expire(&self, project: ProjectId, time: Range<DateTime<Utc>>, dry_run: bool) -> Answer<'_, Removed> {
+        Box::pin(retention::expire(&self.database, project, time, dry_run))
+    }
+
+    fn keep(&self, days: u32) -> Answer<'_, ()> {
+        Box::pin(retention::keep(&self.database, days))
     }
 
     fn ping(&self) -> Answer<'_, ()> {

@@ -30,6 +30,8 @@ pub(crate) enum SystemErrand {
     Plugins,
     /// Finds batches that are to be worked on, and files that are to be forgotten.
     Batches,
+    /// Reads how long projects keep their telemetry; keeps the list of the deleted ones.
+    Retention,
 }
 
 impl SystemErrand {
@@ -41,6 +43,7 @@ impl SystemErrand {
             Self::Budgets => "budgets",
             Self::Plugins => "plugins",
             Self::Batches => "batches",
+            Self::Retention => "retention",
         }
     }
 }

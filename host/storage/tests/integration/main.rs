@@ -24,6 +24,8 @@ mod plugin_kv;
 #[cfg(test)]
 mod plugins;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod row_level_security;

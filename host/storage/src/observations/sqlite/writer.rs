@@ -83,22 +83,40 @@ impl Writer {
             months.entry(month).or_default().push(row);
         }
         for (month, rows) in months {
-            let mut connection = match self.open.remove(&month) {
-                Some(connection) => connection,
-                None => open(&files::path(&self.directory, month))?,
-            };
             let mut done = Inserted::default();
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            write(&transaction, &mut self.packer, &rows, &mut done)?;
-            transaction.commit()?;
+            self.change(month, |transaction, packer| write(transaction, packer, &rows, &mut done))?;
             inserted.rows += done.rows;
             inserted.duplicates += done.duplicates;
-            if self.open.len() >= MAX_OPEN {
-                self.open.clear();
-            }
-            self.open.insert(month, connection);
         }
         Ok(())
+    }
+
+    /// Changes the month's file, which is made if it isn't there, in a transaction.
+    pub(super) fn with<T>(
+        &mut self,
+        month: Month,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, AnalyticsError>,
+    ) -> Result<T, AnalyticsError> {
+        self.change(month, |transaction, _| change(transaction))
+    }
+
+    fn change<T>(
+        &mut self,
+        month: Month,
+        change: impl FnOnce(&Transaction<'_>, &mut Packer) -> Result<T, AnalyticsError>,
+    ) -> Result<T, AnalyticsError> {
+        let mut connection = match self.open.remove(&month) {
+            Some(connection) => connection,
+            None => open(&files::path(&self.directory, month))?,
+        };
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let answer = change(&transaction, &mut self.packer)?;
+        transaction.commit()?;
+        if self.open.len() >= MAX_OPEN {
+            self.open.clear();
+        }
+        self.open.insert(month, connection);
+        Ok(answer)
     }
 
     /// Lets go of the month's file.

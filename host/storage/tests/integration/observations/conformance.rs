@@ -6,6 +6,7 @@
 mod filters;
 mod lists;
 mod metrics;
+mod retention;
 mod scores;
 mod signals;
 mod updates;

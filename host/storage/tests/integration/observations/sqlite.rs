@@ -25,7 +25,7 @@ async fn a_month_is_a_file() {
     ]);
     let expected = ["202512", "202602", "202603"].map(|month| format!("observations-{month}.db"));
     assert_eq!(files(&fixture), expected);
-    fixture.store.retain(Month::new(2026, 3).unwrap()).await.unwrap();
+    fixture.store.retain(Month::new(2026, 3).unwrap(), false).await.unwrap();
     assert_eq!(files(&fixture), ["observations-202603.db"]);
 }
 
