@@ -48,6 +48,7 @@ release: plugins ## Build one file with the components in it
 test: doctor plugins ee-plugins guests ## Run every test, those with real clients too
 	scripts/guest_tools.sh
 	scripts/clickhouse_dev.sh
+	scripts/s3_dev.sh
 	$(CARGO) test --workspace $(addprefix --exclude ,$(GUESTS) $(SMALL))
 	$(CARGO) test --lib $(addprefix -p ,$(SMALL))
 	@if [ -x tests/clients/run.sh ]; then tests/clients/run.sh; fi

@@ -35,7 +35,7 @@ use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::seal::MasterKey;
 use brokle_identity::{KeyService, Secret};
 use brokle_plugins::Catalogue;
-use brokle_storage::blobs::{BlobStore, Folder};
+use brokle_storage::blobs::BlobStore;
 use brokle_storage::observations::QueryStore;
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
@@ -248,7 +248,9 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         .body(config.server.body_limits());
     let (mut gateway, mut recorder, mut catalogue_of_plugins, mut pending) = (None, None, None, None);
     let (mut relay, mut forgetting) = (None, None);
-    let (blobs, organizations) = (blobs(config), database.clone());
+    let folder = config.files.folder.clone().unwrap_or_else(|| config.storage.data_dir.join("files"));
+    let blobs = config.blobs.open(folder, secrets.s3.as_ref())?;
+    let organizations = database.clone();
     if args.role != Role::Worker {
         let master_key = Arc::new(master_key);
         let opened = analytics::open(config, clock.clone()).await?;
@@ -320,12 +322,6 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         listener,
         grpc,
     })
-}
-
-/// Where what is too large for a row is kept.
-fn blobs(config: &Config) -> Arc<dyn BlobStore> {
-    let folder = config.files.folder.clone().unwrap_or_else(|| config.storage.data_dir.join("files"));
-    Arc::new(Folder::new(folder))
 }
 
 /// Who deletes what is too old.

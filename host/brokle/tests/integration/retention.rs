@@ -2,6 +2,8 @@
 
 use std::process::{Output, Stdio};
 
+use brokle_core::clock::{Clock as _, SystemClock};
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use crate::cli::brokle;
@@ -24,8 +26,8 @@ fn a_projects_days_are_shown_and_set_and_what_is_too_old_is_counted_and_deleted(
         command.env("BROKLE_URL", server.url()).env("BROKLE_API_KEY", KEY).stdin(Stdio::null());
         command.output().unwrap()
     };
-    let keys = server.ask("GET", "/api/v1/api-keys", "").1;
-    let project = keys["data"][0]["project_id"].as_str().unwrap_or_else(|| panic!("{keys}")).to_owned();
+    let key = server.ask("POST", "/v1/auth/validate-key", "{}").1;
+    let project = key["project_id"].as_str().unwrap_or_else(|| panic!("{key}")).to_owned();
 
     let shown = said(&retention(&["show", "--project", &project, "--json"]));
     assert_eq!((&shown["days"], &shown["default_days"]), (&Value::Null, &json!(100)), "{shown}");
@@ -36,9 +38,9 @@ fn a_projects_days_are_shown_and_set_and_what_is_too_old_is_counted_and_deleted(
     let set = said(&retention(&["set", "--project", &project, "--default", "--json"]));
     assert_eq!(set["days"], Value::Null);
 
-    // A span of the year 2001.
+    let old = (SystemClock.now() - TimeDelta::days(200)).timestamp_nanos_opt().unwrap().to_string();
     let span = json!({"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b173", "name": "old",
-        "startTimeUnixNano": "1000000000000000000", "endTimeUnixNano": "1000000000000000001"});
+        "startTimeUnixNano": old, "endTimeUnixNano": old});
     let body = json!({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]});
     assert_eq!(server.ask("POST", "/v1/traces", &body.to_string()).0, 200);
     let told = said(&retention(&["run", "--project", &project, "--dry-run", "--json"]));

@@ -8,6 +8,8 @@ mod api_keys;
 #[cfg(test)]
 mod batches;
 #[cfg(test)]
+mod blobs;
+#[cfg(test)]
 mod bootstrap;
 #[cfg(test)]
 mod budgets;
