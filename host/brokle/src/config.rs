@@ -154,6 +154,7 @@ impl Config {
     /// Finds values that no type can refuse.
     fn check(&self) -> Result<(), String> {
         self.server.check()?;
+        self.storage.check()?;
         self.clickhouse()?;
         self.telemetry.check()?;
         self.shared_queue()?;

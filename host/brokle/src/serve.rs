@@ -36,7 +36,7 @@ use brokle_identity::seal::MasterKey;
 use brokle_identity::{KeyService, Secret};
 use brokle_plugins::Catalogue;
 use brokle_storage::blobs::BlobStore;
-use brokle_storage::observations::QueryStore;
+use brokle_storage::observations::{Payloads, QueryStore};
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
 use brokle_telemetry::live::{Live, Relay, Tickets};
@@ -207,14 +207,14 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     let catalogue = Arc::new(Models::builtin()?.with_overrides(config.models.clone())?);
 
     let database = connect(config).await?;
-    migrate(&database, args.role).await?;
+    migrate(config, &database, args.role).await?;
+    let folder = config.files.folder.clone().unwrap_or_else(|| config.storage.data_dir.join("files"));
+    let blobs = config.blobs.open(folder, secrets.s3.as_ref())?;
     let queue = config.shared_queue()?;
     let mut workers_store = None;
     if args.role == Role::Worker {
-        workers_store = analytics::shared(config, clock.clone())?.filter(|_| queue.is_some());
-        if workers_store.is_none() {
-            return Err(ALONE.into());
-        }
+        let store = analytics::shared(config, clock.clone())?.filter(|_| queue.is_some());
+        workers_store = Some(apart(config, store.ok_or(ALONE)?, &blobs)?);
     }
     for warning in database.warnings().await? {
         tracing::warn!("{warning}");
@@ -248,14 +248,12 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         .body(config.server.body_limits());
     let (mut gateway, mut recorder, mut catalogue_of_plugins, mut pending) = (None, None, None, None);
     let (mut relay, mut forgetting) = (None, None);
-    let folder = config.files.folder.clone().unwrap_or_else(|| config.storage.data_dir.join("files"));
-    let blobs = config.blobs.open(folder, secrets.s3.as_ref())?;
     let organizations = database.clone();
     if args.role != Role::Worker {
         let master_key = Arc::new(master_key);
         let opened = analytics::open(config, clock.clone()).await?;
         pending = opened.pending;
-        let store = opened.store;
+        let store = apart(config, opened.store, &blobs)?;
         let live = Arc::new(Live::new(clock.clone(), random.clone()));
         let (watching, told) = watching(config, &live)?;
         relay = told;
@@ -324,6 +322,15 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     })
 }
 
+/// The store with its large inputs and outputs apart.
+fn apart(
+    config: &Config,
+    store: Arc<dyn QueryStore>,
+    blobs: &Arc<dyn BlobStore>,
+) -> Result<Arc<dyn QueryStore>, Failure> {
+    Ok(Arc::new(Payloads::new(store, Arc::clone(blobs), config.telemetry.inline_bytes)?))
+}
+
 /// Who deletes what is too old.
 fn retention(
     config: &Config,
@@ -374,15 +381,22 @@ fn make_private_directory(path: &Path) -> Result<(), Failure> {
 /// # Errors
 /// When it can't be reached; the text names no password.
 pub(crate) async fn connect(config: &Config) -> Result<Database, Failure> {
-    let options =
-        ConnectOptions { max_connections: config.storage.max_connections, ..ConnectOptions::default() };
-    Ok(Database::connect(&config.database_url(), options).await?)
+    Ok(Database::connect(&config.database_url(), config.storage.options()).await?)
 }
 
-async fn migrate(database: &Database, role: Role) -> Result<(), Failure> {
-    let migrator = Migrator::new(database);
+/// Connects as who may migrate, for as long as that takes.
+///
+/// # Errors
+/// When it can't be reached; the text names no password.
+pub(crate) async fn connect_owner(config: &Config) -> Result<Database, Failure> {
+    let url = config.storage.migrate_url.clone().unwrap_or_else(|| config.database_url());
+    let options = ConnectOptions { max_connections: 1, statement_timeout: None, ..config.storage.options() };
+    Ok(Database::connect(&url, options).await?)
+}
+
+async fn migrate(config: &Config, database: &Database, role: Role) -> Result<(), Failure> {
     if role == Role::Worker {
-        let info = migrator.info().await?;
+        let info = Migrator::new(database).info().await?;
         if info.pending > 0 {
             let pending = info.pending;
             return Err(format!(
@@ -392,6 +406,8 @@ async fn migrate(database: &Database, role: Role) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    let owner = connect_owner(config).await?;
+    let migrator = Migrator::new(&owner);
     let applying = migrator.up(None, false, |step| {
         tracing::info!(version = step.version, name = step.name, "migrated the database");
     });
@@ -403,5 +419,6 @@ async fn migrate(database: &Database, role: Role) -> Result<(), Failure> {
             applying.await?
         }
     };
+    owner.close().await;
     Ok(())
 }

@@ -9,10 +9,12 @@
 //! trace and span id is unique within a project, the first one stays, and sums count only rows that were really
 //! inserted.
 
+mod apart;
 pub mod clickhouse;
 mod cursor;
 mod filter;
 mod month;
+pub mod payloads;
 pub mod query;
 mod retention;
 mod rollup;
@@ -37,6 +39,7 @@ pub use self::clickhouse::ClickHouseObservations;
 pub use self::cursor::{Cursor, ParseCursorError};
 pub use self::filter::TraceFilter;
 pub use self::month::Month;
+pub use self::payloads::Payloads;
 pub use self::query::{Place, QueryStore};
 pub use self::retention::Removed;
 pub use self::rollup::{Rollup, RollupKey, Sums};

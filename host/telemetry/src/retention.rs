@@ -76,8 +76,6 @@ pub struct Report {
     pub projects: Vec<(ProjectId, Removed)>,
     /// Projects that were deleted, and whose rows are among these.
     pub deleted_projects: Vec<ProjectId>,
-    /// Blobs of deleted projects; none in a dry run.
-    pub blobs: u64,
 }
 
 /// Deletes what nobody keeps any longer.
@@ -208,7 +206,7 @@ impl Retention {
                 continue;
             }
             let blobs = self.blobs.delete_under(&deleted.project.to_string()).await;
-            report.blobs += blobs.map_err(RetentionError::Blobs)?;
+            report.removed.blobs += blobs.map_err(RetentionError::Blobs)?;
             let deleted_projects = self.database.retention();
             match deleted.swept_at {
                 None => deleted_projects.swept(deleted.project, now).await?,
@@ -245,12 +243,12 @@ impl Report {
 }
 
 fn tell(report: &Report) {
-    let Removed { observations, scores, logs, points, months } = &report.removed;
+    let Removed { observations, scores, logs, points, blobs, months } = &report.removed;
     if *report == Report::default() {
         return;
     }
     let months = months.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    let (deleted_projects, blobs) = (report.deleted_projects.len(), report.blobs);
+    let deleted_projects = report.deleted_projects.len();
     tracing::info!(
         observations,
         scores,

@@ -68,7 +68,7 @@ pub(crate) struct Deleted {
     logs: u64,
     /// Metrics' points.
     points: u64,
-    /// Stored bytes of deleted projects, by their number; not known to a dry run.
+    /// Large inputs and outputs that were stored apart, and of deleted projects, which a dry run doesn't count, all that was.
     blobs: u64,
     /// Months (`YYYYMM`) that were deleted as a whole.
     #[schema(value_type = Vec<String>)]
@@ -79,9 +79,9 @@ pub(crate) struct Deleted {
 
 impl Deleted {
     fn new(dry_run: bool, removed: Removed) -> Self {
-        let Removed { observations, scores, logs, points, months } = removed;
+        let Removed { observations, scores, logs, points, blobs, months } = removed;
         let months = months.iter().map(ToString::to_string).collect();
-        Self { dry_run, observations, scores, logs, points, blobs: 0, months, deleted_projects: Vec::new() }
+        Self { dry_run, observations, scores, logs, points, blobs, months, deleted_projects: Vec::new() }
     }
 }
 
@@ -180,7 +180,7 @@ pub(crate) async fn run(
     let report = retention(&app)?.run(dry_run).await?;
     let deleted_projects = report.deleted_projects.iter().map(ToString::to_string).collect();
     let deleted = Deleted::new(dry_run, report.removed);
-    Ok(Json(Deleted { blobs: report.blobs, deleted_projects, ..deleted }))
+    Ok(Json(Deleted { deleted_projects, ..deleted }))
 }
 
 fn retention(app: &App) -> Result<&Retention, ApiError> {

@@ -6,10 +6,11 @@ use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile};
 
 /// Each variable and its key.
-pub(super) const NAMES: [(&str, &str); 12] = [
+pub(super) const NAMES: [(&str, &str); 13] = [
     ("BROKLE_LISTEN", "server.listen"),
     ("BROKLE_DATA_DIR", "storage.data_dir"),
     ("DATABASE_URL", "storage.database_url"),
+    ("DATABASE_MIGRATE_URL", "storage.migrate_url"),
     ("CLICKHOUSE_URL", "storage.clickhouse_url"),
     ("REDIS_URL", "storage.redis_url"),
     ("BROKLE_S3_BUCKET", "blobs.bucket"),

@@ -31,6 +31,8 @@ mod resilience;
 #[cfg(test)]
 mod retention;
 #[cfg(test)]
+mod roles;
+#[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod scene;

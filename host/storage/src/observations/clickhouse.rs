@@ -16,6 +16,7 @@
 //!
 //! Counts saturate at 2⁶³ − 1, money has 18 places after the point. Observations begin in the years 1970 to 2105.
 
+mod blobs;
 mod connection;
 mod groups;
 mod history;
@@ -45,6 +46,7 @@ pub use self::connection::{ClickHouse, ClickHouseUrlError};
 pub use self::history::Migrator;
 use self::sql::Sql;
 use self::writer::Writer;
+use super::payloads::BlobRow;
 use super::query::{
     Group, GroupKind, Limits, Metrics, MetricsQuery, ObservationRow, Place, Query, QueryStore,
 };
@@ -194,6 +196,20 @@ impl QueryStore for ClickHouseObservations {
 
     fn series(&self, project: ProjectId, query: PointsQuery) -> Answer<'_, Page<SeriesRow, Place>> {
         Box::pin(signals::series(self, project, query))
+    }
+
+    fn log_blobs(&self, rows: &[BlobRow]) -> Result<(), AnalyticsError> {
+        self.writer.log_blobs(rows)
+    }
+
+    fn blobs(
+        &self,
+        project: Option<ProjectId>,
+        time: Range<DateTime<Utc>>,
+        after: String,
+        limit: u32,
+    ) -> Answer<'_, Vec<String>> {
+        Box::pin(async move { blobs::names(&self.database, project, time, &after, limit).await })
     }
 
     fn limits(&self) -> Limits {

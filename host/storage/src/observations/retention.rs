@@ -17,6 +17,8 @@ pub struct Removed {
     pub logs: u64,
     /// Metrics' points.
     pub points: u64,
+    /// Large inputs and outputs, and what else deleted projects had stored.
+    pub blobs: u64,
     /// The months that went as a whole: files of SQLite, partitions of ClickHouse.
     pub months: Vec<Month>,
 }
@@ -27,6 +29,7 @@ impl AddAssign for Removed {
         self.scores += other.scores;
         self.logs += other.logs;
         self.points += other.points;
+        self.blobs += other.blobs;
         self.months.extend(other.months);
         self.months.sort_unstable();
         self.months.dedup();

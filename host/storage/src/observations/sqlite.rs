@@ -12,6 +12,7 @@
 //! tables of their own in the same files, by their own time. Scores, and what is
 //! said of traces after the fact, are in `scores.db`.
 
+mod blobs;
 mod body;
 mod columns;
 mod files;
@@ -42,6 +43,7 @@ use tokio::sync::Semaphore;
 use self::reader::Readers;
 use self::scores::Scores;
 use self::writer::Writer;
+use super::payloads::BlobRow;
 use super::query::{
     Group, GroupKind, Limits, Metrics, MetricsQuery, ObservationRow, Place, Query, QueryStore,
 };
@@ -236,6 +238,21 @@ impl QueryStore for SqliteObservations {
     fn series(&self, project: ProjectId, query: PointsQuery) -> Answer<'_, Page<SeriesRow, Place>> {
         let limits = self.limits;
         self.read(move |readers| signals::series(readers, project, &query, limits))
+    }
+
+    fn log_blobs(&self, rows: &[BlobRow]) -> Result<(), AnalyticsError> {
+        self.writer.lock().log_blobs(rows)
+    }
+
+    fn blobs(
+        &self,
+        project: Option<ProjectId>,
+        time: Range<DateTime<Utc>>,
+        after: String,
+        limit: u32,
+    ) -> Answer<'_, Vec<String>> {
+        let time = time.start.timestamp_micros()..time.end.timestamp_micros();
+        self.read(move |readers| blobs::names(readers, project, &time, &after, limit))
     }
 
     fn limits(&self) -> Limits {

@@ -120,7 +120,7 @@ async fn what_a_deleted_project_left_goes_at_once_and_again_when_all_has_arrived
 
     scene.database.projects().delete(gone.organization, gone.project).await.unwrap();
     let report = process.take_turn().await.unwrap().unwrap();
-    assert_eq!((report.removed.observations, report.blobs), (1, 1));
+    assert_eq!((report.removed.observations, report.removed.blobs), (1, 1));
     assert_eq!(report.deleted_projects, [gone.project]);
     assert_eq!(scene.left(gone).await.len(), 0);
     assert_eq!(scene.left(other).await.len(), 1);

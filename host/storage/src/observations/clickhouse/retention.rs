@@ -31,7 +31,7 @@ const TABLES: [Table; 9] = [
     whole("traces", "last_start", |_| None),
     whole("quality_scores", "timestamp", |removed| Some(&mut removed.scores)),
     whole("trace_updates", "updated_at", |_| None),
-    whole("blob_storage_file_log", "created_at", |_| None),
+    whole("blob_storage_file_log", "time", |_| None),
 ];
 
 const fn by_month(
@@ -98,9 +98,13 @@ pub(super) async fn expire(
     Ok(removed)
 }
 
+/// How much longer the log of blobs is kept than their rows: by it they are found when those are deleted.
+const LOG_DAYS: u32 = 30;
+
 /// Sets every table's TTL to so many days, where it isn't that.
 pub(super) async fn keep(database: &ClickHouse, days: u32) -> Result<(), AnalyticsError> {
     for table in &TABLES {
+        let days = if table.name == "blob_storage_file_log" { days + LOG_DAYS } else { days };
         let mut sql = Sql::new(
             "SELECT count() FROM system.tables WHERE database = currentDatabase() AND create_table_query LIKE ",
         );

@@ -118,6 +118,7 @@ fn delete_some(
             .execute(named)?;
     }
     let hours = params![project, time.start, time.end];
+    transaction.execute("DELETE FROM blobs WHERE project = ?1 AND time_us >= ?2 AND time_us < ?3", hours)?;
     transaction
         .execute("DELETE FROM rollups WHERE project = ?1 AND hour_us >= ?2 AND hour_us < ?3", hours)?;
     Ok(deleted > 0)

@@ -3,12 +3,14 @@
 use rusqlite::Connection;
 
 use super::super::AnalyticsError;
-use super::{signals, unavailable};
+use super::{blobs, signals, unavailable};
 
 /// What `user_version` says. A file of a later version is left alone.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// The first layout that has log records and metrics' points.
 const WITH_SIGNALS: i64 = 2;
+/// The first layout that has the log of blobs.
+const WITH_BLOBS: i64 = 3;
 
 /// Ids are their bytes, times and durations microseconds, money decimal text, lists and maps JSON (NULL when empty).
 const TABLES: &str = "
@@ -90,16 +92,15 @@ CREATE TABLE rollups (
 /// Makes the tables in a new file, and those that one of an earlier version lacks; refuses a file of a later version.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), AnalyticsError> {
     match version(connection)? {
-        0 => {
+        before @ 0..VERSION => {
             let transaction = connection.transaction()?;
-            transaction.execute_batch(TABLES)?;
-            transaction.execute_batch(signals::TABLES)?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
-            Ok(transaction.commit()?)
-        }
-        1 => {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(signals::TABLES)?;
+            if before == 0 {
+                transaction.execute_batch(TABLES)?;
+            }
+            if before < WITH_SIGNALS {
+                transaction.execute_batch(signals::TABLES)?;
+            }
+            transaction.execute_batch(blobs::TABLE)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
             Ok(transaction.commit()?)
         }
@@ -118,6 +119,11 @@ pub(super) fn is_ready(connection: &Connection) -> Result<bool, AnalyticsError> 
 /// Whether the file has log records and metrics' points: one that was written before there were any, and not since, hasn't.
 pub(super) fn has_signals(connection: &Connection) -> Result<bool, AnalyticsError> {
     Ok(version(connection)? >= WITH_SIGNALS)
+}
+
+/// Whether the file has a log of blobs.
+pub(super) fn has_blobs(connection: &Connection) -> Result<bool, AnalyticsError> {
+    Ok(version(connection)? >= WITH_BLOBS)
 }
 
 fn version(connection: &Connection) -> Result<i64, AnalyticsError> {

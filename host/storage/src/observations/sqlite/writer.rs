@@ -8,9 +8,10 @@ use brokle_core::observation::Observation;
 use brokle_core::signal::{LogRecord, MetricPoint};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
+use super::super::payloads::BlobRow;
 use super::super::{AnalyticsError, Inserted, Month};
 use super::body::Packer;
-use super::{columns, files, rollups, schema, signals};
+use super::{blobs, columns, files, rollups, schema, signals};
 
 /// Files kept open: this month's and, around its end, its neighbour's; more while a backlog is worked off.
 const MAX_OPEN: usize = 4;
@@ -63,6 +64,15 @@ impl Writer {
             |row| row.time_us,
             inserted,
             |transaction, _, rows, done| signals::insert_points(transaction, rows, done),
+        )
+    }
+
+    pub(super) fn log_blobs(&mut self, rows: &[BlobRow]) -> Result<(), AnalyticsError> {
+        self.by_month(
+            rows,
+            |row| row.time_us,
+            &mut Inserted::default(),
+            |transaction, _, rows, done| blobs::insert(transaction, rows, done),
         )
     }
 

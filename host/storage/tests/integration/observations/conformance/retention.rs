@@ -46,7 +46,7 @@ async fn whole_months_go_with_everything_and_are_counted_before(store: Store) {
     let march = Month::new(2026, 3).unwrap();
     let told = store.store.retain(march, true).await.unwrap();
     let months = vec![Month::new(2026, 1).unwrap(), Month::new(2026, 2).unwrap()];
-    assert_eq!(told, Removed { observations: 2, scores: 2, logs: 2, points: 2, months });
+    assert_eq!(told, Removed { observations: 2, scores: 2, logs: 2, points: 2, blobs: 0, months });
     assert_eq!(left(&store).await, [3; 4], "a dry run deletes nothing");
     assert_eq!(store.store.retain(march, false).await.unwrap(), told);
     assert_eq!(left(&store).await, [1; 4]);
