@@ -20,8 +20,10 @@ pub(crate) struct Blobs {
     pub(crate) endpoint: Option<String>,
     /// The bucket's region. Also `BROKLE_S3_REGION`.
     pub(crate) region: String,
-    /// Whether the bucket is named in the path rather than in the host, as most servers but AWS want it.
-    pub(crate) path_style: bool,
+    /// Whether the bucket is named in the path rather than in the host. Without it: where there is an endpoint, since most
+    /// servers but AWS want it so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) path_style: Option<bool>,
     /// What every blob's name begins with.
     pub(crate) prefix: String,
 }
@@ -32,7 +34,7 @@ impl Default for Blobs {
             bucket: None,
             endpoint: None,
             region: "us-east-1".to_owned(),
-            path_style: false,
+            path_style: None,
             prefix: String::new(),
         }
     }
@@ -63,7 +65,7 @@ impl Blobs {
             name: name.clone(),
             endpoint: self.endpoint.clone(),
             region: self.region.clone(),
-            path_style: self.path_style,
+            path_style: self.path_style.unwrap_or(self.endpoint.is_some()),
             prefix: self.prefix.clone(),
         };
         let store = S3::new(&bucket, credentials.clone()).map_err(|error| format!("blobs: {error}"))?;

@@ -22,12 +22,10 @@ struct Table {
     count: fn(&mut Removed) -> Option<&mut u64>,
 }
 
-const TABLES: [Table; 9] = [
+const TABLES: [Table; 7] = [
     by_month("observations", "start_time", |removed| Some(&mut removed.observations)),
     by_month("metrics", "time", |removed| Some(&mut removed.points)),
     by_month("logs", "time", |removed| Some(&mut removed.logs)),
-    by_month("request_logs", "time", |_| None),
-    by_month("routing_decisions", "time", |_| None),
     whole("traces", "last_start", |_| None),
     whole("quality_scores", "timestamp", |removed| Some(&mut removed.scores)),
     whole("trace_updates", "updated_at", |_| None),
