@@ -18,7 +18,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 LICENSED := $(sort $(notdir $(patsubst %/,%,$(wildcard ee-plugins/*/))))
 GUESTS := $(sort $(notdir $(patsubst %/,%,$(wildcard tests/guests/*/))))
 
-.PHONY: help doctor run build release plugins ee-plugins guests test lint bench bench-plugins bench-telemetry soak fuzz docs dist
+.PHONY: help doctor run build release plugins ee-plugins guests test dev-services lint bench bench-plugins bench-telemetry soak fuzz docs dist
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,9 +48,16 @@ release: plugins ## Build one file with the components in it
 test: doctor plugins ee-plugins guests ## Run every test, those with real clients too
 	scripts/guest_tools.sh
 	scripts/clickhouse_dev.sh
+	scripts/s3_dev.sh
 	$(CARGO) test --workspace $(addprefix --exclude ,$(GUESTS) $(SMALL))
 	$(CARGO) test --lib $(addprefix -p ,$(SMALL))
 	@if [ -x tests/clients/run.sh ]; then tests/clients/run.sh; fi
+
+dev-services: doctor ## Start PostgreSQL, Redis, ClickHouse and S3 to try things with; Ctrl-C ends them
+	scripts/clickhouse_dev.sh
+	scripts/s3_dev.sh
+	$(CARGO) build -q -p brokle-clickhouse-dev -p brokle-test-services
+	@$(CARGO_TARGET_DIR)/debug/dev-services
 
 lint: ## Check format, lints, licences and sources
 	$(CARGO) fmt --all --check

@@ -25,6 +25,7 @@ use brokle_gateway::batches::BatchService;
 use brokle_gateway::files::FileService;
 use brokle_storage::observations::QueryStore;
 use brokle_telemetry::metrics::Metrics;
+use brokle_telemetry::retention::Retention;
 
 /// How long [`Database::ping`] may take before `/health` calls the database away.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -64,6 +65,8 @@ pub struct App {
     pub watching: Option<Arc<Watching>>,
     /// What is known of past calls; none in a server without telemetry.
     pub observations: Option<Arc<dyn QueryStore>>,
+    /// How long it is kept; none in a server without telemetry.
+    pub retention: Option<Arc<Retention>>,
     /// Ready, draining, cutting.
     pub lifecycle: Lifecycle,
     /// The components, for `/health/plugins`.
@@ -179,6 +182,7 @@ impl App {
             ingest: None,
             watching: None,
             observations: None,
+            retention: None,
             data_directory: PathBuf::from("data"),
             body: BodyLimits::default(),
         }
@@ -207,6 +211,7 @@ pub struct AppBuilder {
     ingest: Option<Arc<Ingest>>,
     watching: Option<Arc<Watching>>,
     observations: Option<Arc<dyn QueryStore>>,
+    retention: Option<Arc<Retention>>,
     data_directory: PathBuf,
     body: BodyLimits,
 }
@@ -324,6 +329,13 @@ impl AppBuilder {
         self
     }
 
+    /// How long what it has is kept.
+    #[must_use]
+    pub fn retention(mut self, retention: Arc<Retention>) -> Self {
+        self.retention = Some(retention);
+        self
+    }
+
     /// Where files are kept.
     #[must_use]
     pub fn data_directory(mut self, path: PathBuf) -> Self {
@@ -362,6 +374,7 @@ impl AppBuilder {
             ingest: self.ingest,
             watching: self.watching,
             observations: self.observations,
+            retention: self.retention,
             lifecycle: self.lifecycle,
             plugins: self.plugins,
             telemetry: self.telemetry,

@@ -17,9 +17,9 @@ use crate::boundary::{boundary, is_openai};
 use crate::error::ApiError;
 use crate::handlers::{
     api_keys, batches, budgets, cache, chat_completions, completions, connections, docs, embeddings, files,
-    generate_content, health, keys, langfuse, media, messages, metrics, models, otlp, plugins, queries,
-    queue, realtime, relay, responses, routes, routing, score_configs, scores, streaming, trace_updates,
-    traces, usage,
+    generate_content, health, keys, langfuse, media, messages, metrics, models, otlp, plugins, projects,
+    queries, queue, realtime, relay, responses, retention, routes, routing, score_configs, scores, streaming,
+    trace_updates, traces, usage,
 };
 
 /// Everything that the server answers, with the layers around it.
@@ -134,6 +134,10 @@ fn for_people() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(queue::list))
         .routes(routes!(queue::get, queue::remove))
         .routes(routes!(queue::retry))
+        .routes(routes!(retention::get, retention::set))
+        .routes(routes!(retention::run_project))
+        .routes(routes!(retention::run))
+        .routes(routes!(projects::remove))
 }
 
 fn for_operators() -> OpenApiRouter<Arc<App>> {

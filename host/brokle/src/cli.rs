@@ -13,6 +13,7 @@ mod license;
 mod migrate;
 mod plugin;
 mod queue;
+mod retention;
 mod trust;
 
 use std::error::Error;
@@ -57,6 +58,9 @@ enum Command {
     /// See what of the telemetry queue can't be stored, try it again, or drop it.
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// See and change how long telemetry is kept, and delete what is older.
+    #[command(subcommand)]
+    Retention(retention::RetentionCommand),
     /// See and change whom this host believes.
     #[command(subcommand)]
     Trust(trust::TrustCommand),
@@ -101,6 +105,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Key(command) => key::run(command),
         Command::Plugin(command) => plugin::run(command),
         Command::Queue(command) => queue::run(command),
+        Command::Retention(command) => retention::run(command),
         Command::Trust(command) => trust::run(&command),
         Command::License(command) => license::run(&command),
         Command::Config(command) => config::run(&command),

@@ -8,6 +8,7 @@
 //! `brokle.example.toml` shows each key with its default and is their documentation; a test compares the two.
 
 mod batches;
+mod blobs;
 mod budgets;
 mod cache;
 mod environment;
@@ -33,6 +34,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::batches::{Batches, Files};
+pub(crate) use self::blobs::Blobs;
 pub(crate) use self::budgets::Budget;
 pub(crate) use self::cache::Cache;
 pub(crate) use self::environment::Secrets;
@@ -59,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) telemetry: Telemetry,
     /// Calls to providers.
     pub(crate) gateway: Gateway,
+    /// Where what is too large for a row is kept.
+    pub(crate) blobs: Blobs,
     /// Files that projects upload, and that batches make.
     pub(crate) files: Files,
     /// Batches of calls.
@@ -158,10 +162,12 @@ impl Config {
     /// Finds values that no type can refuse.
     fn check(&self) -> Result<(), String> {
         self.server.check()?;
+        self.storage.check()?;
         self.clickhouse()?;
         self.telemetry.check()?;
         self.shared_queue()?;
         self.gateway.check()?;
+        self.blobs.check()?;
         self.files.check()?;
         self.batches.check()?;
         self.runtime.check()?;

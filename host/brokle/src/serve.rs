@@ -37,9 +37,12 @@ use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::seal::MasterKey;
 use brokle_identity::{KeyService, Secret};
 use brokle_plugins::Catalogue;
+use brokle_storage::blobs::BlobStore;
+use brokle_storage::observations::{Payloads, QueryStore};
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
 use brokle_telemetry::live::{Live, Relay, Tickets};
+use brokle_telemetry::retention::Retention;
 use brokle_telemetry::{Recorder, Worker};
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
@@ -121,6 +124,7 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         started.pending,
         started.relay,
         started.exporters,
+        started.retention,
         config.batches.run,
     );
     let router = if args.role == Role::Worker {
@@ -191,6 +195,7 @@ struct Started {
     pending: Option<analytics::Pending>,
     relay: Option<Relay>,
     exporters: Option<Arc<Exporters>>,
+    retention: Option<Arc<Retention>>,
     recorder: Option<Arc<Recorder>>,
     worker: Option<Arc<Worker>>,
     listener: TcpListener,
@@ -206,14 +211,14 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     let catalogue = Arc::new(Models::builtin()?.with_overrides(config.models.clone())?);
 
     let database = connect(config).await?;
-    migrate(&database, args.role).await?;
+    migrate(config, &database, args.role).await?;
+    let folder = config.files.folder.clone().unwrap_or_else(|| config.storage.data_dir.join("files"));
+    let blobs = config.blobs.open(folder, secrets.s3.as_ref())?;
     let queue = config.shared_queue()?;
     let mut workers_store = None;
     if args.role == Role::Worker {
-        workers_store = analytics::shared(config, clock.clone())?.filter(|_| queue.is_some());
-        if workers_store.is_none() {
-            return Err(ALONE.into());
-        }
+        let store = analytics::shared(config, clock.clone())?.filter(|_| queue.is_some());
+        workers_store = Some(apart(config, store.ok_or(ALONE)?, &blobs)?);
     }
     for warning in database.warnings().await? {
         tracing::warn!("{warning}");
@@ -246,21 +251,35 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         .data_directory(config.storage.data_dir.clone())
         .body(config.server.body_limits());
     let (mut gateway, mut recorder, mut catalogue_of_plugins, mut pending) = (None, None, None, None);
-    let (mut relay, mut exporters) = (None, None);
+    let (mut relay, mut exporters, mut forgetting) = (None, None, None);
+    let organizations = database.clone();
     if args.role != Role::Worker {
         let master_key = Arc::new(master_key);
         let opened = analytics::open(config, clock.clone()).await?;
         pending = opened.pending;
-        let store = opened.store;
+        let store = apart(config, opened.store, &blobs)?;
         let live = Arc::new(Live::new(clock.clone(), random.clone()));
         let (watching, told) = watching(config, &live)?;
         relay = told;
         let for_gateway = database.clone();
-        let with =
-            gateway::Ingredients { clock, random, database: for_gateway, master_key, catalogue, store, live };
+        let with = gateway::Ingredients {
+            clock,
+            random,
+            database: for_gateway,
+            master_key,
+            catalogue,
+            store,
+            live,
+            blobs: Arc::clone(&blobs),
+        };
         let made = gateway::assemble(config, with).await?;
         exporters = exporters::of(config, &database, &made).await?;
         workers_store = Some(Arc::clone(&made.store)).filter(|_| args.role == Role::All);
+        let retention = retention(config, &organizations, made.store.clone(), &blobs);
+        // A shared store is the workers' to look after.
+        let is_ours = args.role == Role::All || made.store.is_embedded();
+        forgetting = Some(Arc::clone(&retention)).filter(|_| is_ours);
+        app = app.retention(retention);
         app = app
             .gateway(Arc::clone(&made.gateway))
             .connections(Arc::clone(&made.connections))
@@ -283,6 +302,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         let started = Worker::start(queue, store.clone(), Arc::new(SystemClock), &SystemRandom)?;
         let started = Arc::new(started);
         if args.role == Role::Worker {
+            forgetting = Some(retention(config, &organizations, store.clone(), &blobs));
             app = app.observations(store).telemetry(Arc::new(gateway::WorkersQueue(Arc::clone(&started))));
         }
         worker = Some(started);
@@ -304,11 +324,33 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         pending,
         relay,
         exporters,
+        retention: forgetting,
         recorder,
         worker,
         listener,
         grpc,
     })
+}
+
+/// The store with its large inputs and outputs apart.
+fn apart(
+    config: &Config,
+    store: Arc<dyn QueryStore>,
+    blobs: &Arc<dyn BlobStore>,
+) -> Result<Arc<dyn QueryStore>, Failure> {
+    Ok(Arc::new(Payloads::new(store, Arc::clone(blobs), config.telemetry.inline_bytes)?))
+}
+
+/// Who deletes what is too old.
+fn retention(
+    config: &Config,
+    database: &Database,
+    store: Arc<dyn QueryStore>,
+    blobs: &Arc<dyn BlobStore>,
+) -> Arc<Retention> {
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    let settings = config.telemetry.retention();
+    Arc::new(Retention::new(database.clone(), store, Arc::clone(blobs), clock, random, settings))
 }
 
 /// What live streams share, and their way to other servers if there is a Redis.
@@ -349,15 +391,22 @@ fn make_private_directory(path: &Path) -> Result<(), Failure> {
 /// # Errors
 /// When it can't be reached; the text names no password.
 pub(crate) async fn connect(config: &Config) -> Result<Database, Failure> {
-    let options =
-        ConnectOptions { max_connections: config.storage.max_connections, ..ConnectOptions::default() };
-    Ok(Database::connect(&config.database_url(), options).await?)
+    Ok(Database::connect(&config.database_url(), config.storage.options()).await?)
 }
 
-async fn migrate(database: &Database, role: Role) -> Result<(), Failure> {
-    let migrator = Migrator::new(database);
+/// Connects as who may migrate, for as long as that takes.
+///
+/// # Errors
+/// When it can't be reached; the text names no password.
+pub(crate) async fn connect_owner(config: &Config) -> Result<Database, Failure> {
+    let url = config.storage.migrate_url.clone().unwrap_or_else(|| config.database_url());
+    let options = ConnectOptions { max_connections: 1, statement_timeout: None, ..config.storage.options() };
+    Ok(Database::connect(&url, options).await?)
+}
+
+async fn migrate(config: &Config, database: &Database, role: Role) -> Result<(), Failure> {
     if role == Role::Worker {
-        let info = migrator.info().await?;
+        let info = Migrator::new(database).info().await?;
         if info.pending > 0 {
             let pending = info.pending;
             return Err(format!(
@@ -367,6 +416,8 @@ async fn migrate(database: &Database, role: Role) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    let owner = connect_owner(config).await?;
+    let migrator = Migrator::new(&owner);
     let applying = migrator.up(None, false, |step| {
         tracing::info!(version = step.version, name = step.name, "migrated the database");
     });
@@ -378,5 +429,6 @@ async fn migrate(database: &Database, role: Role) -> Result<(), Failure> {
             applying.await?
         }
     };
+    owner.close().await;
     Ok(())
 }

@@ -9,12 +9,15 @@
 //! trace and span id is unique within a project, the first one stays, and sums count only rows that were really
 //! inserted.
 
+mod apart;
 mod arrivals;
 pub mod clickhouse;
 mod cursor;
 mod filter;
 mod month;
+pub mod payloads;
 pub mod query;
+mod retention;
 mod rollup;
 mod score;
 pub mod signal;
@@ -25,6 +28,7 @@ pub mod update;
 mod view;
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::pin::Pin;
 
 use brokle_core::ids::ProjectId;
@@ -38,7 +42,9 @@ pub use self::clickhouse::ClickHouseObservations;
 pub use self::cursor::{Cursor, ParseCursorError};
 pub use self::filter::TraceFilter;
 pub use self::month::Month;
+pub use self::payloads::Payloads;
 pub use self::query::{Place, QueryStore};
+pub use self::retention::Removed;
 pub use self::rollup::{Rollup, RollupKey, Sums};
 pub use self::score::{
     DataType, MAX_BATCH, MAX_CATEGORY, MAX_ID, MAX_METADATA, MAX_NAME, MAX_TEXT, Score, ScoreError,
@@ -137,8 +143,18 @@ pub trait AnalyticsStore: Send + Sync + Debug {
     /// The project's hourly sums of hours that begin in `from..to`, oldest first.
     fn rollups(&self, project: ProjectId, from: DateTime<Utc>, to: DateTime<Utc>) -> Answer<'_, Vec<Rollup>>;
 
-    /// Deletes every project's observations of the months before `before`, and tells which months had any.
-    fn retain(&self, before: Month) -> Answer<'_, Vec<Month>>;
+    /// Deletes whatever every project has of the months before this one; in a dry run it only counts.
+    fn retain(&self, before: Month, dry_run: bool) -> Answer<'_, Removed>;
+
+    /// Deletes what the project has of a time that ends with an hour, by when each thing began, was logged, measured or scored;
+    /// in a dry run it only counts.
+    fn expire(&self, project: ProjectId, time: Range<DateTime<Utc>>, dry_run: bool) -> Answer<'_, Removed>;
+
+    /// Tells a database that forgets by itself not to do so before this many days: nobody wants anything for longer.
+    fn keep(&self, days: u32) -> Answer<'_, ()> {
+        let _ = days;
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Whether it answers.
     fn ping(&self) -> Answer<'_, ()>;

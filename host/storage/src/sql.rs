@@ -10,8 +10,8 @@
 //! too) shows only that organization's rows. The errands that come before the organization is known are named in
 //! `SystemErrand`; what each may read stands in the migration.
 //!
-//! **Roles.** The role that migrates owns the tables; the server may use the same one, or a lesser one that has been
-//! granted `SELECT, INSERT, UPDATE, DELETE` on them (`ALTER DEFAULT PRIVILEGES` covers later tables). A superuser or a
+//! **Roles.** The role that migrates owns the tables; the server may use the same one, or a lesser one (then
+//! migrations have a URL of their own) that has been granted `SELECT, INSERT, UPDATE, DELETE` on them (`ALTER DEFAULT PRIVILEGES` covers later tables). A superuser or a
 //! role with `BYPASSRLS` passes the second lock: [`Database::warnings`] says so.
 //!
 //! **SQLite** runs in WAL mode with `synchronous=NORMAL`: a crash of the machine may undo the last commits, never
@@ -28,11 +28,13 @@ pub mod environments;
 mod error;
 pub mod exporters;
 pub mod files;
+pub mod jobs;
 pub mod migrate;
 pub mod organizations;
 pub mod plugin_kv;
 pub mod plugins;
 pub mod projects;
+pub mod retention;
 pub mod revisions;
 pub mod routes;
 pub mod score_configs;
@@ -61,11 +63,18 @@ pub struct ConnectOptions {
     /// How long a caller waits for a free connection, or for the server to accept a new one, before it gets
     /// [`StorageError::Unavailable`]. Default 5 s.
     pub acquire_timeout: Duration,
+    /// How long PostgreSQL works on a statement before it gives it up and the caller gets [`StorageError::Unavailable`];
+    /// none: as long as it takes, which is for migrations. Default 30 s. SQLite's are bounded by what they read.
+    pub statement_timeout: Option<Duration>,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { max_connections: 10, acquire_timeout: Duration::from_secs(5) }
+        Self {
+            max_connections: 10,
+            acquire_timeout: Duration::from_secs(5),
+            statement_timeout: Some(Duration::from_secs(30)),
+        }
     }
 }
 
@@ -166,7 +175,16 @@ impl Database {
     }
 
     async fn connect_postgres(url: &str, options: ConnectOptions) -> Result<Self, StorageError> {
-        let connect = PgConnectOptions::from_str(url)?.application_name("brokle").disable_statement_logging();
+        let mut connect =
+            PgConnectOptions::from_str(url)?.application_name("brokle").disable_statement_logging();
+        if let Some(timeout) = options.statement_timeout {
+            // In milliseconds. A transaction that nobody goes on with holds its rows for no longer, either.
+            let timeout = timeout.as_millis().to_string();
+            connect = connect.options([
+                ("statement_timeout", &timeout),
+                ("idle_in_transaction_session_timeout", &timeout),
+            ]);
+        }
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)

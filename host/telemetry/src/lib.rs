@@ -52,6 +52,7 @@ mod progress;
 mod queue;
 mod recorder;
 pub mod recording;
+pub mod retention;
 mod rows;
 mod shared;
 mod streams;

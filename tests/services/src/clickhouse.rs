@@ -177,7 +177,7 @@ impl Drop for ClickHouse {
 }
 
 /// A file in one of the folders above the test's program: those of the build.
-fn find(name: &'static str) -> Result<PathBuf, ServiceError> {
+pub(crate) fn find(name: &'static str) -> Result<PathBuf, ServiceError> {
     let program = std::env::current_exe().map_err(|error| failed(&error))?;
     let found = program.ancestors().map(|folder| folder.join(name)).find(|path| path.is_file());
     found.ok_or(ServiceError::NotBuilt { file: name })

@@ -7,11 +7,13 @@ mod clickhouse;
 mod postgres;
 mod redis;
 mod registry;
+mod s3;
 
 pub use clickhouse::{ClickHouse, ClickHouseParts};
 pub use postgres::{Postgres, TestDatabase};
 pub use redis::Redis;
 pub use registry::Registry;
+pub use s3::S3;
 
 /// Why a server isn't there.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -31,7 +33,7 @@ pub enum ServiceError {
     },
     /// It is a part of this workspace, or fetched by its scripts.
     #[error(
-        "{file} was not found in the build's folder: run scripts/clickhouse_dev.sh and `cargo build -p \
+        "{file} was not found in the build's folder: run scripts/clickhouse_dev.sh, scripts/s3_dev.sh and `cargo build -p \
          brokle-clickhouse-dev`, or set SKIP_SERVICES=1 to skip the tests that need it"
     )]
     NotBuilt {

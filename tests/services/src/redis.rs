@@ -12,7 +12,7 @@ use crate::{ServiceError, skipped};
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Starts `$1` with the other arguments in the background and waits for the test process to end.
-const WATCHDOG: &str = r#"
+pub(crate) const WATCHDOG: &str = r#"
 "$@" </dev/null >/dev/null 2>&1 &
 server=$!
 cat >/dev/null

@@ -25,10 +25,12 @@ use brokle_identity::{Scope, Secret};
 use brokle_plugins::catalogue::Parts;
 use brokle_plugins::{PinnedOnly, Settings, Unwatched};
 use brokle_runtime::{Runtime, RuntimeConfig};
+use brokle_storage::blobs::Folder;
 use brokle_storage::observations::{ClickHouseObservations, QueryStore, SqliteObservations, clickhouse};
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
 use brokle_telemetry::live::{Live, Tickets};
+use brokle_telemetry::retention::Retention;
 use brokle_telemetry::{Options, Recorder};
 use brokle_test_services::ClickHouse;
 use bytes::Bytes;
@@ -100,7 +102,7 @@ impl Server {
         let catalogue = Arc::new(Catalogue::builtin().unwrap());
         let mut builder = App::builder(database.clone(), catalogue).lifecycle(lifecycle.clone()).body(body);
         if let Some(gate) = gate {
-            builder = builder.plugin_catalogue(plugins(database, directory.path(), gate).await);
+            builder = builder.plugin_catalogue(plugins(database.clone(), directory.path(), gate).await);
         }
         if let Some((max_bytes, store)) = telemetry {
             let path = directory.path().join("telemetry");
@@ -110,7 +112,12 @@ impl Server {
             let options = Options { live: Some(Arc::clone(&live)), ..Options::new(&path) };
             let recorder = Recorder::start(&options, store.clone(), Arc::new(SystemClock)).unwrap();
             let watching = Watching::new(live, tickets, STREAMS, vec!["https://app.example".to_owned()]);
+            let (folder, settings) = (Folder::new(directory.path().join("files")), Default::default());
+            let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+            let retention =
+                Retention::new(database, store.clone(), Arc::new(folder), clock, random, settings);
             builder = builder
+                .retention(Arc::new(retention))
                 .observations(store)
                 .watching(Arc::new(watching.heartbeat(Duration::from_millis(50))))
                 .ingest(Arc::new(Ingest::new(Arc::new(recorder), max_bytes)));

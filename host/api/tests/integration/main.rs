@@ -17,6 +17,8 @@ mod queries;
 #[cfg(test)]
 mod queue;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod streaming;
 #[cfg(test)]
 mod surface;

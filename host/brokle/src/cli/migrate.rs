@@ -187,7 +187,7 @@ fn with(common: &Common, run: impl AsyncFnOnce(&[Schema]) -> Outcome) -> Outcome
     block_on(async {
         let mut schemas = Vec::new();
         let database =
-            if common.db == Which::Analytics { None } else { Some(serve::connect(&config).await?) };
+            if common.db == Which::Analytics { None } else { Some(serve::connect_owner(&config).await?) };
         schemas.extend(database.clone().map(Schema::Sql));
         schemas.extend(analytics.filter(|_| common.db != Which::Sql).map(Box::new).map(Schema::Analytics));
         let outcome = run(&schemas).await;

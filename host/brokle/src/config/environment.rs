@@ -1,16 +1,21 @@
 //! The environment: a fixed list of names, each the same as a key of the file; and the secrets, which have no key there.
 
 use brokle_identity::Secret;
+use brokle_storage::blobs::Credentials;
 use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile};
 
 /// Each variable and its key.
-pub(super) const NAMES: [(&str, &str); 9] = [
+pub(super) const NAMES: [(&str, &str); 13] = [
     ("BROKLE_LISTEN", "server.listen"),
     ("BROKLE_DATA_DIR", "storage.data_dir"),
     ("DATABASE_URL", "storage.database_url"),
+    ("DATABASE_MIGRATE_URL", "storage.migrate_url"),
     ("CLICKHOUSE_URL", "storage.clickhouse_url"),
     ("REDIS_URL", "storage.redis_url"),
+    ("BROKLE_S3_BUCKET", "blobs.bucket"),
+    ("BROKLE_S3_ENDPOINT", "blobs.endpoint"),
+    ("BROKLE_S3_REGION", "blobs.region"),
     ("BROKLE_OTLP_GRPC_LISTEN", "telemetry.grpc_listen"),
     ("BROKLE_TRUST_ROOT", "runtime.trust_root"),
     ("BROKLE_LICENSE_FILE", "runtime.license_file"),
@@ -68,6 +73,8 @@ pub(crate) struct Secrets {
     pub(crate) bootstrap_api_key: Option<Secret>,
     /// `JWT_SECRET`: signs people's sessions.
     pub(crate) jwt: Option<Secret>,
+    /// `BROKLE_S3_ACCESS_KEY_ID`, `BROKLE_S3_SECRET_ACCESS_KEY` and, with keys that end, `BROKLE_S3_SESSION_TOKEN`.
+    pub(crate) s3: Option<Credentials>,
 }
 
 impl Secrets {
@@ -78,6 +85,13 @@ impl Secrets {
             encryption_key: read("BROKLE_ENCRYPTION_KEY"),
             bootstrap_api_key: read("BROKLE_BOOTSTRAP_API_KEY"),
             jwt: read("JWT_SECRET"),
+            s3: read("BROKLE_S3_ACCESS_KEY_ID").zip(read("BROKLE_S3_SECRET_ACCESS_KEY")).map(|(id, key)| {
+                Credentials {
+                    key_id: id.expose().to_owned(),
+                    secret: key.expose().to_owned(),
+                    token: read("BROKLE_S3_SESSION_TOKEN").map(|token| token.expose().to_owned()),
+                }
+            }),
         }
     }
 

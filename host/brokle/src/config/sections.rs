@@ -8,6 +8,9 @@ use brokle_api::body::BodyLimits;
 use brokle_api::client::TrustedProxies;
 use brokle_api::server::Limits;
 use brokle_core::tenancy::Capture;
+use brokle_storage::observations::payloads;
+use brokle_storage::sql::ConnectOptions;
+use brokle_telemetry::retention;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -139,8 +142,16 @@ pub(crate) struct Storage {
     /// `sqlite:PATH` or `postgres://…`; without it `brokle.db` in the data directory. Also `DATABASE_URL`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) database_url: Option<String>,
+    /// The same database as the role that owns its tables, for migrations; without it the role of `database_url` does both.
+    /// Also `DATABASE_MIGRATE_URL`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) migrate_url: Option<String>,
     /// Connections to the database.
     pub(crate) max_connections: u32,
+    /// How long a request waits for one of them, in milliseconds.
+    pub(crate) acquire_timeout_ms: u64,
+    /// How long PostgreSQL may work on a statement, in milliseconds; 0: as long as it takes. Migrations have no limit.
+    pub(crate) statement_timeout_ms: u64,
     /// `http[s]://[USER:PASSWORD@]HOST:PORT[/DATABASE]`: a ClickHouse server for observations, which otherwise are files of
     /// the data directory. Also `CLICKHOUSE_URL`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,12 +164,40 @@ pub(crate) struct Storage {
 
 impl Default for Storage {
     fn default() -> Self {
+        let options = ConnectOptions::default();
         Self {
             data_dir: PathBuf::from("./data"),
             database_url: None,
-            max_connections: 10,
+            migrate_url: None,
+            max_connections: options.max_connections,
+            acquire_timeout_ms: milliseconds(options.acquire_timeout),
+            statement_timeout_ms: options.statement_timeout.map(milliseconds).unwrap_or_default(),
             clickhouse_url: None,
             redis_url: None,
+        }
+    }
+}
+
+impl Storage {
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.max_connections == 0 || self.acquire_timeout_ms == 0 {
+            return Err(
+                "storage.max_connections, storage.acquire_timeout_ms: at least 1 is expected".to_owned()
+            );
+        }
+        if self.migrate_url.is_some() && self.database_url.is_none() {
+            return Err("storage.migrate_url: of which database? storage.database_url isn't set".to_owned());
+        }
+        Ok(())
+    }
+
+    /// How to connect for serving.
+    pub(crate) fn options(&self) -> ConnectOptions {
+        let statement = self.statement_timeout_ms;
+        ConnectOptions {
+            max_connections: self.max_connections,
+            acquire_timeout: Duration::from_millis(self.acquire_timeout_ms),
+            statement_timeout: (statement > 0).then(|| Duration::from_millis(statement)),
         }
     }
 }
@@ -183,6 +222,12 @@ pub(crate) struct Telemetry {
     pub(crate) queue: Option<QueueKind>,
     /// Live streams and sockets that an API key may have at once.
     pub(crate) live_streams_per_key: usize,
+    /// Bytes of an input or output from which on it is a blob, and its row has the beginning; 1024 at least.
+    pub(crate) inline_bytes: usize,
+    /// Days that telemetry is kept for, of projects that don't say.
+    pub(crate) retention_days: u32,
+    /// The most that a project may say.
+    pub(crate) max_retention_days: u32,
 }
 
 /// Where observations wait to be stored.
@@ -204,6 +249,9 @@ impl Default for Telemetry {
             max_queue_bytes: brokle_telemetry::Options::new("").max_queued_bytes,
             queue: None,
             live_streams_per_key: brokle_api::watching::DEFAULT_PER_KEY,
+            inline_bytes: 64 << 10,
+            retention_days: retention::Settings::default().days,
+            max_retention_days: retention::Settings::default().max_days,
         }
     }
 }
@@ -216,7 +264,22 @@ impl Telemetry {
         if self.max_queue_bytes == 0 {
             return Err("telemetry.max_queue_bytes: 0 would refuse every request".to_owned());
         }
+        if self.inline_bytes < payloads::PREVIEW {
+            return Err(format!("telemetry.inline_bytes: at least {} is expected", payloads::PREVIEW));
+        }
+        for (key, days) in
+            [("retention_days", self.retention_days), ("max_retention_days", self.max_retention_days)]
+        {
+            if !(1..=retention::MAX_DAYS).contains(&days) {
+                return Err(format!("telemetry.{key}: 1 to {} is expected", retention::MAX_DAYS));
+            }
+        }
         Ok(())
+    }
+
+    /// How long it is kept.
+    pub(crate) fn retention(&self) -> retention::Settings {
+        retention::Settings { days: self.retention_days, max_days: self.max_retention_days }
     }
 }
 

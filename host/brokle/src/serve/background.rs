@@ -16,6 +16,7 @@
 //! | work on batches | at once | until the server stops; then what is under way is finished within the drain |
 //! | send what has arrived where exporters want it | 1 s, at once while there is more | never in a call's way |
 //! | mask what is stored of calls, where guardrails do that | at once | beside the callers |
+//! | delete telemetry that nobody keeps any longer, and what deleted projects left | a minute or so, an hour | disks are finite, and so are promises to keep things |
 //! | forget old files | 60 s | a project's quota is for what it still needs |
 //! | log how many calls were refused for want of room | 1 s | a line for each would be most of what an overloaded server does |
 //! | end the streams that a shutdown cuts | once | their callers hear why before the connection is closed |
@@ -29,6 +30,7 @@ use brokle_api::App;
 use brokle_exporters::Service as Exporters;
 use brokle_plugins::Catalogue;
 use brokle_telemetry::live::Relay;
+use brokle_telemetry::retention::Retention;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -55,6 +57,7 @@ impl Tasks {
         pending: Option<Pending>,
         relay: Option<Relay>,
         exporters: Option<Arc<Exporters>>,
+        retention: Option<Arc<Retention>>,
         runs_batches: bool,
     ) -> Self {
         let (keys, gateway, lifecycle) = (Arc::clone(&app.keys), app.gateway.as_ref(), &app.lifecycle);
@@ -85,6 +88,10 @@ impl Tasks {
                     () = late => {}
                 }
             });
+        }
+        if let Some(retention) = retention {
+            let end = tasks.end.clone();
+            tasks.tracker.spawn(end.run_until_cancelled_owned(async move { retention.work().await }));
         }
         if let Some(relay) = relay {
             tasks.tracker.spawn(tasks.end.clone().run_until_cancelled_owned(relay.run()));

@@ -24,7 +24,7 @@ use brokle_identity::seal::MasterKey;
 use brokle_plugins::snapshot::Active;
 use brokle_plugins::{Catalogue, View};
 use brokle_runtime::{Limits, Preset, ProviderManifest, ProviderPlugin, Runtime, RuntimeConfig};
-use brokle_storage::blobs::Folder;
+use brokle_storage::blobs::BlobStore;
 use brokle_storage::observations::QueryStore;
 use brokle_storage::sql::Database;
 use brokle_telemetry::live::Live;
@@ -45,6 +45,7 @@ pub(super) struct Ingredients {
     pub(super) catalogue: Arc<Models>,
     pub(super) store: Arc<dyn QueryStore>,
     pub(super) live: Arc<Live>,
+    pub(super) blobs: Arc<dyn BlobStore>,
 }
 
 /// A gateway and what the server shows of it.
@@ -191,10 +192,9 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         shared_limits,
         budgets,
     });
-    let folder = config.files.folder.clone().unwrap_or_else(|| config.storage.data_dir.join("files"));
     let files = Arc::new(FileService::new(
         database.clone(),
-        Arc::new(Folder::new(folder)),
+        with.blobs,
         Arc::clone(&batches_clock),
         Arc::clone(&batches_random),
         config.files.settings(),

@@ -35,6 +35,10 @@ mod recording;
 #[cfg(test)]
 mod resilience;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
+mod roles;
+#[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod scene;

@@ -17,11 +17,13 @@
 //! Counts saturate at 2⁶³ − 1, money has 18 places after the point. Observations begin in the years 1970 to 2105.
 
 mod arrivals;
+mod blobs;
 mod connection;
 mod groups;
 mod history;
 mod list;
 mod metrics;
+mod retention;
 mod rows;
 mod scores;
 mod signals;
@@ -31,6 +33,7 @@ mod updates;
 mod writer;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,9 +47,11 @@ pub use self::connection::{ClickHouse, ClickHouseUrlError};
 pub use self::history::Migrator;
 use self::sql::Sql;
 use self::writer::Writer;
+use super::payloads::BlobRow;
 use super::query::{
     Filter, Group, GroupKind, Limits, Metrics, MetricsQuery, ObservationRow, Place, Query, QueryStore,
 };
+use super::retention::Removed;
 use super::signal::{LogRow, LogsQuery, PointRow, PointsQuery, SeriesRow};
 use super::update::TraceUpdate;
 use super::{
@@ -126,8 +131,16 @@ impl AnalyticsStore for ClickHouseObservations {
         Box::pin(metrics::hours(self, project, from, to))
     }
 
-    fn retain(&self, before: Month) -> Answer<'_, Vec<Month>> {
-        Box::pin(self.database.retain(before))
+    fn retain(&self, before: Month, dry_run: bool) -> Answer<'_, Removed> {
+        Box::pin(retention::months(&self.database, before, dry_run))
+    }
+
+    fn expire(&self, project: ProjectId, time: Range<DateTime<Utc>>, dry_run: bool) -> Answer<'_, Removed> {
+        Box::pin(retention::expire(&self.database, project, time, dry_run))
+    }
+
+    fn keep(&self, days: u32) -> Answer<'_, ()> {
+        Box::pin(retention::keep(&self.database, days))
     }
 
     fn ping(&self) -> Answer<'_, ()> {
@@ -214,6 +227,20 @@ impl QueryStore for ClickHouseObservations {
     fn arrived(&self) -> Answer<'_, Mark> {
         let mark = arrivals::mark(self, self.clock.now());
         Box::pin(async move { Ok(mark) })
+    }
+
+    fn log_blobs(&self, rows: &[BlobRow]) -> Result<(), AnalyticsError> {
+        self.writer.log_blobs(rows)
+    }
+
+    fn blobs(
+        &self,
+        project: Option<ProjectId>,
+        time: Range<DateTime<Utc>>,
+        after: String,
+        limit: u32,
+    ) -> Answer<'_, Vec<String>> {
+        Box::pin(async move { blobs::names(&self.database, project, time, &after, limit).await })
     }
 
     fn limits(&self) -> Limits {

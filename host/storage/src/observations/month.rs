@@ -3,6 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Datelike, Utc};
+use serde::{Serialize, Serializer};
 
 /// A month of the years 1970 to 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +34,8 @@ impl Month {
     }
 
     /// When it begins.
-    pub(super) fn begin(self) -> DateTime<Utc> {
+    #[must_use]
+    pub fn begin(self) -> DateTime<Utc> {
         let first =
             chrono::NaiveDate::from_ymd_opt(self.year.into(), self.month.into(), 1).unwrap_or_default();
         first.and_time(chrono::NaiveTime::MIN).and_utc()
@@ -51,6 +53,12 @@ impl Month {
 impl fmt::Display for Month {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{:04}{:02}", self.year, self.month)
+    }
+}
+
+impl Serialize for Month {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -19,6 +19,7 @@ mod place;
 mod rows;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use brokle_core::ids::ProjectId;
@@ -31,9 +32,10 @@ pub use self::metrics::{Metrics, MetricsQuery};
 pub use self::parse::FilterError;
 pub use self::place::{ParsePlaceError, Place};
 pub use self::rows::{Group, GroupKind, ObservationRow, Totals};
+use super::payloads::BlobRow;
 use super::signal::{LogRow, LogsQuery, PointRow, PointsQuery, SeriesRow};
 use super::update::TraceUpdate;
-use super::{AnalyticsStore, Answer, Arrivals, Mark, Page, Score};
+use super::{AnalyticsError, AnalyticsStore, Answer, Arrivals, Mark, Page, Score};
 
 /// The longest time that one question may be about.
 pub const MAX_RANGE: Duration = Duration::from_secs(366 * 24 * 3_600);
@@ -173,6 +175,21 @@ pub trait QueryStore: AnalyticsStore {
     /// Stores the project's scores durably, all or none. One whose id is there replaces what is there, except for its
     /// `created_at`. All must have passed [`Score::check`].
     fn put_scores(&self, project: ProjectId, scores: Vec<Score>) -> Answer<'_, ()>;
+
+    /// Writes down which blobs belong to which rows, durably. Blocks, as [`insert`](AnalyticsStore::insert) does.
+    ///
+    /// # Errors
+    /// As [`insert`](AnalyticsStore::insert) says.
+    fn log_blobs(&self, rows: &[BlobRow]) -> Result<(), AnalyticsError>;
+
+    /// The names of blobs whose rows began in this time, the project's or everybody's, in the order of names, after this one.
+    fn blobs(
+        &self,
+        project: Option<ProjectId>,
+        time: Range<DateTime<Utc>>,
+        after: String,
+        limit: u32,
+    ) -> Answer<'_, Vec<String>>;
 
     /// Deletes one of the project's scores, and tells whether it was there.
     fn delete_score(&self, project: ProjectId, id: String) -> Answer<'_, bool>;

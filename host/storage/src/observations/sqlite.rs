@@ -13,12 +13,14 @@
 //! said of traces after the fact, are in `scores.db`.
 
 mod arrivals;
+mod blobs;
 mod body;
 mod columns;
 mod files;
 mod list;
 mod query;
 mod reader;
+mod retention;
 mod rollups;
 mod schema;
 mod scores;
@@ -28,6 +30,7 @@ mod updates;
 mod writer;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -41,9 +44,11 @@ use tokio::sync::Semaphore;
 use self::reader::Readers;
 use self::scores::Scores;
 use self::writer::Writer;
+use super::payloads::BlobRow;
 use super::query::{
     Filter, Group, GroupKind, Limits, Metrics, MetricsQuery, ObservationRow, Place, Query, QueryStore,
 };
+use super::retention::Removed;
 use super::signal::{LogRow, LogsQuery, PointRow, PointsQuery, SeriesRow};
 use super::update::TraceUpdate;
 use super::{
@@ -143,19 +148,22 @@ impl AnalyticsStore for SqliteObservations {
         })
     }
 
-    fn retain(&self, before: Month) -> Answer<'_, Vec<Month>> {
+    fn retain(&self, before: Month, dry_run: bool) -> Answer<'_, Removed> {
         let (writer, scores) = (Arc::clone(&self.writer), Arc::clone(&self.scores));
         self.read(move |readers| {
-            let mut writer = writer.lock();
-            let mut deleted = Vec::new();
-            for month in files::months(readers.directory())?.into_iter().filter(|month| *month < before) {
-                writer.close(month);
-                files::delete(readers.directory(), month)?;
-                deleted.push(month);
-            }
-            readers.forget_files();
-            scores.retain(before)?;
-            Ok(deleted)
+            let removed = retention::months(readers, &writer, before, dry_run)?;
+            let scores = scores.expire(None, &(i64::MIN..before.begin().timestamp_micros()), dry_run)?;
+            Ok(Removed { scores, ..removed })
+        })
+    }
+
+    fn expire(&self, project: ProjectId, time: Range<DateTime<Utc>>, dry_run: bool) -> Answer<'_, Removed> {
+        let (writer, scores) = (Arc::clone(&self.writer), Arc::clone(&self.scores));
+        self.read(move |readers| {
+            let time = time.start.timestamp_micros()..time.end.timestamp_micros();
+            let removed = retention::expire(readers, &writer, project, &time, dry_run)?;
+            let scores = scores.expire(Some(project), &time, dry_run)?;
+            Ok(Removed { scores, ..removed })
         })
     }
 
@@ -250,6 +258,21 @@ impl QueryStore for SqliteObservations {
 
     fn arrived(&self) -> Answer<'_, Mark> {
         self.read(arrivals::mark)
+    }
+
+    fn log_blobs(&self, rows: &[BlobRow]) -> Result<(), AnalyticsError> {
+        self.writer.lock().log_blobs(rows)
+    }
+
+    fn blobs(
+        &self,
+        project: Option<ProjectId>,
+        time: Range<DateTime<Utc>>,
+        after: String,
+        limit: u32,
+    ) -> Answer<'_, Vec<String>> {
+        let time = time.start.timestamp_micros()..time.end.timestamp_micros();
+        self.read(move |readers| blobs::names(readers, project, &time, &after, limit))
     }
 
     fn limits(&self) -> Limits {

@@ -32,6 +32,8 @@ pub(crate) enum SystemErrand {
     Batches,
     /// Finds the projects whose observations are to be exported.
     Exporters,
+    /// Reads how long projects keep their telemetry; keeps the list of the deleted ones.
+    Retention,
 }
 
 impl SystemErrand {
@@ -44,6 +46,7 @@ impl SystemErrand {
             Self::Plugins => "plugins",
             Self::Batches => "batches",
             Self::Exporters => "exporters",
+            Self::Retention => "retention",
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct Project {
     /// What is kept of its calls' content.
     #[sqlx(try_from = "String")]
     pub capture: Capture,
+    /// How many days its telemetry is kept; none: as long as the server says.
+    pub retention_days: Option<i64>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
@@ -41,7 +43,7 @@ impl Database {
 
 macro_rules! columns {
     () => {
-        "id, organization_id, name, capture, created_at, updated_at"
+        "id, organization_id, name, capture, retention_days, created_at, updated_at"
     };
 }
 
@@ -138,5 +140,47 @@ impl Projects<'_> {
             .fetch_one(&mut *tx)
             .await?
         }))
+    }
+
+    /// Changes how long the project's telemetry is kept: 1 to 3,650 days, or as long as the server says.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] when the organization has none of this id.
+    pub async fn set_retention(
+        &self,
+        organization: OrganizationId,
+        id: ProjectId,
+        days: Option<u32>,
+        now: DateTime<Utc>,
+    ) -> Result<Project, StorageError> {
+        Ok(transaction!(self.0, Access::Write, Scope::Organization(organization), |tx| {
+            sqlx::query_as(concat!(
+                "UPDATE projects SET retention_days = $3, updated_at = $4 WHERE organization_id = $1 AND id = $2
+                 RETURNING ",
+                columns!()
+            ))
+            .bind(organization.to_string())
+            .bind(id.to_string())
+            .bind(days.map(i64::from))
+            .bind(now)
+            .fetch_one(&mut *tx)
+            .await?
+        }))
+    }
+
+    /// Deletes a project with everything that the database has of it; what else it left, [`Database::retention`] tells.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] when the organization has none of this id.
+    pub async fn delete(&self, organization: OrganizationId, id: ProjectId) -> Result<(), StorageError> {
+        let deleted: Option<String> =
+            transaction!(self.0, Access::Write, Scope::Organization(organization), |tx| {
+                sqlx::query_scalar("DELETE FROM projects WHERE organization_id = $1 AND id = $2 RETURNING id")
+                    .bind(organization.to_string())
+                    .bind(id.to_string())
+                    .fetch_optional(&mut *tx)
+                    .await?
+            });
+        deleted.map(drop).ok_or(StorageError::NotFound)
     }
 }

@@ -54,3 +54,39 @@ async fn a_server_that_does_not_answer_is_unavailable() {
         Database::connect(&format!("postgres://nobody@127.0.0.1:{port}/x"), options).await.unwrap_err();
     assert!(error.is_retryable(), "{error:?}");
 }
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_is_given_up_and_the_connection_goes_on() {
+    let Some(fixture) = Fixture::postgres().await else { return };
+    let url = fixture.postgres.unwrap().app_url;
+    let timeout = Some(Duration::from_millis(100));
+    let options =
+        ConnectOptions { max_connections: 1, statement_timeout: timeout, ..ConnectOptions::default() };
+    let database = Database::connect(&url, options).await.unwrap();
+    let Database::Postgres(pool) = &database else { panic!("not PostgreSQL") };
+    let error = sqlx::query("SELECT pg_sleep(600)").execute(pool).await.unwrap_err();
+    let error = StorageError::from(error);
+    assert!(error.is_retryable(), "{error:?}");
+    database.ping().await.unwrap();
+    let unbounded = ConnectOptions { statement_timeout: None, ..options };
+    let database = Database::connect(&url, unbounded).await.unwrap();
+    let Database::Postgres(pool) = &database else { panic!("not PostgreSQL") };
+    let shown: String = sqlx::query_scalar("SHOW statement_timeout").fetch_one(pool).await.unwrap();
+    assert_eq!(shown, "0");
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_connection_hears_that_there_is_none() {
+    let Some(fixture) = Fixture::postgres().await else { return };
+    let options = ConnectOptions {
+        max_connections: 2,
+        acquire_timeout: Duration::from_millis(100),
+        ..ConnectOptions::default()
+    };
+    let database = Database::connect(&fixture.postgres.unwrap().app_url, options).await.unwrap();
+    let Database::Postgres(pool) = &database else { panic!("not PostgreSQL") };
+    let (one, _other) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+    assert!(database.ping().await.unwrap_err().is_retryable());
+    drop(one);
+    database.ping().await.unwrap();
+}

@@ -8,6 +8,8 @@ mod api_keys;
 #[cfg(test)]
 mod batches;
 #[cfg(test)]
+mod blobs;
+#[cfg(test)]
 mod bootstrap;
 #[cfg(test)]
 mod budgets;
@@ -25,6 +27,8 @@ mod observations;
 mod plugin_kv;
 #[cfg(test)]
 mod plugins;
+#[cfg(test)]
+mod retention;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]

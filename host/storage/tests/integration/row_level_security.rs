@@ -2,6 +2,7 @@
 
 use brokle_core::tenancy::Tenant;
 use brokle_storage::sql::Database;
+use brokle_storage::sql::migrate::{MigrateError, Migrator};
 use sqlx::{PgConnection, PgPool};
 
 use crate::harness::{Fixture, add_tenant, connect, new_connection, new_key, new_route};
@@ -114,4 +115,49 @@ async fn whoever_passes_the_lock_is_warned() {
         matches!(&*warnings, [warning] if warning.contains("\"postgres\" is a superuser")),
         "{warnings:?}"
     );
+}
+
+/// Tables without an organization's rows, or which hold the instance's own beside them and say so in their migration.
+#[tokio::test]
+async fn every_table_with_an_organization_is_locked() {
+    let Some((fixture, ..)) = two_tenants().await else { return };
+    let open: Vec<String> = sqlx::query_scalar(
+        "SELECT c.relname::text FROM pg_class c
+         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+           AND NOT (c.relrowsecurity AND c.relforcerowsecurity)
+           AND EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped
+                       AND a.attname IN ('organization_id', 'project_id'))
+         ORDER BY c.relname",
+    )
+    .fetch_all(pool(&fixture.owner))
+    .await
+    .unwrap();
+    assert_eq!(open, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn who_serves_owns_nothing_and_changes_no_table() {
+    let Some((fixture, ..)) = two_tenants().await else { return };
+    let owned: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_class WHERE relowner = (SELECT oid FROM pg_roles WHERE rolname = current_user)",
+    )
+    .fetch_one(pool(&fixture.app))
+    .await
+    .unwrap();
+    assert_eq!(owned, 0);
+    for statement in [
+        "ALTER TABLE api_keys DISABLE ROW LEVEL SECURITY",
+        "DROP POLICY tenant ON api_keys",
+        "CREATE TABLE mine (id INTEGER)",
+        "TRUNCATE api_keys",
+    ] {
+        let refused = sqlx::query(statement).execute(pool(&fixture.app)).await.unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains("must be owner") || text.contains("permission denied"), "{statement}: {text}");
+    }
+    // With nothing to migrate it may ask, as a server does at its start; with something, it can't.
+    assert_eq!(Migrator::new(&fixture.app).up(None, false, |_| {}).await.unwrap(), 0);
+    Migrator::new(&fixture.owner).down(Some(1), false, |_| {}).await.unwrap();
+    let refused = Migrator::new(&fixture.app).up(None, false, |_| {}).await.unwrap_err();
+    assert!(matches!(refused, MigrateError::Failed { .. }), "{refused:?}");
 }

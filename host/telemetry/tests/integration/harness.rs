@@ -1,5 +1,6 @@
 //! A recorder over a store that can be told to fail.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,8 +13,8 @@ use brokle_core::random::SystemRandom;
 use brokle_core::signal::{LogRecord, MetricPoint};
 use brokle_core::tenancy::Tenant;
 use brokle_storage::observations::{
-    AnalyticsError, AnalyticsStore, Answer, Cursor, Inserted, Month, Page, Rollup, SqliteObservations,
-    Summary, Trace, TraceFilter,
+    AnalyticsError, AnalyticsStore, Answer, Cursor, Inserted, Month, Page, Removed, Rollup,
+    SqliteObservations, Summary, Trace, TraceFilter,
 };
 use brokle_telemetry::live::Live;
 use brokle_telemetry::{Options, Recorder, SharedQueue, Worker};
@@ -95,8 +96,17 @@ impl AnalyticsStore for Fussy {
         self.inner.rollups(project, from, to)
     }
 
-    fn retain(&self, before: Month) -> Answer<'_, Vec<Month>> {
-        self.inner.retain(before)
+    fn retain(&self, before: Month, dry_run: bool) -> Answer<'_, Removed> {
+        self.inner.retain(before, dry_run)
+    }
+
+    fn expire(
+        &self,
+        project: ProjectId,
+        time: Range<DateTime<chrono::Utc>>,
+        dry_run: bool,
+    ) -> Answer<'_, Removed> {
+        self.inner.expire(project, time, dry_run)
     }
 
     fn ping(&self) -> Answer<'_, ()> {

@@ -22,4 +22,6 @@ mod poison;
 #[cfg(test)]
 mod port;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod shared;

@@ -8,8 +8,8 @@ use clickhouse::error::Error;
 use clickhouse::{Client, RowOwned, RowRead};
 use url::Url;
 
+use super::super::AnalyticsError;
 use super::super::query::{Limits, TooMuch};
-use super::super::{AnalyticsError, Month};
 use super::sql::Sql;
 
 /// How long a statement that isn't a question may take: an insert, a migration's, a deletion.
@@ -18,8 +18,6 @@ pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(5);
 /// Bytes of the server's message that are kept: what follows may repeat the question.
 const MAX_MESSAGE: usize = 300;
-/// What is filed by month.
-const BY_MONTH: [&str; 5] = ["observations", "metrics", "logs", "request_logs", "routing_decisions"];
 
 /// A URL that names no ClickHouse database. It isn't repeated here, since it may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -130,35 +128,6 @@ impl ClickHouse {
             }
             Failed::Late(_) => failed.into(),
         })
-    }
-
-    /// Deletes what began before the month, and tells which months there were.
-    pub(super) async fn retain(&self, before: Month) -> Result<Vec<Month>, AnalyticsError> {
-        let mut deleted = Vec::new();
-        for table in BY_MONTH {
-            let mut sql = Sql::new(
-                "SELECT DISTINCT partition_id FROM system.parts
-                WHERE active AND database = currentDatabase() AND table = ",
-            );
-            sql.text(table).push(" ORDER BY partition_id");
-            let months = self.look_up::<String>(sql).await?;
-            for month in
-                months.iter().filter_map(|digits| Month::parse(digits)).filter(|month| *month < before)
-            {
-                self.run(Sql::new(&format!("ALTER TABLE {table} DROP PARTITION ID '{month}'"))).await?;
-                if table == "observations" {
-                    deleted.push(month);
-                }
-            }
-        }
-        for (table, column) in
-            [("traces", "last_start"), ("quality_scores", "timestamp"), ("trace_updates", "updated_at")]
-        {
-            let mut sql = Sql::new(&format!("ALTER TABLE {table} DELETE WHERE {column} < "));
-            sql.time(before.begin().timestamp_micros()).push(" SETTINGS mutations_sync = 1");
-            self.run(sql).await?;
-        }
-        Ok(deleted)
     }
 }
 

@@ -248,13 +248,13 @@ mod tests {
     #[test]
     fn every_statement_may_run_twice() {
         for migration in CLICKHOUSE {
-            for (direction, expected) in
-                [(Direction::Up, " IF NOT EXISTS "), (Direction::Down, " IF EXISTS ")]
-            {
+            for direction in [Direction::Up, Direction::Down] {
                 let file = migration.sql(direction);
                 assert!(file.ends_with(";\n"), "{}", migration.name);
                 for statement in statements(file) {
-                    assert!(statement.contains(expected), "{}: {statement}", migration.name);
+                    let is_again =
+                        [" IF NOT EXISTS ", " IF EXISTS "].iter().any(|said| statement.contains(said));
+                    assert!(is_again, "{}: {statement}", migration.name);
                 }
             }
         }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use brokle_core::clock::Clock;
@@ -14,14 +13,15 @@ use clickhouse::{Row, RowOwned, RowWrite};
 use parking_lot::Mutex;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use tokio::runtime::{Builder, Runtime};
 
+use super::super::apart::Apart;
+use super::super::payloads::BlobRow;
 use super::super::{AnalyticsError, Inserted};
-use super::ClickHouse;
 use super::connection::{STATEMENT_TIMEOUT, within};
 use super::rows::Stored;
 use super::signals::{self, StoredLog, StoredPoint};
 use super::sql::Sql;
+use super::{ClickHouse, blobs};
 
 /// Rows that are looked up at once: a parameter of that many ids stays below the server's 128 KiB.
 const LOOKED_UP: usize = 1_000;
@@ -34,8 +34,7 @@ const ARRIVALS_PER_MICROSECOND: i64 = 1 << 10;
 /// Inserts on a thread of its own, with connections of its own, so that whoever waits needs no runtime.
 pub(super) struct Writer {
     database: ClickHouse,
-    /// None only while it is dropped.
-    runtime: Option<Runtime>,
+    apart: Apart,
     clock: Arc<dyn Clock>,
     last_arrival: Mutex<i64>,
 }
@@ -57,13 +56,8 @@ struct Span {
 
 impl Writer {
     pub(super) fn start(database: &ClickHouse, clock: Arc<dyn Clock>) -> Result<Self, AnalyticsError> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("clickhouse")
-            .enable_all()
-            .build()
-            .map_err(|error| AnalyticsError::Unavailable(error.into()))?;
-        Ok(Self { database: database.apart(), runtime: Some(runtime), clock, last_arrival: Mutex::default() })
+        let apart = Apart::start("clickhouse")?;
+        Ok(Self { database: database.apart(), apart, clock, last_arrival: Mutex::default() })
     }
 
     pub(super) fn insert(
@@ -73,7 +67,7 @@ impl Writer {
     ) -> Result<(), AnalyticsError> {
         let rows = batch.iter().map(Stored::new).collect::<Result<Vec<_>, _>>()?;
         let (first, database) = (self.arrivals(rows.len()), self.database.clone());
-        let done = self.wait(async move {
+        let done = self.apart.wait(async move {
             let inserting = insert(&database, rows, first);
             let late = |_| AnalyticsError::Unavailable("an insert took too long".into());
             tokio::time::timeout(INSERT_TIMEOUT, inserting).await.map_err(late)?
@@ -91,7 +85,7 @@ impl Writer {
     ) -> Result<(), AnalyticsError> {
         let rows = batch.iter().map(StoredLog::new).collect::<Result<Vec<_>, _>>()?;
         let (count, database) = (rows.len() as u64, self.database.clone());
-        self.wait(async move { signals::insert_logs(&database, rows).await })?;
+        self.apart.wait(async move { signals::insert_logs(&database, rows).await })?;
         inserted.rows += count;
         Ok(())
     }
@@ -104,23 +98,15 @@ impl Writer {
     ) -> Result<(), AnalyticsError> {
         let rows = batch.iter().map(StoredPoint::new).collect::<Result<Vec<_>, _>>()?;
         let (count, database) = (rows.len() as u64, self.database.clone());
-        self.wait(async move { signals::insert_points(&database, rows).await })?;
+        self.apart.wait(async move { signals::insert_points(&database, rows).await })?;
         inserted.rows += count;
         Ok(())
     }
 
-    /// Runs it on the writer's own thread, and waits.
-    fn wait<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, AnalyticsError>> + Send + 'static,
-    ) -> Result<T, AnalyticsError> {
-        let gone = || AnalyticsError::Unavailable("the thread that inserts has ended".into());
-        let (send, answer) = mpsc::sync_channel(1);
-        self.runtime.as_ref().ok_or_else(gone)?.spawn(async move {
-            // Nobody listens any more only when this thread's process ends.
-            let _ = send.send(work.await);
-        });
-        answer.recv().map_err(|_| gone())?
+    /// The same of blobs.
+    pub(super) fn log_blobs(&self, rows: &[BlobRow]) -> Result<(), AnalyticsError> {
+        let (rows, database) = (blobs::stored(rows, self.arrivals(rows.len()))?, self.database.clone());
+        self.apart.wait(async move { write(&database, "blob_storage_file_log", &rows, None).await })
     }
 
     /// The first of so many numbers that nobody had before, each larger than those of earlier microseconds.
@@ -136,15 +122,6 @@ impl Writer {
 /// The first number of a moment.
 pub(super) fn first_arrival(time: DateTime<Utc>) -> i64 {
     time.timestamp_micros().saturating_mul(ARRIVALS_PER_MICROSECOND)
-}
-
-impl Drop for Writer {
-    /// Without waiting, which an async caller must not.
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 async fn insert(database: &ClickHouse, rows: Vec<Stored>, first: i64) -> Result<Inserted, AnalyticsError> {

@@ -3,12 +3,14 @@
 use rusqlite::Connection;
 
 use super::super::AnalyticsError;
-use super::{signals, unavailable};
+use super::{blobs, signals, unavailable};
 
 /// What `user_version` says. A file of a later version is left alone.
 const VERSION: i64 = 4;
 /// The first layout that has log records and metrics' points.
 const WITH_SIGNALS: i64 = 2;
+/// The first layout that has the log of blobs.
+const WITH_BLOBS: i64 = 3;
 /// The first layout that knows how the times of an hour are spread.
 const WITH_SPREADS: i64 = 4;
 
@@ -106,6 +108,9 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), AnalyticsError>
             if before < WITH_SIGNALS {
                 transaction.execute_batch(signals::TABLES)?;
             }
+            if before < WITH_BLOBS {
+                transaction.execute_batch(blobs::TABLE)?;
+            }
             if before < WITH_SPREADS {
                 transaction.execute_batch(SPREADS)?;
             }
@@ -132,6 +137,11 @@ pub(super) fn is_ready(connection: &Connection) -> Result<bool, AnalyticsError> 
 /// Whether the file has log records and metrics' points: one that was written before there were any, and not since, hasn't.
 pub(super) fn has_signals(connection: &Connection) -> Result<bool, AnalyticsError> {
     Ok(version(connection)? >= WITH_SIGNALS)
+}
+
+/// Whether the file has a log of blobs.
+pub(super) fn has_blobs(connection: &Connection) -> Result<bool, AnalyticsError> {
+    Ok(version(connection)? >= WITH_BLOBS)
 }
 
 fn version(connection: &Connection) -> Result<i64, AnalyticsError> {

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use brokle_core::ids::{EnvironmentId, ProjectId};
@@ -17,7 +18,7 @@ use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, params, params_f
 
 use super::super::query::{Limits, Place, Query, SortBy, Subject};
 use super::super::update::TraceUpdate;
-use super::super::{AnalyticsError, DataType, Month, Page, Score, ScoreValue, Source};
+use super::super::{AnalyticsError, DataType, Page, Score, ScoreValue, Source};
 use super::columns::broken;
 use super::query::{Beside, Budget, Sql, in_time, page_of, prepare};
 use super::{unavailable, updates};
@@ -138,14 +139,27 @@ impl Scores {
         Ok(deleted.is_some_and(|rows| rows > 0))
     }
 
-    /// Deletes every project's scores from before the month.
-    pub(super) fn retain(&self, before: Month) -> Result<(), AnalyticsError> {
-        let first = before.begin().timestamp_micros();
-        self.write(false, |connection| {
-            connection.execute("DELETE FROM scores WHERE timestamp_us < ?1", [first])?;
-            updates::retain(connection, before)
-        })
-        .map(drop)
+    /// Deletes what is of this time, of this project or of every one, with what was said of traces in it. How many scores that
+    /// is.
+    pub(super) fn expire(
+        &self,
+        project: Option<ProjectId>,
+        time: &Range<i64>,
+        dry_run: bool,
+    ) -> Result<u64, AnalyticsError> {
+        const OLD: &str =
+            "FROM scores WHERE timestamp_us >= ?1 AND timestamp_us < ?2 AND (?3 IS NULL OR project = ?3)";
+        let named = params![time.start, time.end, project.map(|project| project.as_u128().to_be_bytes())];
+        let expired = self.write(false, |connection| {
+            let rows =
+                connection.query_row(&format!("SELECT count(*) {OLD}"), named, |row| row.get::<_, i64>(0))?;
+            if !dry_run {
+                connection.execute(&format!("DELETE {OLD}"), named)?;
+                updates::expire(connection, project, time)?;
+            }
+            Ok(rows.cast_unsigned())
+        })?;
+        Ok(expired.unwrap_or_default())
     }
 
     pub(super) fn update_trace(

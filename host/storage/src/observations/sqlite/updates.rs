@@ -1,13 +1,14 @@
 //! What is said of traces after the fact: a table of `scores.db`, a row for each trace and member.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use brokle_core::ids::ProjectId;
 use brokle_core::observation::TraceId;
 use rusqlite::{Connection, params, params_from_iter};
 
+use super::super::AnalyticsError;
 use super::super::update::TraceUpdate;
-use super::super::{AnalyticsError, Month};
 use super::columns::broken;
 use super::query::Sql;
 
@@ -79,9 +80,15 @@ pub(super) fn get(
     Ok(found)
 }
 
-/// Deletes what was said before the month.
-pub(super) fn retain(connection: &Connection, before: Month) -> Result<(), AnalyticsError> {
-    let first = before.begin().timestamp_micros();
-    connection.execute("DELETE FROM trace_updates WHERE updated_us < ?1", [first])?;
+/// Deletes what was said in this time, of this project's traces or of every one's.
+pub(super) fn expire(
+    connection: &Connection,
+    project: Option<ProjectId>,
+    time: &Range<i64>,
+) -> Result<(), AnalyticsError> {
+    connection.execute(
+        "DELETE FROM trace_updates WHERE updated_us >= ?1 AND updated_us < ?2 AND (?3 IS NULL OR project = ?3)",
+        params![time.start, time.end, project.map(|project| project.as_u128().to_be_bytes())],
+    )?;
     Ok(())
 }

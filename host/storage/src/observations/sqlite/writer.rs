@@ -8,9 +8,10 @@ use brokle_core::observation::Observation;
 use brokle_core::signal::{LogRecord, MetricPoint};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
+use super::super::payloads::BlobRow;
 use super::super::{AnalyticsError, Inserted, Month};
 use super::body::Packer;
-use super::{columns, files, rollups, schema, signals};
+use super::{blobs, columns, files, rollups, schema, signals};
 
 /// Files kept open: this month's and, around its end, its neighbour's; more while a backlog is worked off.
 const MAX_OPEN: usize = 4;
@@ -66,6 +67,15 @@ impl Writer {
         )
     }
 
+    pub(super) fn log_blobs(&mut self, rows: &[BlobRow]) -> Result<(), AnalyticsError> {
+        self.by_month(
+            rows,
+            |row| row.time_us,
+            &mut Inserted::default(),
+            |transaction, _, rows, done| blobs::insert(transaction, rows, done),
+        )
+    }
+
     /// One transaction per month. A failed one is rolled back as a whole and its file closed, so that the next attempt
     /// begins afresh.
     fn by_month<T>(
@@ -83,22 +93,40 @@ impl Writer {
             months.entry(month).or_default().push(row);
         }
         for (month, rows) in months {
-            let mut connection = match self.open.remove(&month) {
-                Some(connection) => connection,
-                None => open(&files::path(&self.directory, month))?,
-            };
             let mut done = Inserted::default();
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            write(&transaction, &mut self.packer, &rows, &mut done)?;
-            transaction.commit()?;
+            self.change(month, |transaction, packer| write(transaction, packer, &rows, &mut done))?;
             inserted.rows += done.rows;
             inserted.duplicates += done.duplicates;
-            if self.open.len() >= MAX_OPEN {
-                self.open.clear();
-            }
-            self.open.insert(month, connection);
         }
         Ok(())
+    }
+
+    /// Changes the month's file, which is made if it isn't there, in a transaction.
+    pub(super) fn with<T>(
+        &mut self,
+        month: Month,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, AnalyticsError>,
+    ) -> Result<T, AnalyticsError> {
+        self.change(month, |transaction, _| change(transaction))
+    }
+
+    fn change<T>(
+        &mut self,
+        month: Month,
+        change: impl FnOnce(&Transaction<'_>, &mut Packer) -> Result<T, AnalyticsError>,
+    ) -> Result<T, AnalyticsError> {
+        let mut connection = match self.open.remove(&month) {
+            Some(connection) => connection,
+            None => open(&files::path(&self.directory, month))?,
+        };
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let answer = change(&transaction, &mut self.packer)?;
+        transaction.commit()?;
+        if self.open.len() >= MAX_OPEN {
+            self.open.clear();
+        }
+        self.open.insert(month, connection);
+        Ok(answer)
     }
 
     /// Lets go of the month's file.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brokle_core::clock::SystemClock;
-use brokle_core::observation::Observation;
+use brokle_core::ids::RequestId;
+use brokle_core::observation::{Kind, Observation, Step};
+use brokle_core::random::SystemRandom;
 use brokle_storage::observations::clickhouse::{ClickHouse as Database, ClickHouseObservations, Migrator};
 use brokle_storage::observations::query::{GroupKind, Limits, Query, QueryStore as _, TooMuch};
 use brokle_storage::observations::{AnalyticsError, AnalyticsStore as _, Inserted, TraceFilter};
@@ -174,4 +176,55 @@ async fn a_batch_is_looked_up_by_the_key() {
     let plan = explained.fetch_all::<String>().await.unwrap().join("\n");
     assert!(plan.contains("Granules: 1/"), "{plan}");
     drop(ClickHouseObservations::new(Database::new(&url).unwrap(), Arc::new(SystemClock)));
+}
+
+#[derive(clickhouse::Row, serde::Deserialize)]
+struct Decision {
+    route: String,
+    policy: String,
+    provider: String,
+    candidates: String,
+    attempts: u64,
+}
+
+#[tokio::test]
+async fn calls_and_decisions_are_views_of_the_observations() {
+    let Some((url, client)) = database() else { return };
+    let store = migrated(&url).await;
+    let calls = Store::sqlite(Limits::default());
+    let step: Step = serde_json::from_value(serde_json::json!({
+        "span_id": "eee19b7ec3c1b173", "kind": "attempt", "name": "openai/gpt", "offset_us": 1, "duration_us": 2,
+        "status": "error", "provider": "openai",
+    }))
+    .unwrap();
+    let mut call = Observation {
+        request_id: Some(RequestId::generate(&SystemClock, &SystemRandom)),
+        provider: Some("anthropic".into()),
+        http_status: Some(200),
+        steps: vec![step.clone(), Step { kind: Kind::Plugin, ..step }],
+        ..calls.call("call", "2026-03-01T00:00:00Z")
+    };
+    for (name, value) in [("brokle.route", "smart"), ("brokle.routing.policy", "cost \"cheap\"")] {
+        call.attributes.insert(name.to_owned(), value.into());
+    }
+    call.attributes.insert("brokle.routing.order".to_owned(), serde_json::json!(["a", "b"]));
+    let span = calls.call("a span from elsewhere", "2026-03-01T00:00:00Z");
+    insert(&store, &[call.clone(), span]);
+    // As a second writer would have left it.
+    let copy = "INSERT INTO observations SELECT * REPLACE (arrival + 7 AS arrival) FROM observations";
+    client.query(copy).execute().await.unwrap();
+
+    let asked = client.query(
+        "SELECT route, policy, provider, candidates, toUInt64(attempts) AS attempts FROM routing_decisions",
+    );
+    let decisions: Vec<Decision> = asked.fetch_all().await.unwrap();
+    let [Decision { route, policy, provider, candidates, attempts }] = &decisions[..] else { panic!() };
+    assert_eq!(
+        (route.as_str(), policy.as_str(), provider.as_str()),
+        ("smart", "cost \"cheap\"", "anthropic")
+    );
+    assert_eq!((candidates.as_str(), *attempts), (r#"["a","b"]"#, 1));
+    let asked = client.query("SELECT request_id, http_status FROM request_logs");
+    let requests: Vec<(String, u16)> = asked.fetch_all().await.unwrap();
+    assert_eq!(requests, [(call.request_id.unwrap().to_string(), 200)]);
 }

@@ -7,6 +7,8 @@ mod arrivals;
 mod filters;
 mod lists;
 mod metrics;
+mod payloads;
+mod retention;
 mod scores;
 mod signals;
 mod updates;
@@ -187,7 +189,15 @@ pub(super) async fn migrated(url: &str) -> ClickHouseObservations {
     let database = Database::new(url).unwrap();
     Migrator::new(&database).up(None, false, |_| {}).await.unwrap();
     let client = client(url);
-    for table in ["observations", "traces", "quality_scores", "metrics", "logs", "trace_updates"] {
+    for table in [
+        "observations",
+        "traces",
+        "quality_scores",
+        "metrics",
+        "logs",
+        "trace_updates",
+        "blob_storage_file_log",
+    ] {
         client.query(&format!("ALTER TABLE {table} REMOVE TTL")).execute().await.unwrap();
     }
     let store = ClickHouseObservations::new(database, Arc::new(SystemClock)).unwrap();

@@ -25,7 +25,7 @@ async fn a_month_is_a_file() {
     ]);
     let expected = ["202512", "202602", "202603"].map(|month| format!("observations-{month}.db"));
     assert_eq!(files(&fixture), expected);
-    fixture.store.retain(Month::new(2026, 3).unwrap()).await.unwrap();
+    fixture.store.retain(Month::new(2026, 3).unwrap(), false).await.unwrap();
     assert_eq!(files(&fixture), ["observations-202603.db"]);
 }
 
@@ -47,7 +47,8 @@ async fn a_file_of_before_there_were_logs_is_read_and_brought_up() {
     fixture.insert(&[fixture.call("old", "2026-03-01T00:00:00Z")]);
     let path = fixture.directory().join("observations-202603.db");
     let old = rusqlite::Connection::open(&path).unwrap();
-    old.execute_batch("DROP TABLE logs; DROP TABLE points; PRAGMA user_version = 1").unwrap();
+    old.execute_batch("DROP TABLE logs; DROP TABLE points; DROP TABLE blobs; PRAGMA user_version = 1")
+        .unwrap();
     let again = SqliteObservations::open(fixture.directory()).unwrap();
     let (from, to) = ("2026-01-01T00:00:00Z".parse().unwrap(), "2027-01-01T00:00:00Z".parse().unwrap());
     let query = PointsQuery { from, to, name: None, series: None, limit: 10, after: None };

@@ -88,8 +88,8 @@ async fn retention_deletes_whole_months_and_readers_notice(fixture: Store) {
     assert_eq!(all(&fixture).await.len(), 3);
 
     let march = Month::new(2026, 3).unwrap();
-    let deleted = fixture.store.retain(march).await.unwrap();
-    assert_eq!(deleted, [Month::new(2026, 1).unwrap(), Month::new(2026, 2).unwrap()]);
+    let deleted = fixture.store.retain(march, false).await.unwrap();
+    assert_eq!(deleted.months, [Month::new(2026, 1).unwrap(), Month::new(2026, 2).unwrap()]);
     assert_eq!(all(&fixture).await, [months[2]]);
     let gone = fixture.store.trace(fixture.tenant.project, calls[0].trace_id).await.unwrap();
     assert!(gone.is_none());

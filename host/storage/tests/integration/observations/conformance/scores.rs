@@ -3,17 +3,12 @@
 use brokle_core::observation::SpanId;
 use brokle_core::random::SystemRandom;
 use brokle_storage::observations::query::{Filter, Query, Sort, SortBy, Subject};
-use brokle_storage::observations::{Month, Score, ScoreValue};
+use brokle_storage::observations::{Score, ScoreValue};
 
 use super::super::tenant;
 use super::{Store, on_every_store, year};
 
-on_every_store!(
-    the_same_id_is_the_same_score,
-    every_value_comes_back,
-    lists_filter_and_sort,
-    retention_takes_scores_too
-);
+on_every_store!(the_same_id_is_the_same_score, every_value_comes_back, lists_filter_and_sort);
 
 async fn list(store: &Store, filter: &str, sort: Sort) -> Vec<Score> {
     let filter = Filter::parse(filter, Subject::Scores).unwrap_or_else(|error| panic!("{filter}: {error}"));
@@ -114,15 +109,4 @@ async fn lists_filter_and_sort(store: Store) {
     }
     let by_value = list(&store, "name:good,thumbs", Sort { by: SortBy::Value, descending: false }).await;
     assert_eq!(by_value.iter().map(|score| score.id.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
-}
-
-async fn retention_takes_scores_too(store: Store) {
-    let old = store.call("old", "2026-01-31T23:59:59Z");
-    let new = store.call("new", "2026-02-01T00:00:00Z");
-    store.insert(&[old.clone(), new.clone()]);
-    let good = |id: &str, call| store.score(id, "good", ScoreValue::Numeric(1.0), call);
-    store.put(vec![good("old", &old), good("new", &new)]).await;
-    store.store.retain(Month::new(2026, 2).unwrap()).await.unwrap();
-    let left = list(&store, "", Sort::default()).await;
-    assert_eq!(left.iter().map(|score| score.id.as_str()).collect::<Vec<_>>(), ["new"]);
 }

@@ -4,7 +4,7 @@ use brokle_core::observation::TraceId;
 use brokle_core::random::SystemRandom;
 use brokle_core::signal::{LogRecord, MetricPoint};
 use brokle_storage::observations::signal::{LogsQuery, PointsQuery};
-use brokle_storage::observations::{AnalyticsError, Inserted, Month};
+use brokle_storage::observations::{AnalyticsError, Inserted};
 use serde_json::json;
 
 use super::{Store, at, on_every_store};
@@ -14,11 +14,10 @@ on_every_store!(
     logs_are_narrowed_and_paged,
     points_and_series_come_back,
     another_project_has_neither,
-    what_no_store_keeps_is_refused_alone,
-    retention_takes_them
+    what_no_store_keeps_is_refused_alone
 );
 
-fn log(store: &Store, id: u128, time: &str) -> LogRecord {
+pub(super) fn log(store: &Store, id: u128, time: &str) -> LogRecord {
     let time_us = at(time).timestamp_micros();
     LogRecord {
         id,
@@ -38,7 +37,7 @@ fn log(store: &Store, id: u128, time: &str) -> LogRecord {
     }
 }
 
-fn point(store: &Store, name: &str, series: i64, time: &str, value: f64) -> MetricPoint {
+pub(super) fn point(store: &Store, name: &str, series: i64, time: &str, value: f64) -> MetricPoint {
     MetricPoint {
         tenant: store.tenant,
         name: name.to_owned(),
@@ -63,7 +62,7 @@ fn point(store: &Store, name: &str, series: i64, time: &str, value: f64) -> Metr
     }
 }
 
-fn logs_of_year() -> LogsQuery {
+pub(super) fn logs_of_year() -> LogsQuery {
     LogsQuery {
         from: at("2026-01-01T00:00:00Z"),
         to: at("2027-01-01T00:00:00Z"),
@@ -78,7 +77,7 @@ fn logs_of_year() -> LogsQuery {
     }
 }
 
-fn points_of_year() -> PointsQuery {
+pub(super) fn points_of_year() -> PointsQuery {
     PointsQuery {
         from: at("2026-01-01T00:00:00Z"),
         to: at("2027-01-01T00:00:00Z"),
@@ -243,15 +242,4 @@ async fn what_no_store_keeps_is_refused_alone(store: Store) {
     let bad = MetricPoint { time_us: i64::MAX, ..point(&store, "load", 1, "2026-03-01T12:00:00Z", 1.0) };
     let refused = store.store.insert_points(&[bad], &mut Inserted::default());
     assert!(matches!(refused, Err(AnalyticsError::Rejected(_))), "{refused:?}");
-}
-
-async fn retention_takes_them(store: Store) {
-    for time in ["2026-01-10T00:00:00Z", "2026-03-10T00:00:00Z"] {
-        let id = at(time).timestamp_micros().unsigned_abs().into();
-        store.store.insert_logs(&[log(&store, id, time)], &mut Inserted::default()).unwrap();
-        store.store.insert_points(&[point(&store, "load", 1, time, 1.0)], &mut Inserted::default()).unwrap();
-    }
-    store.store.retain(Month::new(2026, 3).unwrap()).await.unwrap();
-    assert_eq!(bodies(&store, logs_of_year()).await.len(), 1);
-    assert_eq!(store.store.points(store.tenant.project, points_of_year()).await.unwrap().data.len(), 1);
 }

@@ -1,0 +1,1 @@
+ALTER TABLE blob_storage_file_log DROP COLUMN IF EXISTS time;
