@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::batches::{Batches, Files};
 pub(crate) use self::budgets::Budget;
-pub(crate) use self::cache::Cache;
+pub(crate) use self::cache::{Cache, Store as CacheStore};
 pub(crate) use self::environment::Secrets;
 pub(crate) use self::gateway::{Connection, Gateway};
 pub(crate) use self::guardrails::Guardrail;
@@ -159,7 +159,7 @@ impl Config {
         self.runtime.check()?;
         self.plugins.check()?;
         guardrails::check(&self.guardrails)?;
-        self.cache.check()?;
+        self.cache.check(self.storage.redis_url.as_deref())?;
         limits::check(&self.limits)?;
         budgets::check(&self.budgets)?;
         let mut routing = Routing::default();

@@ -36,6 +36,9 @@ pub struct Manifest {
     /// For providers.
     #[serde(default)]
     pub provider: Option<ProviderManifest>,
+    /// For routing policies.
+    #[serde(default)]
+    pub policy: PolicyManifest,
     /// JSON Schema of a connection's options.
     #[serde(default)]
     pub options: Option<serde_json::Value>,
@@ -87,6 +90,16 @@ impl Kind {
             Self::Dialect => "dialect",
         }
     }
+}
+
+/// What the host has to know of a routing policy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyManifest {
+    /// Its choice is one between answers (variants of an experiment, conditions), rather than between those who would give the same:
+    /// the cache keeps what its choices answered apart.
+    #[serde(default)]
+    pub chooses_answers: bool,
 }
 
 /// What a provider needs to be connected.

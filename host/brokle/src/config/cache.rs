@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Cache {
     /// Whether requests that say the same get the same answer.
     pub(crate) enabled: bool,
+    /// Where answers are kept.
+    pub(crate) store: Store,
     /// How long an answer is kept, in seconds.
     pub(crate) ttl_seconds: u64,
     /// How long a request may ask for at most, by `x-brokle-cache-ttl`, in seconds.
@@ -24,6 +26,17 @@ pub(crate) struct Cache {
     pub(crate) wait_ms: u64,
     /// Answers to questions that mean the same.
     pub(crate) semantic: Semantic,
+}
+
+/// Where answers are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Store {
+    /// In the server's memory: each server has its own.
+    #[default]
+    Memory,
+    /// In the Redis of `storage.redis_url`, which servers share.
+    Redis,
 }
 
 /// Answers to questions that mean the same.
@@ -112,6 +125,7 @@ impl Default for Cache {
         let settings = Settings::default();
         Self {
             enabled: false,
+            store: Store::default(),
             ttl_seconds: settings.ttl.as_secs(),
             max_ttl_seconds: settings.max_ttl.as_secs(),
             max_entry_bytes: settings.max_entry_bytes,
@@ -142,8 +156,11 @@ impl Cache {
         self.semantic.settings()
     }
 
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self, redis_url: Option<&str>) -> Result<(), String> {
         self.semantic.check()?;
+        if self.store == Store::Redis && redis_url.is_none() {
+            return Err("cache.store: redis needs storage.redis_url".to_owned());
+        }
         if !(1..=LONGEST).contains(&self.max_ttl_seconds) {
             return Err(format!("cache.max_ttl_seconds: 1 to {LONGEST} is expected"));
         }

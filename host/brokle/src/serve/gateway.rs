@@ -33,7 +33,7 @@ use brokle_telemetry::{Options, Recorder, Worker};
 
 use super::Failure;
 use super::{analytics, plugins, routing};
-use crate::config::Config;
+use crate::config::{CacheStore, Config};
 
 /// What a gateway is made with.
 pub(super) struct Ingredients {
@@ -139,14 +139,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     }
     warm(snapshot.instance(), &fixed).await;
     let guardrails = guardrails(config, snapshot.instance()).await?;
-    let cached = |settings| {
-        let cache = Cache::new(settings, Arc::clone(&with.clock), Arc::clone(&metrics));
-        Arc::new(match config.cache.semantic() {
-            Some(semantic) => cache.with_semantic(semantic),
-            None => cache,
-        })
-    };
-    let cache = config.cache.settings().map(cached);
+    let cache = cache(config, &with, &metrics)?;
     let limits = limits(config)?;
     let shared_limits = shared_limits(config, &with, &metrics)?;
     let budgets = budgets(config, &with, &metrics).await?;
@@ -341,6 +334,8 @@ fn limits(config: &Config) -> Result<Vec<Limit>, Failure> {
     config.limits.iter().enumerate().map(read).collect()
 }
 
+const NO_REDIS_URL: &str = "storage.redis_url: it is no URL as redis://HOST:PORT";
+
 /// Redis, if it is configured. It may be away at the start.
 fn shared_limits(
     config: &Config,
@@ -351,7 +346,20 @@ fn shared_limits(
     let longest = Duration::from_millis(config.gateway.total_ms.max(config.gateway.realtime.total_ms));
     let shared = SharedLimits::connect(url, longest, Arc::clone(metrics), Arc::clone(&with.random));
     // The error may repeat the URL, which may hold a password.
-    shared.map(Some).map_err(|_| "storage.redis_url: it is no URL as redis://HOST:PORT".into())
+    shared.map(Some).map_err(|_| NO_REDIS_URL.into())
+}
+
+/// The cache, if answers are cached.
+fn cache(config: &Config, with: &Ingredients, metrics: &Arc<Metrics>) -> Result<Option<Arc<Cache>>, Failure> {
+    let Some(settings) = config.cache.settings() else { return Ok(None) };
+    let mut cache = Cache::new(settings, Arc::clone(&with.clock), Arc::clone(metrics));
+    if let (CacheStore::Redis, Some(url)) = (config.cache.store, &config.storage.redis_url) {
+        cache = cache.in_redis(url).map_err(|_| NO_REDIS_URL)?;
+    }
+    if let Some(semantic) = config.cache.semantic() {
+        cache = cache.with_semantic(semantic);
+    }
+    Ok(Some(Arc::new(cache)))
 }
 
 /// The configured budgets, with what is spent of them.
