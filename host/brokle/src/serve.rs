@@ -302,11 +302,9 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
 
 /// What live streams share, and their way to other servers if there is a Redis.
 fn watching(config: &Config, live: &Arc<Live>) -> Result<(Arc<Watching>, Option<Relay>), Failure> {
-    let url = config.storage.redis_url.as_deref();
-    // The error may repeat the URL, which may hold a password.
-    let wrong = |_| "storage.redis_url: redis://HOST:PORT is expected";
-    let tickets = Tickets::new(Arc::new(SystemClock), Arc::new(SystemRandom), url).map_err(wrong)?;
-    let relay = url.map(|url| Relay::new(Arc::clone(live), url)).transpose().map_err(wrong)?;
+    let redis = config.redis()?;
+    let tickets = Tickets::new(Arc::new(SystemClock), Arc::new(SystemRandom), redis.clone())?;
+    let relay = redis.map(|client| Relay::new(Arc::clone(live), client)).transpose()?;
     let (per_key, origins) = (config.telemetry.live_streams_per_key, config.server.allowed_origins.clone());
     Ok((Arc::new(Watching::new(Arc::clone(live), tickets, per_key, origins)), relay))
 }

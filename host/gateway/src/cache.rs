@@ -58,6 +58,7 @@ pub use self::recording::Then;
 use self::redis::InRedis;
 use self::semantic::Semantic;
 pub use self::store::{About, Answer, InMemory, Listed, Selection, Store};
+use self::vectors::Vectors;
 use crate::attempts::Served;
 use crate::dialects::native::{self, Native};
 use crate::request::Request;
@@ -216,23 +217,38 @@ impl Cache {
     ///
     /// # Errors
     /// When the URL is none.
-    pub fn in_redis(self, url: &str) -> Result<Self, ::redis::RedisError> {
+    pub fn in_redis(self, client: ::redis::Client) -> Result<Self, ::redis::RedisError> {
         let (clock, metrics) = (Arc::clone(&self.clock), Arc::clone(&self.metrics));
-        let shared = InRedis::connect(url, &self.settings, clock, metrics)?;
+        let shared = InRedis::connect(client, &self.settings, clock, metrics)?;
         Ok(Self { store: shared.clone(), shared: Some(shared), ..self })
     }
 
     /// Sends what is to be kept elsewhere, until the end; for the server to run once.
-    pub(crate) async fn run(&self, end: impl Future<Output = ()>) {
-        if let Some(shared) = &self.shared {
-            shared.run(end).await;
-        }
+    pub(crate) async fn run(&self, end: impl Future<Output = ()> + Clone + Send) {
+        let answers = async {
+            if let Some(shared) = &self.shared {
+                shared.run(end.clone()).await;
+            }
+        };
+        let vectors = async {
+            if let Some(semantic) = &self.semantic {
+                semantic.vectors.run(Box::pin(end.clone())).await;
+            }
+        };
+        tokio::join!(answers, vectors);
     }
 
-    /// The same, with questions found that mean the same.
+    /// The same, with questions found that mean the same, by vectors in this server's memory.
     #[must_use]
     pub fn with_semantic(self, settings: semantic::Settings) -> Self {
-        Self { semantic: Some(Semantic::new(settings)), ..self }
+        let vectors = Arc::new(vectors::InMemory::new(settings.max_entries, settings.max_bytes));
+        self.with_vectors(settings, vectors)
+    }
+
+    /// The same, by vectors in this store.
+    #[must_use]
+    pub fn with_vectors(self, settings: semantic::Settings, vectors: Arc<dyn Vectors>) -> Self {
+        Self { semantic: Some(Semantic::new(settings, vectors)), ..self }
     }
 
     /// How much of it a project has; nothing, while its store can't say.
@@ -248,12 +264,16 @@ impl Cache {
                 stored_cost += listed.about.cost.unwrap_or(Usd::ZERO);
             }
         }
+        let semantic_entries = match &self.semantic {
+            Some(semantic) => Some(semantic.vectors.count(tenant.project, &keys, now).await),
+            None => None,
+        };
         CacheStatus {
             enabled: true,
             store: self.store.name(),
             available,
             entries: keys.len() as u64,
-            semantic_entries: self.semantic.as_ref().map(|semantic| semantic.vectors.count(&keys)),
+            semantic_entries,
             bytes,
             stored_cost,
             ttl_seconds: self.settings.ttl.as_secs(),
@@ -272,7 +292,7 @@ impl Cache {
         let taken = listed.filter(|(key, listed)| selection.takes(key, &listed.about, now));
         let keys: Vec<Key> = taken.map(|(key, _)| key).collect();
         if let Some(semantic) = &self.semantic {
-            keys.iter().for_each(|key| semantic.vectors.remove(key));
+            semantic.vectors.remove(tenant.project, &keys);
         }
         self.store.remove(tenant, &keys, now).await
     }

@@ -322,7 +322,7 @@ impl Gateway {
 
     /// Sends what calls used of shared limits, and answers that are to be kept where servers share them, until the end; for the
     /// server to run once.
-    pub async fn settle_shared(&self, end: impl Future<Output = ()>) {
+    pub async fn settle_shared(&self, end: impl Future<Output = ()> + Send) {
         let end = end.shared();
         let limits = async {
             if let Some(shared) = &self.parts.shared_limits {

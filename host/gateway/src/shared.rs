@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{RedisError, RedisResult};
+use redis::{Client, RedisError, RedisResult};
 
 /// How long a call's question may take: 50 ms.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
@@ -20,20 +20,72 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 #[error("Redis doesn't answer")]
 pub struct Gone;
 
-/// A connection for one purpose.
-pub(crate) struct Shared {
-    connection: ConnectionManager,
-    /// What it is for, in the log.
+/// Whether somebody who may be away is asked.
+#[derive(Debug)]
+pub(crate) struct Pause {
+    /// What they are asked for, in the log.
     purpose: &'static str,
     epoch: Instant,
-    /// Until when nobody asks, in milliseconds since the epoch; 0 while it answers.
+    /// Until when nobody asks, in milliseconds since the epoch; 0 while they answer.
     paused: AtomicU64,
+}
+
+impl Pause {
+    pub(crate) fn of(purpose: &'static str) -> Self {
+        Self { purpose, epoch: Instant::now(), paused: AtomicU64::new(0) }
+    }
+
+    /// Whether they answered when they were last asked.
+    pub(crate) fn is_over(&self) -> bool {
+        self.paused.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether they are asked: always while they answer, and by one call after each pause.
+    pub(crate) fn may_ask(&self) -> bool {
+        let paused = self.paused.load(Ordering::Relaxed);
+        let now = self.now();
+        let next = now + millis(PAUSE);
+        paused == 0
+            || (paused <= now
+                && self.paused.compare_exchange(paused, next, Ordering::Relaxed, Ordering::Relaxed).is_ok())
+    }
+
+    /// They didn't answer.
+    pub(crate) fn failed(&self, reason: &str) {
+        let until = self.now() + millis(PAUSE);
+        if self.paused.swap(until, Ordering::Relaxed) == 0 {
+            tracing::warn!(
+                reason,
+                purpose = self.purpose,
+                "what servers share doesn't answer: each goes on by itself"
+            );
+        }
+    }
+
+    /// They answered.
+    pub(crate) fn answered(&self) {
+        // Read before it is written: the line is shared by every call.
+        if self.paused.load(Ordering::Relaxed) != 0 && self.paused.swap(0, Ordering::Relaxed) != 0 {
+            tracing::info!(purpose = self.purpose, "what servers share answers again");
+        }
+    }
+
+    fn now(&self) -> u64 {
+        // Never 0, which says that nothing is paused.
+        millis(self.epoch.elapsed()).max(1)
+    }
+}
+
+/// A connection to Redis for one purpose.
+pub(crate) struct Shared {
+    connection: ConnectionManager,
+    pause: Pause,
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The connection knows a password.
-        out.debug_struct("Shared").field("purpose", &self.purpose).finish_non_exhaustive()
+        out.debug_struct("Shared").field("pause", &self.pause).finish_non_exhaustive()
     }
 }
 
@@ -41,15 +93,15 @@ impl Shared {
     /// A connection that is made when it is first needed.
     ///
     /// # Errors
-    /// When the URL is none.
-    pub(crate) fn connect(url: &str, purpose: &'static str) -> Result<Self, RedisError> {
+    /// When the client's address is none.
+    pub(crate) fn connect(client: Client, purpose: &'static str) -> Result<Self, RedisError> {
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(1)
             .set_max_delay(PAUSE)
             .set_connection_timeout(Some(PAUSE))
             .set_response_timeout(Some(PAUSE));
-        let connection = ConnectionManager::new_lazy_with_config(redis::Client::open(url)?, config)?;
-        Ok(Self { connection, purpose, epoch: Instant::now(), paused: AtomicU64::new(0) })
+        let connection = ConnectionManager::new_lazy_with_config(client, config)?;
+        Ok(Self { connection, pause: Pause::of(purpose) })
     }
 
     /// Asks, unless nobody does at present.
@@ -58,13 +110,13 @@ impl Shared {
         patience: Duration,
         question: impl AsyncFnOnce(&mut ConnectionManager) -> RedisResult<T>,
     ) -> Result<T, Gone> {
-        if !self.may_ask() {
+        if !self.pause.may_ask() {
             return Err(Gone);
         }
         let answer = self.tell(patience, question).await;
         match &answer {
-            Ok(_) => self.answered(),
-            Err(reason) => self.pause(reason),
+            Ok(_) => self.pause.answered(),
+            Err(reason) => self.pause.failed(reason),
         }
         answer.map_err(|_| Gone)
     }
@@ -84,40 +136,7 @@ impl Shared {
 
     /// Whether it answered when it was last asked.
     pub(crate) fn is_there(&self) -> bool {
-        self.paused.load(Ordering::Relaxed) == 0
-    }
-
-    fn now(&self) -> u64 {
-        // Never 0, which says that nothing is paused.
-        millis(self.epoch.elapsed()).max(1)
-    }
-
-    /// Whether Redis is asked: always while it answers, and by one call after each pause.
-    fn may_ask(&self) -> bool {
-        let paused = self.paused.load(Ordering::Relaxed);
-        let now = self.now();
-        let next = now + millis(PAUSE);
-        paused == 0
-            || (paused <= now
-                && self.paused.compare_exchange(paused, next, Ordering::Relaxed, Ordering::Relaxed).is_ok())
-    }
-
-    fn pause(&self, reason: &str) {
-        let until = self.now() + millis(PAUSE);
-        if self.paused.swap(until, Ordering::Relaxed) == 0 {
-            tracing::warn!(
-                reason,
-                purpose = self.purpose,
-                "Redis doesn't answer: servers go on by themselves"
-            );
-        }
-    }
-
-    fn answered(&self) {
-        // Read before it is written: the line is shared by every call.
-        if self.paused.load(Ordering::Relaxed) != 0 && self.paused.swap(0, Ordering::Relaxed) != 0 {
-            tracing::info!(purpose = self.purpose, "Redis answers again");
-        }
+        self.pause.is_over()
     }
 }
 

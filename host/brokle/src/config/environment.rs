@@ -11,6 +11,7 @@ pub(super) const NAMES: [(&str, &str); 9] = [
     ("DATABASE_URL", "storage.database_url"),
     ("CLICKHOUSE_URL", "storage.clickhouse_url"),
     ("REDIS_URL", "storage.redis_url"),
+    ("REDIS_CA_FILE", "storage.redis_ca_file"),
     ("BROKLE_OTLP_GRPC_LISTEN", "telemetry.grpc_listen"),
     ("BROKLE_TRUST_ROOT", "runtime.trust_root"),
     ("BROKLE_LICENSE_FILE", "runtime.license_file"),

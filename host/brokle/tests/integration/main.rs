@@ -13,6 +13,7 @@ mod drain;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod guarded;
 mod import;
 #[cfg(test)]
 mod keys;

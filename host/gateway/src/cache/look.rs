@@ -191,15 +191,16 @@ async fn ask(
             }
         },
     };
+    let project = call.known.0.tenant.project;
     let near = match control.no_cache {
         true => None,
-        false => semantic.vectors.nearest(question.space, &vector, cache.clock.now()).await,
+        false => semantic.vectors.nearest(project, question.space, &vector, cache.clock.now()).await,
     };
     if let Some((key, score)) = near.filter(|(_, score)| *score >= question.threshold) {
         match cache.get(&key, control).await {
             Some(entry) => return Ok((key, entry, score)),
             // Its answer has gone, or is older than the caller wants it.
-            None if cache.store.get(&key).await.is_none() => semantic.vectors.remove(&key),
+            None if cache.store.get(&key).await.is_none() => semantic.vectors.remove(project, &[key]),
             None => {}
         }
     }

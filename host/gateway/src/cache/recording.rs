@@ -13,7 +13,7 @@ use http::header::HeaderValue;
 use super::flight::Flight;
 use super::semantic::Meaning;
 use super::store::About;
-use super::vectors::Vectors;
+use super::vectors::{Place, Vector, Vectors};
 use super::{Cache, Content, Entry, Key};
 
 /// An answer on its way into the cache.
@@ -47,8 +47,8 @@ pub(super) struct Of {
 #[derive(Debug)]
 struct Lead {
     vectors: Arc<dyn Vectors>,
-    meaning: Meaning,
-    key: Key,
+    place: Place,
+    vector: Vector,
     until: DateTime<Utc>,
 }
 
@@ -64,8 +64,8 @@ pub struct Then {
 impl Then {
     /// The answer is kept.
     pub(super) fn kept(self) {
-        if let Some(Lead { vectors, meaning, key, until }) = self.leads {
-            vectors.put(meaning.space, key, meaning.vector, until);
+        if let Some(Lead { vectors, place, vector, until }) = self.leads {
+            vectors.put(place, vector, until);
         }
     }
 }
@@ -152,8 +152,9 @@ impl Recording {
         let until = about.expires_at;
         let semantic = self.cache.semantic.as_ref();
         let leads = semantic.zip(self.meaning).map(|(semantic, meaning)| {
-            let vectors = Arc::clone(&semantic.vectors);
-            Lead { vectors, meaning, key: self.key, until }
+            let Meaning { space, vector } = meaning;
+            let place = Place { project: tenant.project, space, key: self.key };
+            Lead { vectors: Arc::clone(&semantic.vectors), place, vector, until }
         });
         let then = Then { leads, _flight: self.flight };
         self.cache.store.put(self.key, Arc::new(Entry { about, content }), then);

@@ -17,7 +17,7 @@ use brokle_telemetry::metrics::{CacheLabels, CacheOutcome, Metrics};
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
-use redis::{RedisError, Script, ScriptInvocation};
+use redis::{Client, RedisError, Script, ScriptInvocation};
 use tokio::sync::mpsc;
 
 use super::recording::Then;
@@ -73,16 +73,16 @@ impl InRedis {
     /// A store that is connected when it is first needed.
     ///
     /// # Errors
-    /// When the URL is none.
+    /// When the client's address is none.
     pub fn connect(
-        url: &str,
+        client: Client,
         settings: &Settings,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, RedisError> {
         let (outbox, waiting) = mpsc::channel(WAITING);
         Ok(Arc::new(Self {
-            redis: Shared::connect(url, "cache")?,
+            redis: Shared::connect(client, "cache")?,
             scripts: Scripts {
                 get: script!("redis/get.lua"),
                 put: script!("redis/put.lua"),

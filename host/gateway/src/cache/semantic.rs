@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::control::Control;
-use super::vectors::{InMemory, Vector, Vectors};
+use super::vectors::{Vector, Vectors};
 use super::{Key, key};
 use crate::operation::Operation;
 use crate::routing::Candidate;
@@ -98,8 +98,7 @@ pub(super) struct Meaning {
 }
 
 impl Semantic {
-    pub(super) fn new(settings: Settings) -> Self {
-        let vectors = Arc::new(InMemory::new(settings.max_entries, settings.max_bytes));
+    pub(super) fn new(settings: Settings, vectors: Arc<dyn Vectors>) -> Self {
         let meanings = Cache::builder()
             .max_capacity(settings.max_bytes as u64 / 4)
             .weigher(|_: &Key, vector: &Vector| u32::try_from(vector.bytes()).unwrap_or(u32::MAX))

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use brokle_core::random::Random;
 use brokle_telemetry::metrics::Metrics;
 use parking_lot::Mutex;
-use redis::{RedisError, Script};
+use redis::{Client, RedisError, Script};
 use ring::digest;
 use tokio::sync::mpsc;
 
@@ -104,16 +104,16 @@ impl SharedLimits {
     /// A connection that is made when it is first needed. `longest` is how long a call may take.
     ///
     /// # Errors
-    /// When the URL is none.
+    /// When the client's address is none.
     pub fn connect(
-        url: &str,
+        client: Client,
         longest: Duration,
         metrics: Arc<Metrics>,
         random: Arc<dyn Random>,
     ) -> Result<Arc<Self>, RedisError> {
         let (settlements, waiting) = mpsc::channel(SETTLEMENTS);
         Ok(Arc::new(Self {
-            redis: Shared::connect(url, "limits")?,
+            redis: Shared::connect(client, "limits")?,
             take: Script::new(include_str!("take.lua")),
             metrics,
             random,

@@ -10,11 +10,16 @@ use super::*;
 use crate::who::tests::principal;
 
 /// A server's store of 10,000 bytes.
-fn server(redis: &Redis, tasks: &mut JoinSet<()>) -> (Arc<InRedis>, Arc<Metrics>) {
+fn server(service: &Redis, tasks: &mut JoinSet<()>) -> (Arc<InRedis>, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());
     let settings = Settings { max_bytes: 10_000, ..Settings::default() };
-    let mut store =
-        InRedis::connect(&redis.url(), &settings, Arc::new(SystemClock), metrics.clone()).unwrap();
+    let mut store = InRedis::connect(
+        Client::open(service.url()).unwrap(),
+        &settings,
+        Arc::new(SystemClock),
+        metrics.clone(),
+    )
+    .unwrap();
     // A busy machine isn't the point.
     Arc::get_mut(&mut store).unwrap().patience = Duration::from_secs(10);
     let running = store.clone();
@@ -71,8 +76,12 @@ async fn servers_share_answers_and_their_end() {
     // An answer that waits when the server ends is sent yet.
     let (late, _) = server(&redis, &mut JoinSet::new());
     let later = SystemClock.now() + TimeDelta::hours(1);
-    let waiting =
-        InRedis::connect(&redis.url(), &Settings::default(), late.clock.clone(), late.metrics.clone());
+    let waiting = InRedis::connect(
+        redis::Client::open(redis.url()).unwrap(),
+        &Settings::default(),
+        late.clock.clone(),
+        late.metrics.clone(),
+    );
     let waiting = waiting.unwrap();
     waiting.put(numbered(2), entry(tenant, "m", 100, later), Then::default());
     waiting.run(std::future::ready(())).await;
