@@ -5,7 +5,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile};
 
 /// Each variable and its key.
-pub(super) const NAMES: [(&str, &str); 9] = [
+pub(super) const NAMES: [(&str, &str); 10] = [
     ("BROKLE_LISTEN", "server.listen"),
     ("BROKLE_DATA_DIR", "storage.data_dir"),
     ("DATABASE_URL", "storage.database_url"),
