@@ -149,3 +149,30 @@ fn an_overloaded_gateway_goes_on_with_what_it_took() {
         .sum();
     assert_eq!((refused, log.matches("request failed").count()), (102, 0), "{log}");
 }
+
+#[test]
+fn a_connection_made_by_api_is_checked_as_it_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = brokle(directory.path(), &["serve"]);
+    command.env("BROKLE_BOOTSTRAP_API_KEY", KEY).env("BROKLE_ALLOW_PRIVATE_UPSTREAMS", "true");
+    let server = Server::start(command);
+    let send = |head: &str, body: &str| server.send(&format!("{head} HTTP/1.1\r\nx-api-key: {KEY}"), body);
+    // Nobody listens there.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let body = |every: &str| {
+        format!(
+            r#"{{"provider":"openai","name":"mine","base_url":"http://{nobody}/v1","secret":"sk-x","health_check_seconds":{every}}}"#
+        )
+    };
+    let refused = send("POST /api/v1/connections", &body("5"));
+    assert!(refused.starts_with("HTTP/1.1 4") && refused.contains("health_check_seconds"), "{refused}");
+    let made = send("POST /api/v1/connections", &body("10"));
+    assert!(made.starts_with("HTTP/1.1 201") && made.contains(r#""health_check_seconds":10"#), "{made}");
+    let chat = r#"{"model":"echo/echo-1","messages":[{"role":"user","content":"hi"}]}"#;
+    assert!(send("POST /v1/chat/completions", chat).starts_with("HTTP/1.1 200"));
+    let begun = Instant::now();
+    let failures = r#"brokle_health_check_failures_total{provider="openai"}"#;
+    while !server.ask("GET /metrics HTTP/1.1").contains(failures) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it isn't asked");
+    }
+}
