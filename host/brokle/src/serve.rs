@@ -82,7 +82,8 @@ pub(crate) enum Role {
     All,
     /// Answers requests, and migrates the databases at its start; leaves a shared queue to workers.
     Server,
-    /// Brings what is in the shared queue to ClickHouse; answers health checks and metrics only.
+    /// Brings what is in the shared queue to ClickHouse, and works on batches where their files are in a folder that it shares;
+    /// answers health checks and metrics only.
     Worker,
 }
 
@@ -243,7 +244,21 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         .body(config.server.body_limits());
     let (mut gateway, mut recorder, mut catalogue_of_plugins, mut pending) = (None, None, None, None);
     let mut relay = None;
-    if args.role != Role::Worker {
+    // A worker needs a gateway of its own to work on batches.
+    let works_on_batches = config.batches.run && config.files.folder.is_some();
+    if let (Role::Worker, Some(store)) = (args.role, workers_store.clone().filter(|_| works_on_batches)) {
+        let (master_key, database) = (Arc::new(master_key), database.clone());
+        let live = Arc::new(Live::new(clock.clone(), random.clone()));
+        let with = gateway::Ingredients { clock, random, database, master_key, catalogue, store, live };
+        let made = gateway::assemble(config, with).await?;
+        app = app
+            .gateway(Arc::clone(&made.gateway))
+            .metrics(made.metrics)
+            .plugins(Arc::new(plugins::Health(Arc::clone(&made.catalogue))))
+            .batches(Arc::clone(&made.files), Arc::clone(&made.batches));
+        catalogue_of_plugins = Some(made.catalogue);
+        (gateway, recorder) = (Some(made.gateway), Some(made.recorder));
+    } else if args.role != Role::Worker {
         let master_key = Arc::new(master_key);
         let opened = analytics::open(config, clock.clone()).await?;
         pending = opened.pending;
