@@ -44,7 +44,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::lifecycle::Lifecycle;
 
-pub use self::connection::{Afterwards, PeerAddress};
+pub use self::connection::PeerAddress;
 pub use self::signals::Stop;
 
 /// How many connections the kernel keeps that haven't been accepted yet (as far as `net.core.somaxconn` lets it).

@@ -162,9 +162,9 @@ impl Meter {
     pub(crate) fn open(&mut self, principal: &Principal, incoming: &Incoming<'_>) {
         let parent = traceparent(incoming.headers);
         let random = incoming.random;
-        let trace = parent.map_or_else(|| TraceId::generate(random), |(trace, _)| trace);
         let kind = self.operation.kind();
         let start = incoming.now.timestamp_micros();
+        let trace = parent.map_or_else(|| TraceId::generate_at(start, random), |(trace, _)| trace);
         let mut observation =
             Observation::new(principal.tenant, trace, SpanId::generate(random), kind, start);
         observation.parent_span_id = parent.map(|(_, span)| span);

@@ -41,7 +41,7 @@ pub(crate) struct Hold {
 impl Hold {
     pub(crate) fn new(gateway: &Gateway, principal: &Arc<Principal>, user: &str, request: &Request) -> Self {
         let output = match request.operation {
-            operation if !operation.streams() && operation != Operation::Realtime => 0,
+            operation if !operation.has_choices() && operation != Operation::Realtime => 0,
             _ => request.max_output_tokens.unwrap_or(DEFAULT_OUTPUT_TOKENS),
         };
         Self {

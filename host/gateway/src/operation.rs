@@ -88,6 +88,13 @@ impl Operation {
 
     /// Whether it can be streamed.
     pub fn streams(self) -> bool {
+        let typed = matches!(self, Self::ImageGenerations | Self::ImageEdits | Self::Transcriptions);
+        self.has_choices() || typed
+    }
+
+    /// Whether its answer is made of choices: a stream of it is made of chunks and ends with `[DONE]`. Other streams are made
+    /// of events whose `type` tells them apart.
+    pub(crate) fn has_choices(self) -> bool {
         matches!(self, Self::ChatCompletions | Self::Completions)
     }
 
@@ -98,7 +105,7 @@ impl Operation {
 
     /// Whether its answer says what somebody said: guardrails on answers have a say in it.
     pub(crate) fn answers_text(self) -> bool {
-        self.streams() || matches!(self, Self::Transcriptions | Self::Translations)
+        self.has_choices() || matches!(self, Self::Transcriptions | Self::Translations)
     }
 
     /// The label of its metrics.

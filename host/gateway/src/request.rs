@@ -228,13 +228,14 @@ impl Request {
         if operation == Operation::ImageEdits && field("prompt").is_none() {
             return Err(missing("prompt"));
         }
-        if field("stream").is_some_and(|stream| stream == "true") {
+        let streaming = field("stream").is_some_and(|stream| stream == "true");
+        if streaming && !operation.streams() {
             return Err(Refusal::invalid("stream", "This operation can't be streamed."));
         }
         Ok(Self {
             operation,
             model,
-            streaming: false,
+            streaming,
             include_usage: false,
             max_output_tokens: None,
             choices: field("n").and_then(|n| n.parse().ok()).unwrap_or(1).clamp(1, 128),

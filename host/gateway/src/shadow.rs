@@ -187,7 +187,10 @@ impl Shadows {
             plan: Plan { candidates, alone: true, ..plan.clone() },
             passed,
             request_id,
-            trace_id: TraceId::generate(&*gateway.parts.random),
+            trace_id: TraceId::generate_at(
+                gateway.parts.clock.now().timestamp_micros(),
+                &*gateway.parts.random,
+            ),
             guarded,
             purse,
             queue: shadows.queue.clone(),

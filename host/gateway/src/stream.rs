@@ -29,7 +29,7 @@ use crate::gateway::Gateway;
 use crate::guardrails::StreamGuard;
 use crate::refusal::Refusal;
 use tap::Tap;
-pub(crate) use tap::{data_of, error_of, event_end, read_chunk};
+pub(crate) use tap::{Events, data_of, error_of, event_end, read_chunk};
 
 pub(crate) type ByteStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
@@ -105,7 +105,7 @@ pub(crate) fn native(
     (mut head, body): (Vec<Bytes>, Upstream),
     meter: Meter,
     guard: Option<Box<StreamGuard>>,
-    strip_usage: bool,
+    events: Events,
     idle: Duration,
     left: Duration,
     cut: Cut,
@@ -122,7 +122,7 @@ pub(crate) fn native(
         ended: bool,
     }
     let deadline = Instant::now() + left;
-    let (tap, ready) = (Tap::new(strip_usage), VecDeque::new());
+    let (tap, ready) = (Tap::new(events), VecDeque::new());
     head.reverse();
     let state = State { head, body, cut, meter, tap, guard, ready, ended: false };
     Box::pin(futures_util::stream::unfold(state, move |mut state| async move {

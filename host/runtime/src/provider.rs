@@ -212,7 +212,17 @@ impl std::fmt::Debug for ProviderInstance {
 impl ProviderInstance {
     /// Whether the plugin offers an operation.
     pub fn offers(&self, operation: &str) -> bool {
-        self.ready.description.get("operations").and_then(|operations| operations.get(operation)).is_some()
+        self.features(operation).is_some()
+    }
+
+    /// Whether an operation that the plugin offers has a feature (`stream`).
+    pub fn can(&self, operation: &str, feature: &str) -> bool {
+        let features = self.features(operation).and_then(serde_json::Value::as_array);
+        features.is_some_and(|features| features.iter().any(|named| named == feature))
+    }
+
+    fn features(&self, operation: &str) -> Option<&serde_json::Value> {
+        self.ready.description.get("operations")?.get(operation)
     }
 
     /// Whether the vendor takes requests in this dialect and answers in it.

@@ -105,7 +105,7 @@ pub enum ProjectError {
         remedy: String,
     },
     /// The language has no template for this kind.
-    #[error("{language} has a template for routing policies only: take Rust for a {}, or begin from the contract in wit/", kind.world())]
+    #[error("{language} has templates for routing policies and guardrails only: take Rust for a {}, or begin from the contract in wit/", kind.world())]
     NoTemplate {
         /// The language.
         language: Language,
@@ -198,6 +198,8 @@ mod tests {
             (Kind::Guardrail, Language::Rust, "templates/guardrail"),
             (Kind::RoutingPolicy, Language::Python, "examples/policy-python"),
             (Kind::RoutingPolicy, Language::JavaScript, "examples/policy-js"),
+            (Kind::Guardrail, Language::Python, "examples/guardrail-python"),
+            (Kind::Guardrail, Language::JavaScript, "examples/guardrail-js"),
         ] {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
             assert_eq!(language.template(kind).unwrap().len(), count(&folder), "{name}");

@@ -120,19 +120,23 @@ fn what_is_no_project_is_told_apart() {
     assert!(matches!(Sdk::at(&root), Ok(Sdk::Path(folder)) if folder.ends_with("sdk")));
 }
 
-/// A new policy in a language that brings its interpreter, built by the tools of `scripts/guest_tools.sh`.
+/// A new plugin in a language that brings its interpreter, built by the tools of `scripts/guest_tools.sh`.
 #[cfg(unix)]
-fn interpreted(language: Language, own: &str, tools: &str) {
+fn interpreted(kind: Kind, language: Language) {
     let scratch = tempfile::tempdir().unwrap();
-    let names = Names::parse(Kind::RoutingPolicy, "blue-whale").unwrap();
+    let names = Names::parse(kind, "blue-whale").unwrap();
     let folder = scratch.path().join(names.package());
-    create(Kind::RoutingPolicy, language, &names, &folder, &Sdk::here()).unwrap();
+    create(kind, language, &names, &folder, &Sdk::here()).unwrap();
+    let (own, tools) = match language {
+        Language::Python => (".venv", "venv"),
+        _ => ("node_modules", "js/node_modules"),
+    };
     let tools = target().with_file_name("guest-tools").join(tools);
     assert!(tools.is_dir(), "{} isn't there: run scripts/guest_tools.sh", tools.display());
     std::os::unix::fs::symlink(tools, folder.join(own)).unwrap();
 
     let built = build(&folder, None).unwrap();
-    assert_eq!(built.inspection.manifest.id, "com.example.policy-blue-whale");
+    assert_eq!(built.inspection.manifest.id, format!("com.example.{}", names.package()));
     let outside: Vec<_> =
         built.inspection.imports.iter().filter(|name| !name.starts_with("brokle:")).collect();
     assert!(outside.is_empty(), "{outside:?}");
@@ -143,14 +147,16 @@ fn interpreted(language: Language, own: &str, tools: &str) {
 
 #[cfg(unix)]
 #[test]
-fn a_new_policy_in_python_builds_and_passes() {
-    interpreted(Language::Python, ".venv", "venv");
+fn new_plugins_in_python_build_and_pass() {
+    interpreted(Kind::RoutingPolicy, Language::Python);
+    interpreted(Kind::Guardrail, Language::Python);
 }
 
 #[cfg(unix)]
 #[test]
-fn a_new_policy_in_javascript_builds_and_passes() {
-    interpreted(Language::JavaScript, "node_modules", "js/node_modules");
+fn new_plugins_in_javascript_build_and_pass() {
+    interpreted(Kind::RoutingPolicy, Language::JavaScript);
+    interpreted(Kind::Guardrail, Language::JavaScript);
 }
 
 #[test]
@@ -161,5 +167,5 @@ fn a_project_that_cant_be_built_says_what_is_missing() {
     let names = Names::parse(Kind::Provider, "blue-whale").unwrap();
     let create = create(Kind::Provider, Language::Python, &names, &scratch.path().join("new"), &Sdk::here());
     let told = create.unwrap_err().to_string();
-    assert!(told.contains("Python has a template for routing policies only"), "{told}");
+    assert!(told.contains("Python has templates for routing policies and guardrails only"), "{told}");
 }

@@ -2,11 +2,15 @@
 
 import base64
 import io
+import json
+import threading
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import openai
 import pytest
 
-from conftest import eventually, trace
+from conftest import BROKLE_URL, KEY, call, eventually, trace
 
 
 def recording():
@@ -72,3 +76,73 @@ def test_a_provider_without_it_says_so(client):
     with pytest.raises(openai.BadRequestError) as error:
         client.images.generate(model="anthropic/claude-haiku-4-5", prompt="a red dot")
     assert error.value.code == "unsupported"
+
+
+# As OpenAI's API description has them.
+STREAMS = {
+    "/v1/images/generations": [
+        {"type": "image_generation.partial_image", "b64_json": "A" * 200_000, "partial_image_index": 0},
+        {
+            "type": "image_generation.completed",
+            "b64_json": "aGVsbG8=",
+            "usage": {"total_tokens": 100, "input_tokens": 50, "output_tokens": 50},
+        },
+    ],
+    "/v1/audio/transcriptions": [
+        {"type": "transcript.text.delta", "delta": "What was said."},
+        {
+            "type": "transcript.text.done",
+            "text": "What was said.",
+            "usage": {"type": "tokens", "input_tokens": 14, "output_tokens": 45, "total_tokens": 59},
+        },
+    ],
+}
+
+
+class Streaming(BaseHTTPRequestHandler):
+    """A vendor that streams what the mock answers whole."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        events = (f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in STREAMS[self.path])
+        body = "".join(events).encode()
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def streaming():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Streaming)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    name = f"streaming-{uuid.uuid4().hex[:8]}"
+    headers = {"Authorization": f"Bearer {KEY}"}
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    body = {"provider": "openai", "name": name, "base_url": url, "secret": "sk-test"}
+    status, _, made = call("POST", f"{BROKLE_URL}/api/v1/connections?verify=false", body, headers)
+    assert status == 201, made
+    yield name
+    call("DELETE", f"{BROKLE_URL}/api/v1/connections/{made['id']}", None, headers)
+    server.shutdown()
+
+
+def test_an_image_comes_as_it_is_drawn(client, streaming):
+    raw = client.images.with_raw_response.generate(
+        model=f"{streaming}/gpt-image-1", prompt="a red dot", stream=True, partial_images=1
+    )
+    draft, image = list(raw.parse())
+    assert (draft.type, draft.partial_image_index, len(draft.b64_json)) == ("image_generation.partial_image", 0, 200_000)
+    assert base64.b64decode(image.b64_json) == b"hello"
+    assert observation(raw)["usage"]["output"] == image.usage.output_tokens == 50
+
+
+def test_a_transcript_comes_as_it_is_written(client, streaming):
+    events = client.audio.transcriptions.create(
+        model=f"{streaming}/gpt-4o-transcribe", file=recording(), stream=True
+    )
+    assert [event.type for event in events] == ["transcript.text.delta", "transcript.text.done"]

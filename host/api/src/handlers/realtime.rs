@@ -13,7 +13,6 @@ use super::call::{gateway, request_id};
 use crate::app::App;
 use crate::auth::identify_socket;
 use crate::error::{ApiError, OpenAiError};
-use crate::server::Afterwards;
 
 /// Opens a realtime session.
 ///
@@ -66,12 +65,12 @@ pub(crate) async fn realtime(
         leaving: Box::pin(leaving),
     };
     let (answer, session) = gateway.realtime(call).await;
-    if let (Some(session), Some(afterwards)) = (session, head.extensions.get::<Afterwards>()) {
-        afterwards.set(Box::pin(async move {
+    if let Some(session) = session {
+        app.lifecycle.busy().spawn(async move {
             // The gateway's place is the session's until its end.
             let _place = place;
             session.await;
-        }));
+        });
     }
     Ok(answer.map(Body::new))
 }

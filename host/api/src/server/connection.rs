@@ -15,7 +15,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -28,24 +27,6 @@ use crate::lifecycle::Lifecycle;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddress(pub SocketAddr);
 
-/// What is to be done on the connection once an answer of 101 has gone out, in the place of further requests: a request
-/// extension. It keeps the connection's slot, and ends with it.
-#[derive(Clone, Default)]
-pub struct Afterwards(Arc<Mutex<Option<Work>>>);
-
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-impl Afterwards {
-    /// Sets what is to be done.
-    pub fn set(&self, work: Work) {
-        *self.0.lock() = Some(work);
-    }
-
-    fn take(&self) -> Option<Work> {
-        self.0.lock().take()
-    }
-}
-
 /// Serves one connection to its end; idle ones end when the server drains.
 pub(super) async fn run(
     router: &Router,
@@ -57,14 +38,12 @@ pub(super) async fn run(
     let progress = Arc::new(Progress::default());
     let gone = CancellationToken::new();
     let stream = GuardedStream::new(stream, Arc::clone(&progress), limits, gone.clone().drop_guard());
-    let afterwards = Afterwards::default();
     let service = service_fn(|request: Request<Incoming>| {
         progress.enter(Phase::Request);
         let mut ticket = Ticket(Some(Arc::clone(&progress)));
         let mut request =
             request.map(|inner| Body::new(RequestBody { inner, progress: Arc::clone(&progress) }));
         request.extensions_mut().insert(PeerAddress(peer));
-        request.extensions_mut().insert(afterwards.clone());
         let answer = router.clone().oneshot(request);
         async move {
             let response = match answer.await {
@@ -85,13 +64,9 @@ pub(super) async fn run(
         .max_header_size(limits.max_head_bytes)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    match (finish(connection, lifecycle).await, afterwards.take()) {
-        (Ok(()), Some(work)) => work.await,
-        (Ok(()), None) => {}
-        (Err(error), _) => {
-            // A client that goes away or sends nonsense: its own affair, and nothing that an operator could mend.
-            tracing::debug!(%peer, error = &error as &dyn std::error::Error, "the connection ended early");
-        }
+    if let Err(error) = finish(connection, lifecycle).await {
+        // A client that goes away or sends nonsense: its own affair, and nothing that an operator could mend.
+        tracing::debug!(%peer, error = &error as &dyn std::error::Error, "the connection ended early");
     }
     // A WebSocket has the stream from here on; it counts as a connection until it lets go of it.
     gone.cancelled().await;

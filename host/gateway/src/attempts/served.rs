@@ -12,7 +12,7 @@ use crate::decoding::Decoding;
 use crate::dialects::native::{self, Content, Native};
 use crate::gateway::Gateway;
 use crate::guardrails::StreamGuard;
-use crate::stream;
+use crate::stream::{self, Events};
 
 use super::wire::event_stream;
 
@@ -21,7 +21,7 @@ pub(crate) enum Served {
     /// The whole answer.
     Whole(HeaderMap, Bytes),
     /// The provider's own stream, which has the caller's form, its start read already.
-    Canonical { headers: HeaderMap, head: Vec<Bytes>, body: Upstream, strip_usage: bool },
+    Canonical { headers: HeaderMap, head: Vec<Bytes>, body: Upstream, events: Events },
     /// Bytes to be relayed, the first of them read already.
     Relay { headers: HeaderMap, head: Vec<Bytes>, body: Upstream },
     /// A stream that a plugin translates.
@@ -80,9 +80,9 @@ impl Served {
                 meter.complete();
                 answer::whole(200, headers, body, told, &meter)
             }
-            Self::Canonical { headers, head, body, strip_usage } => {
+            Self::Canonical { headers, head, body, events } => {
                 answer::streamed(headers, told, meter, |meter| {
-                    stream::native((head, body), meter, guard, strip_usage, idle, left, cut)
+                    stream::native((head, body), meter, guard, events, idle, left, cut)
                 })
             }
             Self::Relay { headers, head, body } => answer::streamed(headers, told, meter, |meter| {

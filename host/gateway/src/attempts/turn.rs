@@ -23,6 +23,7 @@ use crate::request::Request;
 use crate::routing::Candidate;
 use crate::routing::plan::Plan;
 use crate::start;
+use crate::stream::Events;
 
 use super::wire::{
     Held, answer_headers, broken_answer, error_body, event_stream, hold, json_headers, plugin_head,
@@ -56,6 +57,16 @@ impl<'a> Attempt<'a> {
             let message =
                 format!("Provider '{}' doesn't offer this operation.", self.candidate.connection.provider);
             return Err(Refusal::client(400, "unsupported", message));
+        }
+        // Chunks are the canonical form, which every adapter can make; other streams are only ever the vendor's own.
+        let operation = self.request.operation;
+        if self.request.streaming && !operation.has_choices() && !instance.can(operation.name(), "stream") {
+            let provider = &self.candidate.connection.provider;
+            let message = format!("Provider '{provider}' doesn't stream this operation.");
+            return Err(Refusal {
+                param: Some("stream".into()),
+                ..Refusal::client(400, "unsupported", message)
+            });
         }
         let body = self.body()?;
         let prepared = instance.prepare(&call, body.clone()).await;
@@ -280,17 +291,26 @@ impl<'a> Attempt<'a> {
         if *plan == ResponsePlan::Opaque || encoded {
             return Ok(Served::Relay { headers, head: Vec::new(), body });
         }
-        if self.request.streaming {
-            let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-            if kind.starts_with("application/json") {
-                // A vendor that answers a stream's request with a document: an error, or no streams at all.
-                let message = "The provider answered a request for a stream with a document.";
-                return Err(Refusal::upstream(502, "upstream_error", message));
-            }
+        let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let document = kind.starts_with("application/json");
+        let chunks = self.request.operation.has_choices();
+        if self.request.streaming && document && chunks {
+            // A vendor that answers a stream's request with a document: an error, or no streams at all.
+            let message = "The provider answered a request for a stream with a document.";
+            return Err(Refusal::upstream(502, "upstream_error", message));
+        }
+        // Of transcripts, OpenAI says that some models ignore the wish for a stream.
+        if self.request.streaming && !document {
             headers.extend(event_stream());
-            let head = start::of_events(&mut body, &self.candidate.timeouts(self.gateway)).await?;
-            let strip_usage = !self.request.include_usage;
-            return Ok(Served::Canonical { headers, head, body, strip_usage });
+            let timeouts = self.candidate.timeouts(self.gateway);
+            let (head, events) = match chunks {
+                true => {
+                    let strip_usage = !self.request.include_usage;
+                    (start::of_events(&mut body, &timeouts).await?, Events::Chunks { strip_usage })
+                }
+                false => (start::of_dialect(&mut body, &timeouts).await?, Events::Typed),
+            };
+            return Ok(Served::Canonical { headers, head, body, events });
         }
         let idle = self.candidate.timeouts(self.gateway).idle;
         let answer = match hold(&mut body, HELD, idle).await? {

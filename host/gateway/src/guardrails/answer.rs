@@ -82,6 +82,7 @@ impl Ask {
                 }
                 // An estimate: there is no answer of a model's to be ruled on.
                 Served::Native(native) => return Ok(Served::Native(native)),
+                images if !request.operation.has_choices() => return Ok(images),
                 stream => {
                     let guard = StreamGuard::open(gateway, meter, &chain, &request).await?;
                     return Ok(Served::Guarded(Box::new(stream), Box::new(guard)));
@@ -153,7 +154,7 @@ impl Chain {
         retries: u32,
     ) -> Result<Verdict, Refusal> {
         // Vectors, images, speech and classes have no text to be ruled on; transcripts were refused before.
-        if !request.operation.streams() {
+        if !request.operation.has_choices() {
             return Ok(Verdict::Goes(answer));
         }
         let mut found = match texts::of_answer(&answer) {

@@ -32,7 +32,7 @@ impl GuardRequest {
         let request = &mut call.known.1;
         let unseen = request.form.is_some() && chain.links.iter().any(|link| link.on_request());
         let unheard =
-            request.operation.answers_text() && !request.operation.streams() && chain.rules_on_answers();
+            request.operation.answers_text() && !request.operation.has_choices() && chain.rules_on_answers();
         if unseen || unheard {
             let message =
                 "A guardrail rules on this project's calls, and it can't be shown forms or transcripts.";

@@ -12,24 +12,44 @@ use super::DONE;
 use crate::account::Meter;
 use crate::refusal::Refusal;
 
-/// The largest event: 1 MiB.
-const MAX_EVENT: usize = 1 << 20;
+/// What a stream is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Events {
+    /// Chunks with choices, and `[DONE]` at the end.
+    Chunks {
+        /// The chunk with the usage isn't for the caller.
+        strip_usage: bool,
+    },
+    /// Events whose `type` tells them apart: images and transcripts. The one that ends with `.completed` or `.done` is the last
+    /// that counts, and has the usage.
+    Typed,
+}
+
+impl Events {
+    /// The largest event, in bytes: 1 MiB for chunks, 32 for pictures.
+    const fn max(self) -> usize {
+        match self {
+            Self::Chunks { .. } => 1 << 20,
+            Self::Typed => 32 << 20,
+        }
+    }
+}
 
 /// One stream's tap.
 #[derive(Debug)]
 pub(super) struct Tap {
-    strip_usage: bool,
+    events: Events,
     /// An event whose end hasn't come.
     pending: BytesMut,
     /// `[DONE]` went past.
     done: bool,
-    /// A choice has finished.
+    /// A choice has finished, or all of it has.
     finished: bool,
 }
 
 impl Tap {
-    pub(super) fn new(strip_usage: bool) -> Self {
-        Self { strip_usage, pending: BytesMut::new(), done: false, finished: false }
+    pub(super) fn new(events: Events) -> Self {
+        Self { events, pending: BytesMut::new(), done: false, finished: false }
     }
 
     /// Whether the stream is complete.
@@ -50,6 +70,10 @@ impl Tap {
         let mut piece = piece;
         if !self.pending.is_empty() {
             self.pending.extend_from_slice(&piece);
+            // No event ends without a line's end: a large one that comes in many pieces is looked through once.
+            if memchr::memchr2(b'\n', b'\r', &piece).is_none() {
+                return self.bounded().map(|()| false);
+            }
             piece = self.pending.split().freeze();
         }
         // What is forwarded of this piece goes out as slices of it: one, unless an event is taken out.
@@ -78,17 +102,19 @@ impl Tap {
             // What follows the end isn't the caller's business.
             return Ok(true);
         }
-        if piece.len() > MAX_EVENT {
-            return Err(Refusal::upstream(
-                502,
-                "upstream_error",
-                "An event of the provider's is larger than 1 MiB.",
-            ));
-        }
         if piece.has_remaining() {
             self.pending.extend_from_slice(&piece);
         }
-        Ok(false)
+        self.bounded().map(|()| false)
+    }
+
+    fn bounded(&self) -> Result<(), Refusal> {
+        let most = self.events.max();
+        if self.pending.len() <= most {
+            return Ok(());
+        }
+        let message = format!("An event of the provider's is larger than {} MiB.", most >> 20);
+        Err(Refusal::upstream(502, "upstream_error", message))
     }
 
     /// The upstream has ended.
@@ -104,9 +130,11 @@ impl Tap {
             ));
         }
         if !self.done {
-            // Some servers leave it out; clients wait for it.
             self.done = true;
-            ready.push_back(DONE);
+            if let Events::Chunks { .. } = self.events {
+                // Some servers leave it out; clients wait for it.
+                ready.push_back(DONE);
+            }
         }
         Ok(())
     }
@@ -121,14 +149,35 @@ impl Tap {
         if data.starts_with(b"{\"error\"") {
             return Err(error_of(data));
         }
-        let seen = read_chunk(data, meter);
-        self.finished |= seen.finished;
-        let forward = !(self.strip_usage && seen.usage_only);
+        let forward = match self.events {
+            Events::Chunks { strip_usage } => {
+                let seen = read_chunk(data, meter);
+                self.finished |= seen.finished;
+                !(strip_usage && seen.usage_only)
+            }
+            Events::Typed => {
+                self.finished |= read_typed(data, meter)?;
+                true
+            }
+        };
         if forward {
             meter.output(event);
         }
         Ok(forward)
     }
+}
+
+/// Reads an event with a type for the account. True: it is the last that counts.
+fn read_typed(data: &[u8], meter: &mut Meter) -> Result<bool, Refusal> {
+    let kind = json::find(data, "/type").and_then(|at| data.get(at)).unwrap_or_default();
+    if kind == b"\"error\"" {
+        return Err(error_of(data));
+    }
+    meter.first_token();
+    if let Some(usage) = usage_of(data) {
+        meter.usage(&usage);
+    }
+    Ok(kind.ends_with(b".completed\"") || kind.ends_with(b".done\""))
 }
 
 /// What an error event of a provider's says.

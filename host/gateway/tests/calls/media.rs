@@ -8,6 +8,24 @@ use crate::vendor::{Vendor, reply};
 
 const AUDIO: &[u8] = &[0, 255, 13, 10, 45, 45];
 
+/// A picture's stream: a first draft of 3 MB, and what came of it.
+fn pictures() -> String {
+    let draft = "A".repeat(3 << 20);
+    let usage = serde_json::json!({"input_tokens": 50, "output_tokens": 272, "total_tokens": 322});
+    let event = |kind: &str, more: serde_json::Value| {
+        let mut event = serde_json::json!({"type": kind, "size": "1024x1024"});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        format!("event: {kind}\ndata: {event}\n\n")
+    };
+    let partial = serde_json::json!({"b64_json": draft, "partial_image_index": 0});
+    let completed = serde_json::json!({"b64_json": "aGVsbG8=", "usage": usage});
+    [event("image_generation.partial_image", partial), event("image_generation.completed", completed)]
+        .concat()
+}
+
+const DELTA: &str = "data: {\"type\":\"transcript.text.delta\",\"delta\":\"What was\"}\n\n";
+const SAID: &str = "data: {\"type\":\"transcript.text.done\",\"text\":\"What was said.\",\"usage\":{\"type\":\"tokens\",\"input_tokens\":14,\"output_tokens\":45,\"total_tokens\":59}}\n\n";
+
 /// A form with a recording; its file is as binary as they come.
 fn form(model: &str, format: &str) -> Vec<u8> {
     let field = |name: &str, value: &str| {
@@ -16,6 +34,12 @@ fn form(model: &str, format: &str) -> Vec<u8> {
     let file = "--cut-here\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n";
     let head = [field("model", model), field("response_format", format), file.to_owned()].concat();
     [head.as_bytes(), AUDIO, b"\r\n--cut-here--\r\n"].concat()
+}
+
+/// The same, whose transcript is wanted as a stream.
+fn with_stream(model: &str) -> Vec<u8> {
+    let stream = b"--cut-here\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\ntrue\r\n";
+    [&stream[..], &form(model, "json")].concat()
 }
 
 async fn to(vendor: &Vendor) -> World {
@@ -69,6 +93,79 @@ async fn subtitles_and_speech_are_passed_as_they_come() {
 }
 
 #[tokio::test]
+async fn pictures_and_transcripts_are_streamed_as_they_come() {
+    let vendor = Vendor::start(|seen| match seen.path.as_str() {
+        "/v1/images/generations" => (200, "text/event-stream", pictures().into()),
+        _ => (200, "text/event-stream", [DELTA, SAID].concat().into()),
+    })
+    .await;
+    let world = to(&vendor).await;
+    let wanted = r#"{"model":"openai/gpt-image-1","prompt":"a dot","stream":true,"partial_images":1}"#;
+    let answer = world.call(Operation::ImageGenerations, wanted).await;
+    assert_eq!(answer.status(), 200);
+    assert!(answer.header("content-type").unwrap().starts_with("text/event-stream"));
+    // Byte for byte: no `[DONE]` is added to what has none.
+    assert!(answer.text().await == pictures());
+    let kept = world.only_trace().await;
+    assert_eq!(
+        (&kept["status"], &kept["usage"]["input"], &kept["usage"]["output"]),
+        (&"ok".into(), &50.into(), &272.into())
+    );
+
+    let answer = transcribe(&world, with_stream("openai/gpt-4o-transcribe")).await;
+    assert_eq!(answer.text().await, [DELTA, SAID].concat());
+    let traces = world.traces().await;
+    let kept = traces.iter().find(|trace| trace["type"] == "audio").unwrap();
+    assert_eq!((&kept["usage"]["input"], &kept["usage"]["output"]), (&14.into(), &45.into()), "{kept}");
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_or_fails_says_so() {
+    let vendor = Vendor::start(|seen| match seen.text().contains("broken") {
+        true => (
+            200,
+            "text/event-stream",
+            pictures().split("event: image_generation.completed").next().unwrap().to_owned().into(),
+        ),
+        false => (
+            200,
+            "text/event-stream",
+            "data: {\"type\":\"error\",\"error\":{\"message\":\"no dots today\"}}\n\n".into(),
+        ),
+    })
+    .await;
+    let world = to(&vendor).await;
+    let call =
+        |prompt: &str| format!(r#"{{"model":"openai/gpt-image-1","prompt":"{prompt}","stream":true}}"#);
+    let answer = world.call(Operation::ImageGenerations, &call("broken")).await;
+    let text = answer.text().await;
+    assert!(text.starts_with("event: image_generation.partial_image") && text.ends_with("data: [DONE]\n\n"));
+    assert!(text.contains("upstream_disconnected"));
+    let answer = world.call(Operation::ImageGenerations, &call("dots")).await;
+    assert_eq!(answer.status(), 502);
+    assert!(answer.text().await.contains("no dots today"));
+}
+
+#[tokio::test]
+async fn a_wish_for_a_stream_is_granted_by_those_who_can() {
+    // OpenAI says of some models that they ignore it.
+    let vendor = Vendor::start(|_| reply(200, &serde_json::json!({"text": "What was said."}))).await;
+    let url = format!("{}/v1", vendor.origin());
+    let one = |name, plugin| To { name, plugin, url: url.clone(), priority: 0, models: Vec::new() };
+    let world = world(vec![one("o", "provider_openai"), one("a", "provider_azure_openai")]).await;
+    let answer = transcribe(&world, with_stream("openai/whisper-1")).await;
+    assert_eq!(answer.json().await["text"], "What was said.");
+    let wanted = r#"{"model":"azure/gpt-image-1","prompt":"x","stream":true}"#;
+    let answer = world.call(Operation::ImageGenerations, wanted).await;
+    let told = (answer.status(), answer.json().await["error"].clone());
+    assert_eq!(
+        (told.0, &told.1["code"], &told.1["param"]),
+        (400, &"unsupported".into(), &"stream".into()),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_told_before_anybody_is_asked() {
     let vendor = Vendor::start(|_| reply(500, &serde_json::json!({}))).await;
     let world = to(&vendor).await;
@@ -86,7 +183,7 @@ async fn what_is_wrong_is_told_before_anybody_is_asked() {
         (Operation::Rerank, r#"{"model":"m","documents":[]}"#, "query"),
         (Operation::Rerank, r#"{"model":"m","query":"q","documents":"d"}"#, "documents"),
         (Operation::Moderations, r#"{"input":5}"#, "input"),
-        (Operation::ImageGenerations, r#"{"model":"m","prompt":"x","stream":true}"#, "stream"),
+        (Operation::Speech, r#"{"model":"m","input":"x","stream":true}"#, "stream"),
     ] {
         let answer = world.call(operation, body).await;
         assert_eq!(

@@ -13,9 +13,9 @@ pub enum Language {
     /// Built by cargo; every kind.
     #[default]
     Rust,
-    /// Built by `componentize-py`; routing policies.
+    /// Built by `componentize-py`; routing policies and guardrails.
     Python,
-    /// Built by `componentize-js`; routing policies.
+    /// Built by `componentize-js`; routing policies and guardrails.
     JavaScript,
 }
 
@@ -77,6 +77,14 @@ impl Language {
             (Self::JavaScript, Kind::RoutingPolicy) => files!("examples/policy-js":
                 "app.js", "plugin.json", "package.json", "README.md", ".gitignore",
                 "fixtures/cheapest-first.yaml", "fixtures/slow-last.yaml", "fixtures/config-refused.yaml"),
+            (Self::Python, Kind::Guardrail) => files!("examples/guardrail-python":
+                "app.py", "plugin.json", "requirements.txt", "README.md", ".gitignore",
+                "fixtures/request-blocked.yaml", "fixtures/request-allowed.yaml", "fixtures/response-masked.yaml",
+                "fixtures/stream-masked.yaml"),
+            (Self::JavaScript, Kind::Guardrail) => files!("examples/guardrail-js":
+                "app.js", "plugin.json", "package.json", "README.md", ".gitignore",
+                "fixtures/request-blocked.yaml", "fixtures/request-allowed.yaml", "fixtures/response-masked.yaml",
+                "fixtures/stream-masked.yaml"),
             // A dialect's endpoints are in the gateway's router: there is nothing to begin one from.
             (language, kind) => return Err(ProjectError::NoTemplate { language, kind }),
         })

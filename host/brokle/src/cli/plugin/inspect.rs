@@ -15,8 +15,8 @@ use crate::cli::ConfigFile;
 use crate::cli::trust::read_only_store;
 use crate::output;
 
-/// The stacks that keep a fresh instance cheap, in bytes.
-const SMALL_STACKS: [u32; 2] = [64 << 10, 128 << 10];
+/// The largest stack that keeps a fresh instance cheap, in bytes.
+const SMALL_STACK: u32 = 128 << 10;
 
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
@@ -74,7 +74,7 @@ pub(super) fn run(command: &Inspect) -> Outcome {
 
 /// What the author should know about the stack.
 fn remark(stack: Option<u32>) -> Option<String> {
-    let stack = stack.filter(|stack| !SMALL_STACKS.contains(stack))?;
+    let stack = stack.filter(|stack| *stack > SMALL_STACK)?;
     Some(format!(
         "a guest stack of {} KiB makes each fresh instance dearer: link with -zstack-size=65536, or 131072 if it recurses",
         stack >> 10
@@ -122,7 +122,7 @@ mod tests {
             remark(Some(1 << 20))
                 .is_some_and(|text| text.contains("1024 KiB") && text.contains("-zstack-size"))
         );
-        for fine in [None, Some(64 << 10), Some(128 << 10)] {
+        for fine in [None, Some(16 << 10), Some(64 << 10), Some(128 << 10)] {
             assert_eq!(remark(fine), None);
         }
     }
