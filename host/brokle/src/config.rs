@@ -201,6 +201,9 @@ impl Config {
         let unreadable =
             |error: &dyn std::fmt::Display| format!("storage.redis_ca_file: {}: {error}", path.display());
         let root_cert = std::fs::read(path).map_err(|error| unreadable(&error))?;
+        if !String::from_utf8_lossy(&root_cert).contains("-----BEGIN CERTIFICATE-----") {
+            return Err(unreadable(&"it has no certificate"));
+        }
         let certificates = redis::TlsCertificates { client_tls: None, root_cert: Some(root_cert) };
         redis::Client::build_with_tls(url, certificates).map(Some).map_err(|error| match error.kind() {
             redis::ErrorKind::InvalidClientConfig => wrong(error),

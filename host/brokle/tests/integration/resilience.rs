@@ -157,16 +157,22 @@ fn a_connection_made_by_api_is_checked_as_it_says() {
     command.env("BROKLE_BOOTSTRAP_API_KEY", KEY).env("BROKLE_ALLOW_PRIVATE_UPSTREAMS", "true");
     let server = Server::start(command);
     let send = |head: &str, body: &str| server.send(&format!("{head} HTTP/1.1\r\nx-api-key: {KEY}"), body);
-    // Nobody listens there.
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let body = |every: &str| {
-        format!(
-            r#"{{"provider":"openai","name":"mine","base_url":"http://{nobody}/v1","secret":"sk-x","health_check_seconds":{every}}}"#
-        )
-    };
-    let refused = send("POST /api/v1/connections", &body("5"));
-    assert!(refused.starts_with("HTTP/1.1 4") && refused.contains("health_check_seconds"), "{refused}");
-    let made = send("POST /api/v1/connections", &body("10"));
+    // It is there while the connection is made, which is tried then, and gone after.
+    let vendor = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = vendor.local_addr().unwrap();
+    let once = std::thread::spawn(move || {
+        let (mut stream, _) = vendor.accept().unwrap();
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).unwrap();
+        let models = r#"{"object":"list","data":[]}"#;
+        let length = models.len();
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{models}").unwrap();
+    });
+    let body = format!(
+        r#"{{"provider":"openai","name":"mine","base_url":"http://{address}/v1","secret":"sk-x","health_check_seconds":10}}"#
+    );
+    let made = send("POST /api/v1/connections", &body);
+    once.join().unwrap();
     assert!(made.starts_with("HTTP/1.1 201") && made.contains(r#""health_check_seconds":10"#), "{made}");
     let chat = r#"{"model":"echo/echo-1","messages":[{"role":"user","content":"hi"}]}"#;
     assert!(send("POST /v1/chat/completions", chat).starts_with("HTTP/1.1 200"));

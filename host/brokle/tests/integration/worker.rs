@@ -110,7 +110,9 @@ fn ended(server: &Server, id: &str) -> String {
     let mut answer = String::new();
     until("the batch ends", || {
         answer = server.ask(&format!("GET /v1/batches/{id} HTTP/1.1\r\nx-api-key: {KEY}"));
-        ["\"completed\"", "\"failed\"", "\"expired\""].iter().any(|state| answer.contains(state))
+        ["completed", "failed", "expired"]
+            .iter()
+            .any(|state| answer.contains(&format!("\"status\":\"{state}\"")))
     });
     answer
 }
