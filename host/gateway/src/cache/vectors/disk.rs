@@ -40,7 +40,7 @@ impl OnDisk {
         match written {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "vectors aren't written")
+                tracing::warn!(error = &error as &dyn std::error::Error, "vectors aren't written");
             }
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "vectors aren't written"),
         }
