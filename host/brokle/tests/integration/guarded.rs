@@ -109,7 +109,7 @@ fn nobody_else_gets_in_and_no_call_fails_by_it() {
     let odd = directory.path().join("odd.pem");
     std::fs::write(&odd, "no certificate").unwrap();
     for (url, file, told) in [
-        (redis.url(), odd.clone(), "storage.redis_ca_file"),
+        (redis.url(), odd, "storage.redis_ca_file"),
         (redis.url(), "absent.pem".into(), "storage.redis_ca_file"),
         (plain, redis.ca_file(), "rediss://"),
         ("http://x".to_owned(), redis.ca_file(), "rediss://"),

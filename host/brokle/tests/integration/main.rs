@@ -14,6 +14,7 @@ mod drain;
 mod examples;
 #[cfg(test)]
 mod guarded;
+#[cfg(test)]
 mod import;
 #[cfg(test)]
 mod keys;
