@@ -15,6 +15,8 @@
 //! `bench soak` plays what isn't fair (slow clients, overload, hundreds of streams, a stop in the middle) and holds it against
 //! promises.
 //!
+//! `bench telemetry` sends spans as fast as they are taken, and asks questions over many.
+//!
 //! Release builds on a machine that does nothing else, or the numbers mean little. A run with fewer shapes
 //! (`--connections 32 --bodies 200`) is for looking closer: a target whose shape is missing isn't met.
 #![expect(
@@ -35,6 +37,7 @@ mod request;
 mod run;
 mod soak;
 mod streams;
+mod telemetry;
 mod upstream;
 mod wire;
 
@@ -65,6 +68,8 @@ enum Command {
     Features(features::Args),
     /// What Brokle does under load that isn't fair; exits with 1 when a promise is broken.
     Soak(soak::Args),
+    /// Spans in, and questions over them; exits with 1 when a target is missed.
+    Telemetry(telemetry::Args),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -76,6 +81,7 @@ async fn main() -> ExitCode {
         Command::Run(args) => run::run(args).await,
         Command::Features(args) => features::run(args).await,
         Command::Soak(args) => soak::run(args).await,
+        Command::Telemetry(args) => telemetry::run(args).await,
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

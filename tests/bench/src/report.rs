@@ -218,6 +218,10 @@ impl Target {
         Self { name, limit, measured, unit, pass: measured <= limit }
     }
 
+    pub(crate) fn at_least(name: &'static str, limit: f64, measured: f64, unit: &'static str) -> Self {
+        Self { name, limit, measured, unit, pass: measured >= limit }
+    }
+
     pub(crate) fn row(&self) -> Vec<String> {
         let number =
             |value: f64| format!("{} {}", (value * 1000.0).round() / 1000.0, self.unit).trim().to_owned();

@@ -8,3 +8,4 @@ mod features;
 mod floor;
 mod run;
 mod soak;
+mod telemetry;
