@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::batches::{Batches, Files};
 pub(crate) use self::blobs::Blobs;
 pub(crate) use self::budgets::Budget;
-pub(crate) use self::cache::Cache;
+pub(crate) use self::cache::{Cache, Store as CacheStore, VectorStore};
 pub(crate) use self::environment::Secrets;
 pub(crate) use self::exporters::Exporter;
 pub(crate) use self::gateway::{Connection, Gateway};
@@ -164,6 +164,7 @@ impl Config {
         self.server.check()?;
         self.storage.check()?;
         self.clickhouse()?;
+        self.redis()?;
         self.telemetry.check()?;
         self.shared_queue()?;
         self.gateway.check()?;
@@ -175,7 +176,7 @@ impl Config {
         guardrails::check(&self.guardrails)?;
         exporters::check(&self.exporters)?;
         rules(&self.recording)?;
-        self.cache.check()?;
+        self.cache.check(&self.storage)?;
         limits::check(&self.limits)?;
         budgets::check(&self.budgets)?;
         let mut routing = Routing::default();
@@ -202,6 +203,30 @@ impl Config {
         named.map_err(|error| format!("storage.clickhouse_url: {error}"))
     }
 
+    /// Redis, if it is configured. Nobody connects yet.
+    pub(crate) fn redis(&self) -> Result<Option<redis::Client>, String> {
+        let Some(url) = self.storage.redis_url.as_deref() else { return Ok(None) };
+        // An error may repeat the URL, which may hold a password.
+        let wrong = |_| "storage.redis_url: redis[s]://[USER:PASSWORD@]HOST:PORT is expected".to_owned();
+        let Some(path) = &self.storage.redis_ca_file else {
+            return redis::Client::open(url).map(Some).map_err(wrong);
+        };
+        if !url.starts_with("rediss://") {
+            return Err("storage.redis_ca_file: it needs a redis_url with rediss://".to_owned());
+        }
+        let unreadable =
+            |error: &dyn std::fmt::Display| format!("storage.redis_ca_file: {}: {error}", path.display());
+        let root_cert = std::fs::read(path).map_err(|error| unreadable(&error))?;
+        if !String::from_utf8_lossy(&root_cert).contains("-----BEGIN CERTIFICATE-----") {
+            return Err(unreadable(&"it has no certificate"));
+        }
+        let certificates = redis::TlsCertificates { client_tls: None, root_cert: Some(root_cert) };
+        redis::Client::build_with_tls(url, certificates).map(Some).map_err(|error| match error.kind() {
+            redis::ErrorKind::InvalidClientConfig => wrong(error),
+            _ => unreadable(&"it has no certificate"),
+        })
+    }
+
     /// The queue that processes share, if that is where observations wait.
     pub(crate) fn shared_queue(&self) -> Result<Option<SharedQueue>, String> {
         let storage = &self.storage;
@@ -212,10 +237,8 @@ impl Config {
         if !is_shared {
             return Ok(None);
         }
-        let url = storage.redis_url.as_deref().ok_or("telemetry.queue: redis needs storage.redis_url")?;
-        SharedQueue::new(url)
-            .map(Some)
-            .map_err(|_| "storage.redis_url: redis://HOST:PORT is expected".to_owned())
+        let client = self.redis()?.ok_or("telemetry.queue: redis needs storage.redis_url")?;
+        Ok(Some(SharedQueue::new(client)))
     }
 
     /// The database's URL: the configured one, or a file in the data directory.

@@ -87,7 +87,8 @@ pub(crate) enum Role {
     All,
     /// Answers requests, and migrates the databases at its start; leaves a shared queue to workers.
     Server,
-    /// Brings what is in the shared queue to ClickHouse; answers health checks and metrics only.
+    /// Brings what is in the shared queue to ClickHouse, and works on batches where their files are in a folder that it shares;
+    /// answers health checks and metrics only.
     Worker,
 }
 
@@ -253,7 +254,30 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     let (mut gateway, mut recorder, mut catalogue_of_plugins, mut pending) = (None, None, None, None);
     let (mut relay, mut exporters, mut forgetting) = (None, None, None);
     let organizations = database.clone();
-    if args.role != Role::Worker {
+    // A worker needs a gateway of its own to work on batches.
+    let works_on_batches = config.batches.run && (config.files.folder.is_some() || config.blobs.bucket.is_some());
+    if let (Role::Worker, Some(store)) = (args.role, workers_store.clone().filter(|_| works_on_batches)) {
+        let (master_key, database) = (Arc::new(master_key), database.clone());
+        let live = Arc::new(Live::new(clock.clone(), random.clone()));
+        let with = gateway::Ingredients {
+            clock,
+            random,
+            database,
+            master_key,
+            catalogue,
+            store,
+            live,
+            blobs: Arc::clone(&blobs),
+        };
+        let made = gateway::assemble(config, with).await?;
+        app = app
+            .gateway(Arc::clone(&made.gateway))
+            .metrics(made.metrics)
+            .plugins(Arc::new(plugins::Health(Arc::clone(&made.catalogue))))
+            .batches(Arc::clone(&made.files), Arc::clone(&made.batches));
+        catalogue_of_plugins = Some(made.catalogue);
+        (gateway, recorder) = (Some(made.gateway), Some(made.recorder));
+    } else if args.role != Role::Worker {
         let master_key = Arc::new(master_key);
         let opened = analytics::open(config, clock.clone()).await?;
         pending = opened.pending;
@@ -355,11 +379,9 @@ fn retention(
 
 /// What live streams share, and their way to other servers if there is a Redis.
 fn watching(config: &Config, live: &Arc<Live>) -> Result<(Arc<Watching>, Option<Relay>), Failure> {
-    let url = config.storage.redis_url.as_deref();
-    // The error may repeat the URL, which may hold a password.
-    let wrong = |_| "storage.redis_url: redis://HOST:PORT is expected";
-    let tickets = Tickets::new(Arc::new(SystemClock), Arc::new(SystemRandom), url).map_err(wrong)?;
-    let relay = url.map(|url| Relay::new(Arc::clone(live), url)).transpose().map_err(wrong)?;
+    let redis = config.redis()?;
+    let tickets = Tickets::new(Arc::new(SystemClock), Arc::new(SystemRandom), redis.clone())?;
+    let relay = redis.map(|client| Relay::new(Arc::clone(live), client)).transpose()?;
     let (per_key, origins) = (config.telemetry.live_streams_per_key, config.server.allowed_origins.clone());
     Ok((Arc::new(Watching::new(Arc::clone(live), tickets, per_key, origins)), relay))
 }

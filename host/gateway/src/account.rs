@@ -330,9 +330,11 @@ impl Meter {
     /// The answer comes from the cache; with a score it is another question's, and so near is that.
     pub(crate) fn cached(&mut self, entry: &Entry, score: Option<f32>) {
         self.is_cached = true;
+        // Nobody was asked with whom another one could be compared.
+        self.part = None;
         self.note(|observation| {
-            observation.provider = entry.provider.clone();
-            observation.model_served = entry.served.as_deref().map(Into::into);
+            observation.provider = entry.about.provider.as_deref().map(Into::into);
+            observation.model_served = entry.about.served.as_deref().map(Into::into);
             let mut say = |name: &str, value: serde_json::Value| {
                 observation.attributes.insert(format!("brokle.cache.{name}"), value);
             };
@@ -340,10 +342,10 @@ impl Meter {
             if let Some(score) = score {
                 say("score", score.into());
             }
-            if let Some(cost) = entry.cost {
+            if let Some(cost) = entry.about.cost {
                 say("saved_cost", cost.to_string().into());
             }
-            if let Some(usage) = &entry.usage {
+            if let Some(usage) = &entry.about.usage {
                 say("saved_input_tokens", usage.input.into());
                 say("saved_output_tokens", usage.output.into());
             }
@@ -379,14 +381,29 @@ impl Meter {
         self.recording.is_some() || self.part.is_some()
     }
 
+    /// What is kept of the answer has the caller's dialect.
+    pub(crate) fn keeps_native(&mut self, headers: &HeaderMap) {
+        if let Some(recording) = &mut self.recording {
+            recording.is_native(headers.get(http::header::CONTENT_TYPE).cloned());
+        }
+    }
+
     /// The whole answer, as the provider gave it.
     pub(crate) fn keep(&mut self, headers: &HeaderMap, body: &Bytes) {
-        let Some(recording) = self.recording.take() else { return };
+        let Some(recording) = self.recorded() else { return };
         let cost = self.cost();
         if let Some(observation) = &self.observation {
             let kind = headers.get(http::header::CONTENT_TYPE).cloned();
             recording.store_whole(kind, body, observation, cost);
         }
+    }
+
+    /// What is to be kept, if whoever answered is the one whose answer it is.
+    fn recorded(&mut self) -> Option<Box<Recording>> {
+        let recording = self.recording.take()?;
+        let connection = self.observation.as_ref()?.connection.as_deref();
+        let model = self.priced.as_ref().map(|(_, model)| model.as_str());
+        recording.is_of(connection, model).then_some(recording)
     }
 
     /// A chunk of a stream, as the provider gave it.
@@ -459,7 +476,7 @@ impl Meter {
     /// The call ends well.
     pub(crate) fn complete(&mut self) {
         self.settled = true;
-        if let Some(recording) = self.recording.take() {
+        if let Some(recording) = self.recorded() {
             let cost = self.cost();
             if let Some(observation) = &self.observation {
                 recording.store_stream(observation, cost);

@@ -53,7 +53,7 @@ impl Attempts {
     pub(crate) async fn run(gateway: &Gateway, call: Stage<'_, (Request, Plan)>) -> Result<Served, Refusal> {
         let (request, plan) = call.known;
         if let Some(entry) = &request.cached {
-            return Ok(entry.serve(request.include_usage));
+            return Ok(entry.serve(&request));
         }
         let mut passed = passed_on(call.incoming.headers);
         if call.meter.is_read() {
@@ -176,9 +176,7 @@ impl Round<'_, '_> {
             };
             let refusal = match answered {
                 Ok(served) => {
-                    if let Served::Whole(headers, body) = &served {
-                        self.meter.keep(headers, body);
-                    }
+                    served.keep(self.meter);
                     return Ok(served);
                 }
                 Err(refusal) => refusal,

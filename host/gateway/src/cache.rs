@@ -21,13 +21,17 @@
 //! `x-brokle-cache-key`, `x-brokle-cache-score`, `age`.
 //!
 //! **Bounds.** Each entry, all entries together (the least recently used goes), the time that they are kept, and the
-//! size of a request that is looked at. Entries live in the server's memory, behind [`Store`].
+//! size of a request that is looked at. Entries live behind [`Store`]: in the server's memory, or [in Redis](redis), which
+//! servers share.
 
 pub(crate) mod control;
 mod embedding;
 mod flight;
 mod key;
+mod look;
+mod packed;
 mod recording;
+pub mod redis;
 pub mod semantic;
 mod store;
 pub mod vectors;
@@ -38,12 +42,9 @@ use std::time::Duration;
 use brokle_core::clock::Clock;
 use brokle_core::money::Usd;
 use brokle_core::tenancy::Tenant;
-use brokle_core::usage::Usage;
-use brokle_identity::Principal;
 use brokle_runtime::exchange::Output;
 use brokle_telemetry::metrics::{CacheLabels, CacheOutcome, Metrics};
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
@@ -51,15 +52,17 @@ use serde::Serialize;
 use self::control::Control;
 use self::flight::{Flight, Flights, Join};
 pub use self::key::Key;
+pub(crate) use self::look::{Look, LookAgain};
 pub(crate) use self::recording::Recording;
-use self::semantic::{Meaning, Question, Semantic};
-pub use self::store::{Answer, InMemory, Selection, Store};
+pub use self::recording::Then;
+use self::redis::InRedis;
+use self::semantic::Semantic;
+pub use self::store::{About, Answer, InMemory, Listed, Selection, Store};
+use self::vectors::Vectors;
 use crate::attempts::Served;
-use crate::gateway::Gateway;
-use crate::pipeline::Stage;
-use crate::refusal::Refusal;
+use crate::dialects::native::{self, Native};
 use crate::request::Request;
-use crate::routing::conditions::Said;
+use crate::shared::Gone;
 
 /// What the cache may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,51 +98,59 @@ pub(crate) enum Content {
     Whole(Option<HeaderValue>, Bytes),
     /// The data of a stream's events.
     Stream(Vec<Bytes>),
+    /// A document in the caller's dialect, as the vendor wrote it.
+    NativeWhole(Option<HeaderValue>, Bytes),
+    /// A stream in the caller's dialect, as the vendor wrote it, in whole events.
+    NativeStream(Option<HeaderValue>, Vec<Bytes>),
 }
 
 /// A stored answer.
 #[derive(Debug)]
 pub struct Entry {
-    pub(crate) tenant: Tenant,
-    /// As the caller wrote it.
-    pub(crate) model: String,
-    pub(crate) route: Option<String>,
+    pub(crate) about: About,
     pub(crate) content: Content,
-    pub(crate) provider: Option<Arc<str>>,
-    pub(crate) served: Option<String>,
-    pub(crate) usage: Option<Usage>,
-    pub(crate) cost: Option<Usd>,
-    pub(crate) stored_at: DateTime<Utc>,
-    pub(crate) expires_at: DateTime<Utc>,
 }
 
 impl Entry {
     /// About how many bytes it holds.
     pub(crate) fn weight(&self) -> usize {
         let content = match &self.content {
-            Content::Whole(_, body) => body.len(),
-            Content::Stream(chunks) => chunks.iter().map(|chunk| chunk.len() + size_of::<Bytes>()).sum(),
-        };
-        content + self.model.len() + size_of::<Self>() + 64
-    }
-
-    fn age(&self, now: DateTime<Utc>) -> Duration {
-        (now - self.stored_at).to_std().unwrap_or_default()
-    }
-
-    /// The answer, once more.
-    pub(crate) fn serve(&self, include_usage: bool) -> Served {
-        match &self.content {
-            Content::Whole(kind, body) => {
-                let mut headers = HeaderMap::with_capacity(16);
-                if let Some(kind) = kind {
-                    headers.insert(CONTENT_TYPE, kind.clone());
-                }
-                Served::Whole(headers, body.clone())
+            Content::Whole(_, body) | Content::NativeWhole(_, body) => body.len(),
+            Content::Stream(pieces) | Content::NativeStream(_, pieces) => {
+                pieces.iter().map(|piece| piece.len() + size_of::<Bytes>()).sum()
             }
+        };
+        content + self.about.model.len() + size_of::<Self>() + 64
+    }
+
+    /// Whether it has its caller's dialect.
+    pub(crate) fn is_native(&self) -> bool {
+        matches!(self.content, Content::NativeWhole(..) | Content::NativeStream(..))
+    }
+
+    /// The answer to this request, once more.
+    pub(crate) fn serve(&self, request: &Request) -> Served {
+        let headers = |kind: &Option<HeaderValue>| {
+            let mut headers = HeaderMap::with_capacity(16);
+            if let Some(kind) = kind {
+                headers.insert(CONTENT_TYPE, kind.clone());
+            }
+            headers
+        };
+        let native = |kind, body| {
+            let mut headers = headers(kind);
+            if let Some(dialect) = &request.dialect {
+                dialect.identify(&mut headers);
+            }
+            Served::Native(Box::new(Native { headers, body }))
+        };
+        match &self.content {
+            Content::Whole(kind, body) => Served::Whole(headers(kind), body.clone()),
+            Content::NativeWhole(kind, body) => native(kind, native::Content::Whole(body.clone())),
+            Content::NativeStream(kind, pieces) => native(kind, native::Content::Again(pieces.clone())),
             Content::Stream(chunks) => {
                 let outputs = chunks.iter().map(|chunk| Output::Chunk(chunk.to_vec())).collect();
-                Served::Local { outputs, include_usage }
+                Served::Local { outputs, include_usage: request.include_usage }
             }
         }
     }
@@ -163,6 +174,8 @@ pub struct Cache {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     store: Arc<dyn Store>,
+    /// The same, if servers share it.
+    shared: Option<Arc<InRedis>>,
     flights: Arc<Flights>,
     semantic: Option<Semantic>,
 }
@@ -172,6 +185,10 @@ pub struct Cache {
 pub struct CacheStatus {
     /// Whether answers are cached at all.
     pub enabled: bool,
+    /// Where they are: `memory`, each server its own; `redis`, shared.
+    pub store: &'static str,
+    /// Whether that answers; while it doesn't, nothing is found or kept.
+    pub available: bool,
     /// The project's answers.
     pub entries: u64,
     /// Those of them that questions lead to that mean the same; null if nothing is looked for by meaning.
@@ -193,30 +210,70 @@ impl Cache {
     #[must_use]
     pub fn new(settings: Settings, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let store = Arc::new(InMemory::new(settings.max_bytes, settings.max_ttl));
-        Self { settings, clock, metrics, store, flights: Arc::default(), semantic: None }
+        Self { settings, clock, metrics, store, shared: None, flights: Arc::default(), semantic: None }
     }
 
-    /// The same, with questions found that mean the same.
+    /// The same, with answers in Redis.
+    ///
+    /// # Errors
+    /// When the URL is none.
+    pub fn in_redis(self, client: ::redis::Client) -> Result<Self, ::redis::RedisError> {
+        let (clock, metrics) = (Arc::clone(&self.clock), Arc::clone(&self.metrics));
+        let shared = InRedis::connect(client, &self.settings, clock, metrics)?;
+        Ok(Self { store: shared.clone(), shared: Some(shared), ..self })
+    }
+
+    /// Sends what is to be kept elsewhere, until the end; for the server to run once.
+    pub(crate) async fn run(&self, end: impl Future<Output = ()> + Clone + Send) {
+        let answers = async {
+            if let Some(shared) = &self.shared {
+                shared.run(end.clone()).await;
+            }
+        };
+        let vectors = async {
+            if let Some(semantic) = &self.semantic {
+                semantic.vectors.run(Box::pin(end.clone())).await;
+            }
+        };
+        tokio::join!(answers, vectors);
+    }
+
+    /// The same, with questions found that mean the same, by vectors in this server's memory.
     #[must_use]
     pub fn with_semantic(self, settings: semantic::Settings) -> Self {
-        Self { semantic: Some(Semantic::new(settings)), ..self }
+        let vectors = Arc::new(vectors::InMemory::new(settings.max_entries, settings.max_bytes));
+        self.with_vectors(settings, vectors)
     }
 
-    /// How much of it a project has.
+    /// The same, by vectors in this store.
+    #[must_use]
+    pub fn with_vectors(self, settings: semantic::Settings, vectors: Arc<dyn Vectors>) -> Self {
+        Self { semantic: Some(Semantic::new(settings, vectors)), ..self }
+    }
+
+    /// How much of it a project has; nothing, while its store can't say.
     pub async fn status(&self, tenant: Tenant) -> CacheStatus {
         let now = self.clock.now();
+        let listed = self.store.of(tenant).await;
+        let available = self.store.is_there() && listed.is_ok();
         let (mut keys, mut bytes, mut stored_cost) = (Vec::new(), 0, Usd::ZERO);
-        for (key, entry) in self.store.of(tenant).await {
-            if entry.expires_at > now {
+        for (key, listed) in listed.unwrap_or_default() {
+            if listed.about.expires_at > now {
                 keys.push(key);
-                bytes += entry.weight() as u64;
-                stored_cost += entry.cost.unwrap_or(Usd::ZERO);
+                bytes += listed.bytes;
+                stored_cost += listed.about.cost.unwrap_or(Usd::ZERO);
             }
         }
+        let semantic_entries = match &self.semantic {
+            Some(semantic) => Some(semantic.vectors.count(tenant.project, &keys, now).await),
+            None => None,
+        };
         CacheStatus {
             enabled: true,
+            store: self.store.name(),
+            available,
             entries: keys.len() as u64,
-            semantic_entries: self.semantic.as_ref().map(|semantic| semantic.vectors.count(&keys)),
+            semantic_entries,
             bytes,
             stored_cost,
             ttl_seconds: self.settings.ttl.as_secs(),
@@ -226,22 +283,18 @@ impl Cache {
     }
 
     /// Removes a project's answers, and says how many.
-    pub async fn invalidate(&self, tenant: Tenant, selection: &Selection) -> u64 {
+    ///
+    /// # Errors
+    /// Their store can't be asked. Some may have been removed.
+    pub async fn invalidate(&self, tenant: Tenant, selection: &Selection) -> Result<u64, Gone> {
         let now = self.clock.now();
-        let mut removed = 0;
-        for (key, entry) in self.store.of(tenant).await {
-            if !selection.takes(&key, &entry, now) {
-                continue;
-            }
-            if let Some(semantic) = &self.semantic {
-                semantic.vectors.remove(&key);
-            }
-            // One that is over isn't there any more, for whoever counts.
-            if self.store.remove(&key).await && entry.expires_at > now {
-                removed += 1;
-            }
+        let listed = self.store.of(tenant).await?.into_iter();
+        let taken = listed.filter(|(key, listed)| selection.takes(key, &listed.about, now));
+        let keys: Vec<Key> = taken.map(|(key, _)| key).collect();
+        if let Some(semantic) = &self.semantic {
+            semantic.vectors.remove(tenant.project, &keys);
         }
-        removed
+        self.store.remove(tenant, &keys, now).await
     }
 
     fn count(&self, outcome: CacheOutcome) {
@@ -251,7 +304,8 @@ impl Cache {
     async fn get(&self, key: &Key, control: &Control) -> Option<Arc<Entry>> {
         let entry = self.store.get(key).await?;
         let now = self.clock.now();
-        let fresh = entry.expires_at > now && control.max_age.is_none_or(|age| entry.age(now) <= age);
+        let fresh =
+            entry.about.expires_at > now && control.max_age.is_none_or(|age| entry.about.age(now) <= age);
         fresh.then_some(entry)
     }
 
@@ -278,130 +332,6 @@ impl Cache {
                 self.get(key, control).await.ok_or(None)
             }
         }
-    }
-}
-
-/// The stage between what guardrails say of a request and its routing.
-pub(crate) struct Look;
-
-type Call<'a> = Stage<'a, (Arc<Principal>, Request)>;
-
-impl Look {
-    pub(crate) async fn run<'a>(gateway: &Gateway, call: Call<'a>) -> Result<Call<'a>, Refusal> {
-        let Some(cache) = &gateway.parts.cache else { return Ok(call) };
-        Box::pin(Self::look(gateway, cache, call)).await
-    }
-
-    async fn look<'a>(
-        gateway: &Gateway,
-        cache: &Arc<Cache>,
-        mut call: Call<'a>,
-    ) -> Result<Call<'a>, Refusal> {
-        let control = Control::read(call.incoming.headers, &cache.settings)?;
-        let (principal, request) = &call.known;
-        // The key is one of the canonical form, which a call in a dialect may never have.
-        let rules = request.rules();
-        if control.no_store
-            || rules.is_some_and(|rules| rules.uncached)
-            || request.dialect.is_some()
-            || request.form.is_some()
-        {
-            cache.count(CacheOutcome::bypass);
-            return Ok(call);
-        }
-        let said = Said { principal, headers: call.incoming.headers, request };
-        let Some(key) = key::of(said) else {
-            cache.count(CacheOutcome::bypass);
-            return Ok(call);
-        };
-        let flight = match cache.look(&key, &control).await {
-            Ok(entry) => {
-                cache.count(CacheOutcome::hit);
-                Self::found(cache, &mut call, key, entry, None);
-                return Ok(call);
-            }
-            Err(flight) => flight,
-        };
-        let said = Said { principal: &call.known.0, headers: call.incoming.headers, request: &call.known.1 };
-        let semantic = cache.semantic.as_ref();
-        let meaning = match semantic.and_then(|one| Question::of(said, &one.settings, &control)) {
-            None => None,
-            // In a box of its own: it is large, and most calls get by without it.
-            Some(question) => {
-                match Box::pin(Self::ask(gateway, cache, &mut call, key, question, &control)).await {
-                    Ok((key, entry, score)) => {
-                        cache.count(CacheOutcome::semantic_hit);
-                        Self::found(cache, &mut call, key, entry, Some(score));
-                        return Ok(call);
-                    }
-                    Err(meaning) => meaning,
-                }
-            }
-        };
-        cache.count(CacheOutcome::miss);
-        call.told.cache = CacheNote::Miss(key);
-        let (principal, request) = &call.known;
-        let route = request.route.as_ref().map(|route| route.name.clone());
-        let model = request.model.clone();
-        let by_route = request.rules().and_then(|rules| rules.cache_ttl);
-        let by_route = by_route.map(|ttl| ttl.min(cache.settings.max_ttl));
-        let ttl = control.ttl.or(by_route).unwrap_or(cache.settings.ttl);
-        let recording = Recording::new(Arc::clone(cache), key, principal.tenant, model, route, ttl, flight);
-        call.meter.record(recording.of(meaning));
-        Ok(call)
-    }
-
-    /// The answer is known.
-    fn found(cache: &Cache, call: &mut Call<'_>, key: Key, entry: Arc<Entry>, score: Option<f32>) {
-        let age = entry.age(cache.clock.now());
-        call.told.cache = CacheNote::Hit(key, age, score);
-        call.told.provider = entry.provider.clone();
-        call.told.model = entry.served.clone();
-        call.meter.cached(&entry, score);
-        call.known.1.cached = Some(entry);
-    }
-
-    /// Looks for a question that means the same. `key` is the request's own.
-    ///
-    /// # Errors
-    /// There is none; what the question means, if that is known.
-    async fn ask(
-        gateway: &Gateway,
-        cache: &Cache,
-        call: &mut Call<'_>,
-        key: Key,
-        question: Question,
-        control: &Control,
-    ) -> Result<(Key, Arc<Entry>, f32), Option<Meaning>> {
-        let Some(semantic) = &cache.semantic else { return Err(None) };
-        let vector = match semantic.meanings.get(&key) {
-            Some(vector) => vector,
-            None => match embedding::of(gateway, call, semantic, &question.text).await {
-                Ok(vector) => {
-                    semantic.meanings.insert(key, vector.clone());
-                    vector
-                }
-                Err(refusal) => {
-                    cache.count(CacheOutcome::semantic_error);
-                    let model = &semantic.settings.model;
-                    tracing::info!(code = %refusal.code, model, "the cache can't tell what a question means");
-                    return Err(None);
-                }
-            },
-        };
-        let near = match control.no_cache {
-            true => None,
-            false => semantic.vectors.nearest(question.space, &vector, cache.clock.now()).await,
-        };
-        if let Some((key, score)) = near.filter(|(_, score)| *score >= question.threshold) {
-            match cache.get(&key, control).await {
-                Some(entry) => return Ok((key, entry, score)),
-                // Its answer has gone, or is older than the caller wants it.
-                None if cache.store.get(&key).await.is_none() => semantic.vectors.remove(&key),
-                None => {}
-            }
-        }
-        Err(Some(Meaning { space: question.space, vector }))
     }
 }
 

@@ -1,4 +1,5 @@
-//! Active health checks: connections of the configuration that want it are asked again and again whether they are there.
+//! Active health checks: connections that want it are asked again and again whether they are there. Those of a tenant's own, made by
+//! API, are from its first call at this server on.
 //!
 //! **What is asked** is what [`trial`](crate::trial) asks: the vendor's list of models, by the provider's adapter, which costs
 //! nothing. A provider that has none to ask for is `untested`, and its calls go on as ever.
@@ -188,9 +189,6 @@ fn part(interval: Duration, chance: u64) -> Duration {
 impl Gateway {
     /// Checks the connections that want it, until the end; for the server to run once.
     pub async fn run_health_checks(&self, end: impl Future<Output = ()>) {
-        if !self.parts.connections.has_health_checks() {
-            return;
-        }
         let mut running = FuturesUnordered::new();
         let mut tick = tokio::time::interval(TICK);
         let mut end = std::pin::pin!(end);
@@ -199,10 +197,10 @@ impl Gateway {
                 () = &mut end => return,
                 _ = tick.tick() => {
                     let plugins = self.parts.plugins.load();
-                    for connection in self.parts.connections.fixed(plugins.instance()).iter() {
+                    for connection in self.parts.connections.checked(&plugins).await {
                         let Some(interval) = connection.health_check else { continue };
-                        if self.facts.checks().take(connection, interval, self.entropy()) {
-                            running.push(self.check(Arc::clone(connection), interval));
+                        if self.facts.checks().take(&connection, interval, self.entropy()) {
+                            running.push(self.check(connection, interval));
                         }
                     }
                 }

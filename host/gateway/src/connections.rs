@@ -7,6 +7,7 @@
 //! what a call uses. Another view binds it anew, from memory. A connection whose plugin doesn't serve isn't there until it
 //! does; a call that began keeps the connections, and so the versions, that it began with.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -15,11 +16,13 @@ use arc_swap::ArcSwapOption;
 use brokle_core::tenancy::Tenant;
 use brokle_identity::Secret;
 use brokle_identity::connections::{ConnectionService, ResolvedConnection};
+use brokle_plugins::Snapshot;
 use brokle_plugins::configuration::check_options;
 use brokle_plugins::snapshot::{Active, View};
 use brokle_runtime::{CallContext, Preset, ProviderManifest, ProviderPlugin};
 use http::header::{HeaderName, HeaderValue};
 use moka::sync::Cache;
+use parking_lot::Mutex;
 
 use crate::egress::{Egress, Origin};
 use crate::gate::Gate;
@@ -92,7 +95,7 @@ pub struct NewConnection {
     pub gate: Option<Arc<Gate>>,
     /// Whether calls may be relayed as they come.
     pub raw: bool,
-    /// How often it is asked whether it is there; none: never. Only where it is fixed.
+    /// How often it is asked whether it is there; none: never.
     pub health_check: Option<Duration>,
 }
 
@@ -246,7 +249,12 @@ pub struct Directory {
     opened: Cache<Tenant, Arc<Opened>>,
     egress: Egress,
     revision: AtomicI64,
+    /// Whose connections are checked.
+    watched: Mutex<HashSet<Tenant>>,
 }
+
+/// How many tenants' connections are checked at most.
+const WATCHED: usize = 1_000;
 
 impl Directory {
     /// Those that are fixed, and the service for those in the database.
@@ -258,12 +266,26 @@ impl Directory {
             opened: Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(60)).build(),
             egress,
             revision: AtomicI64::new(-1),
+            watched: Mutex::default(),
         }
     }
 
-    /// Whether any of the fixed ones is to be checked.
-    pub(crate) fn has_health_checks(&self) -> bool {
-        self.fixed.iter().any(|template| template.new.health_check.is_some())
+    /// Those that are to be checked: the fixed ones, and those of tenants that have called.
+    pub(crate) async fn checked(&self, snapshot: &Snapshot) -> Vec<Arc<Connection>> {
+        let is_checked = |connection: &&Arc<Connection>| connection.health_check.is_some();
+        let mut checked: Vec<_> =
+            self.fixed(snapshot.instance()).iter().filter(is_checked).map(Arc::clone).collect();
+        let tenants: Vec<Tenant> = self.watched.lock().iter().copied().collect();
+        for tenant in tenants {
+            let connections = self.of(tenant, snapshot.of(tenant)).await;
+            let own = connections.iter().filter(is_checked).filter(|one| !one.trusted);
+            let before = checked.len();
+            checked.extend(own.map(Arc::clone));
+            if checked.len() == before {
+                self.watched.lock().remove(&tenant);
+            }
+        }
+        checked
     }
 
     /// The tenant's own and the fixed ones. While the database is away, a tenant that isn't in memory has the fixed
@@ -275,7 +297,14 @@ impl Directory {
             // In a box, as all that is rare: a query's future is 15 KB.
             None => match Box::pin(stored.resolve(tenant)).await {
                 Ok(resolved) => {
-                    let templates = resolved.into_iter().filter_map(|one| read(one, tenant)).collect();
+                    let templates: Vec<_> =
+                        resolved.into_iter().filter_map(|one| read(one, tenant)).collect();
+                    if templates.iter().any(|template| template.new.health_check.is_some()) {
+                        let mut watched = self.watched.lock();
+                        if watched.len() < WATCHED {
+                            watched.insert(tenant);
+                        }
+                    }
                     let opened = Arc::new(Opened { templates, bound: ArcSwapOption::empty() });
                     self.opened.insert(tenant, opened.clone());
                     opened
@@ -372,7 +401,9 @@ fn read(one: ResolvedConnection, tenant: Tenant) -> Option<Template> {
         gate: None,
         // Its credential is the tenant's own.
         raw: true,
-        health_check: None,
+        health_check: stored
+            .health_check_seconds
+            .and_then(|every| Some(Duration::from_secs(u64::try_from(every).ok()?))),
         name: stored.name,
     };
     Some(Template { provider: stored.provider, new, trusted: false })

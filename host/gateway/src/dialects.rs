@@ -318,6 +318,11 @@ impl Asked {
 }
 
 impl Dialected {
+    /// What the dialect's own answers have in their head.
+    pub(crate) fn identify(&self, headers: &mut HeaderMap) {
+        self.asked.dialect.identify(headers, &self.asked.call.request_id);
+    }
+
     /// The connection that has the object which the request goes on from, if one is known.
     pub(crate) fn owner(&self, gateway: &Gateway, tenant: Tenant) -> Option<Arc<str>> {
         gateway.kept.find(tenant, self.asked.previous.as_deref()?)

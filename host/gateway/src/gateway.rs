@@ -11,6 +11,7 @@ use brokle_plugins::Snapshots;
 use brokle_storage::sql::Database;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
 use http::{HeaderMap, Response};
 use tokio::sync::watch;
 
@@ -319,11 +320,21 @@ impl Gateway {
         self.routes.poll_revision().await;
     }
 
-    /// Sends what calls used of shared limits, until the end; for the server to run once.
-    pub async fn settle_shared(&self, end: impl Future<Output = ()>) {
-        if let Some(shared) = &self.parts.shared_limits {
-            shared.settle(end).await;
-        }
+    /// Sends what calls used of shared limits, and answers that are to be kept where servers share them, until the end; for the
+    /// server to run once.
+    pub async fn settle_shared(&self, end: impl Future<Output = ()> + Send) {
+        let end = end.shared();
+        let limits = async {
+            if let Some(shared) = &self.parts.shared_limits {
+                shared.settle(end.clone()).await;
+            }
+        };
+        let answers = async {
+            if let Some(cache) = &self.parts.cache {
+                cache.run(end.clone()).await;
+            }
+        };
+        tokio::join!(limits, answers);
     }
 
     /// The cache, if there is one.

@@ -134,7 +134,7 @@ impl Cooling {
         let now = self.now();
         let cell = self.cells.get_with(key.id, Arc::default);
         let mut state = cell.lock();
-        let asked = headers::read(answer.headers()).retry_after.map(|asked| asked.min(LONGEST));
+        let asked = headers::retry_after(answer.headers()).map(|asked| asked.min(LONGEST));
         let wait = asked.unwrap_or_else(|| first.saturating_mul(1 << state.in_a_row.min(6)).min(longest));
         state.in_a_row = state.in_a_row.saturating_add(1);
         let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);

@@ -10,7 +10,7 @@ use brokle_plugins::Snapshot;
 use crate::account::Meter;
 use crate::answer::Told;
 use crate::attempts::Served;
-use crate::cache::Look;
+use crate::cache::{Look, LookAgain};
 use crate::dialects;
 use crate::gateway::{Gateway, Incoming};
 use crate::guardrails::{Ask, GuardRequest};
@@ -61,13 +61,15 @@ pub(crate) async fn run(gateway: &Gateway, call: Stage<'_, ()>) -> Result<Served
         Look,
         // Who can serve it, and in which order are they asked?
         Route,
+        // Was it answered before by whom the policy chose, where that makes a difference?
+        LookAgain,
         // Ask them, until one answers with what may reach the caller.
         Ask,
     }
 }
 
 impl<'a, T> Stage<'a, T> {
-    fn with<U>(self, known: U) -> (T, Stage<'a, U>) {
+    pub(crate) fn with<U>(self, known: U) -> (T, Stage<'a, U>) {
         let Self { incoming, meter, told, plugins, known: before } = self;
         (before, Stage { incoming, meter, told, plugins, known })
     }
@@ -213,12 +215,12 @@ impl Route {
     async fn run<'a>(
         gateway: &Gateway,
         call: Stage<'a, (Arc<Principal>, Request)>,
-    ) -> Result<Stage<'a, (Request, Plan)>, Refusal> {
+    ) -> Result<Stage<'a, (Arc<Principal>, Request, Plan)>, Refusal> {
         let ((principal, request), call) = call.with(());
         // A guardrail may send even a known answer back, and then somebody has to give another one.
         let guarded = request.guards.as_ref().is_some_and(|chain| chain.rules_on_answers());
         if request.cached.is_some() && !guarded {
-            return Ok(call.with((request, Plan::default())).1);
+            return Ok(call.with((principal, request, Plan::default())).1);
         }
         let plugins = Arc::clone(&call.plugins);
         let view = plugins.of(principal.tenant);
@@ -248,6 +250,6 @@ impl Route {
         if let Some(part) = Shadows::part(gateway, &principal, &said, &plan, &connections, request_id) {
             call.meter.compare(part);
         }
-        Ok(call.with((request, plan)).1)
+        Ok(call.with((principal, request, plan)).1)
     }
 }

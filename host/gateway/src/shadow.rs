@@ -9,8 +9,9 @@
 //! what it measures is a fact like any other. The key's restrictions hold; its limits and budgets don't count it.
 //!
 //! **Bounds**: [`Resilience::max_shadows`](crate::resilience::Resilience) at once and as many that wait for it, and the route's
-//! `usd_per_day`, which is counted on each server for each project, by what answers cost that have a known price. What is
-//! beyond is left out and counted (`brokle_shadows_total`).
+//! `usd_per_day`, which is counted for each project beside budgets, in the database that servers share, by what answers cost that
+//! have a known price: a restart forgets nothing. While the database is away each server counts for itself, and writes it later. What
+//! is beyond is left out and counted (`brokle_shadows_total`).
 //!
 //! **Its trace** is one of its own, tagged `shadow`, of no key, with `brokle.shadow.of`; the original's has
 //! `brokle.shadow.trace_id`. It says how the two compare ([`comparison`]). It keeps texts only where the original's does and no
@@ -24,22 +25,24 @@ use brokle_core::clock::Clock;
 use brokle_core::ids::{ProjectId, RequestId};
 use brokle_core::money::Usd;
 use brokle_core::observation::{Kind, Observation, Status, TraceId};
-use brokle_core::tenancy::Capture;
+use brokle_core::tenancy::{Capture, Tenant};
 use brokle_identity::Principal;
+use brokle_storage::sql::budgets::SpendKey;
 use brokle_telemetry::metrics::{Metrics, ShadowLabels, ShadowOutcome};
 use bytes::BytesMut;
-use chrono::NaiveDate;
+use chrono::{NaiveDate, NaiveTime};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::HeaderMap;
 use moka::sync::Cache;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc;
 
 use self::comparison::Sample;
 use crate::account::Meter;
 use crate::answer::Told;
 use crate::attempts;
+use crate::budgets::{Budgets, Period};
 use crate::connections::Connection;
 use crate::gateway::{Gateway, Incoming};
 use crate::refusal::Refusal;
@@ -52,13 +55,24 @@ use crate::stream::Cut;
 const MAX_REQUEST: usize = 1 << 20;
 /// What is kept of an answer until the two are compared: 1 MiB.
 const MAX_ANSWER: usize = 1 << 20;
+/// What the names of purses begin with among budgets: no budget's has a control character.
+const NAME: &str = "shadow\u{1f}";
 /// How many routes' spending is kept.
 const PURSES: u64 = 10_000;
 /// A share's denominator.
 pub(crate) const WHOLE: u32 = 1_000_000;
 
-/// A day (UTC), and what was spent on it.
-type Spent = Arc<Mutex<(NaiveDate, Usd)>>;
+/// What was spent on a day (UTC).
+#[derive(Debug)]
+struct Day {
+    date: NaiveDate,
+    /// By all servers, as far as that is known.
+    known: Usd,
+    /// By this one, and not written yet.
+    unwritten: Usd,
+}
+
+type Spent = Arc<Mutex<Day>>;
 
 /// The shadows that are under way or wait.
 #[derive(Debug)]
@@ -70,9 +84,11 @@ pub(crate) struct Shadows {
 }
 
 /// What a route may spend on shadows in a day (UTC).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Purse {
     limit: Usd,
+    tenant: Tenant,
+    route: String,
     spent: Spent,
     clock: Arc<dyn Clock>,
 }
@@ -160,9 +176,10 @@ impl Shadows {
         passed.remove(http::header::ACCEPT_ENCODING);
         let shadows = &gateway.shadows;
         let purse = shadow.usd_per_day.map(|limit| {
-            let fresh = || Arc::new(Mutex::new((NaiveDate::MIN, Usd::ZERO)));
-            let spent = shadows.spent.get_with((principal.tenant.project, route.name.clone()), fresh);
-            Purse { limit, spent, clock: Arc::clone(&gateway.parts.clock) }
+            let day = Day { date: NaiveDate::MIN, known: Usd::ZERO, unwritten: Usd::ZERO };
+            let (tenant, route) = (principal.tenant, route.name.clone());
+            let spent = shadows.spent.get_with((tenant.project, route.clone()), || Arc::new(Mutex::new(day)));
+            Purse { limit, tenant, route, spent, clock: Arc::clone(&gateway.parts.clock) }
         });
         let job = Job {
             principal: Arc::clone(principal),
@@ -184,17 +201,43 @@ impl Shadows {
 
 impl Purse {
     fn is_empty(&self) -> bool {
-        let (day, spent) = *self.spent.lock();
-        day == self.clock.now().date_naive() && spent >= self.limit
+        let day = self.today();
+        day.known + day.unwritten >= self.limit
     }
 
     fn spend(&self, cost: Usd) {
+        self.today().unwritten += cost;
+    }
+
+    fn today(&self) -> MutexGuard<'_, Day> {
         let today = self.clock.now().date_naive();
-        let mut spent = self.spent.lock();
-        if spent.0 != today {
-            *spent = (today, Usd::ZERO);
+        let mut day = self.spent.lock();
+        if day.date != today {
+            *day = Day { date: today, known: Usd::ZERO, unwritten: Usd::ZERO };
         }
-        spent.1 += cost;
+        day
+    }
+
+    /// Writes what was spent here, and learns what was spent elsewhere. Nothing is lost while the database is away.
+    async fn settle(&self, budgets: &Budgets) {
+        let (date, amount) = {
+            let mut day = self.today();
+            (day.date, std::mem::take(&mut day.unwritten))
+        };
+        let key = SpendKey {
+            organization: self.tenant.organization,
+            budget: format!("{NAME}{}", self.route),
+            subject: self.tenant.project.to_string(),
+            period: Period::Day.as_str(),
+            start: date.and_time(NaiveTime::MIN).and_utc(),
+        };
+        let sum = budgets.add_to(key, amount).await;
+        let mut day = self.today();
+        match sum {
+            Some(sum) if day.date == date => day.known = day.known.max(sum),
+            None if day.date == date => day.unwritten += amount,
+            _ => {}
+        }
     }
 }
 
@@ -269,6 +312,16 @@ impl Gateway {
 
     /// One shadow call, to its answer's last byte.
     async fn shadow(self: &Arc<Self>, Order { job, original, keeps_texts }: Order) {
+        let purse = job.purse.clone();
+        if let Some(purse) = &purse {
+            // Another server may have spent it since.
+            purse.settle(&self.parts.budgets).await;
+            if purse.is_empty() {
+                let labels = ShadowLabels { outcome: ShadowOutcome::budget };
+                self.parts.books.metrics.shadows.get_or_create(&labels).inc();
+                return;
+            }
+        }
         let operation = job.request.operation;
         let mut meter = Meter::new(self.parts.books.clone(), operation);
         let incoming = Incoming {
@@ -314,7 +367,13 @@ impl Gateway {
                     http_body_util::BodyStream::new(served.answer(self, &told, meter).into_body());
                 while answer.next().await.is_some() {}
             }
-            Err(refusal) => meter.refuse(&refusal, None),
+            Err(refusal) => {
+                meter.refuse(&refusal, None);
+                drop(meter);
+            }
+        }
+        if let Some(purse) = purse {
+            purse.settle(&self.parts.budgets).await;
         }
     }
 }

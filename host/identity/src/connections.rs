@@ -53,6 +53,8 @@ pub struct NewConnection {
     pub priority: i32,
     /// The share of the traffic among connections of one priority, from 0. 1 is usual.
     pub weight: i32,
+    /// How often it is asked whether it is there, in seconds: 10 to 86,400; none: never.
+    pub health_check_seconds: Option<i32>,
     /// Is it used at all?
     pub enabled: bool,
 }
@@ -71,6 +73,7 @@ impl NewConnection {
             headers: BTreeMap::new(),
             priority: 0,
             weight: 1,
+            health_check_seconds: None,
             enabled: true,
         }
     }
@@ -105,6 +108,8 @@ pub struct ConnectionUpdate {
     pub priority: Option<i32>,
     /// A new weight.
     pub weight: Option<i32>,
+    /// How often it is to be asked; `Some(None)`: never.
+    pub health_check_seconds: Option<Option<i32>>,
     /// On or off.
     pub enabled: Option<bool>,
 }
@@ -185,6 +190,7 @@ impl ConnectionService {
             headers: new.headers,
             priority: new.priority,
             weight: new.weight,
+            health_check_seconds: new.health_check_seconds,
             enabled: new.enabled,
             created_at: now,
             updated_at: now,
@@ -297,6 +303,8 @@ impl ConnectionService {
         connection.headers = change.headers.unwrap_or_else(|| std::mem::take(&mut connection.headers));
         connection.priority = change.priority.unwrap_or(connection.priority);
         connection.weight = change.weight.unwrap_or(connection.weight);
+        connection.health_check_seconds =
+            change.health_check_seconds.unwrap_or(connection.health_check_seconds);
         connection.enabled = change.enabled.unwrap_or(connection.enabled);
         match change.secret {
             SecretChange::Keep => {}

@@ -56,7 +56,7 @@ pub use guardrail::{GuardrailInstance, GuardrailPlugin};
 pub use instance::{CallContext, Spent};
 pub use limits::Limits;
 pub use load::{Inspection, inspect};
-pub use manifest::{Kind, Manifest, Preset, ProviderManifest};
+pub use manifest::{Kind, Manifest, Preset, ProviderManifest, RateLimitHeaders, RemainingHeaders};
 pub use observer::Observer;
 pub use policy::PolicyPlugin;
 pub use provider::{ProviderInstance, ProviderPlugin};

@@ -36,6 +36,9 @@ pub struct Manifest {
     /// For providers.
     #[serde(default)]
     pub provider: Option<ProviderManifest>,
+    /// For routing policies.
+    #[serde(default)]
+    pub policy: PolicyManifest,
     /// JSON Schema of a connection's options.
     #[serde(default)]
     pub options: Option<serde_json::Value>,
@@ -93,6 +96,16 @@ impl Kind {
     }
 }
 
+/// What the host has to know of a routing policy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyManifest {
+    /// Its choice is one between answers (variants of an experiment, conditions), rather than between those who would give the same:
+    /// the cache keeps what its choices answered apart.
+    #[serde(default)]
+    pub chooses_answers: bool,
+}
+
 /// What a provider needs to be connected.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -115,10 +128,35 @@ pub struct ProviderManifest {
     /// Works without a credential: `base_url_env` alone makes a default connection.
     #[serde(default)]
     pub keyless: bool,
+    /// Which headers of the vendor's answers say what is left of its limits, where they aren't OpenAI's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limits: Option<RateLimitHeaders>,
     /// Vendors that this component serves as well as its own, by name: a connection picks one by its option `preset`,
     /// and names one of the server's own components as its provider.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub presets: BTreeMap<String, Preset>,
+}
+
+/// Where a vendor says what is left of its limits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimitHeaders {
+    /// Of requests.
+    #[serde(default)]
+    pub requests: Option<RemainingHeaders>,
+    /// Of tokens.
+    #[serde(default)]
+    pub tokens: Option<RemainingHeaders>,
+}
+
+/// Two headers' names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemainingHeaders {
+    /// How many are left: a whole number.
+    pub remaining: String,
+    /// When there are as many as ever: a span (`6m0s`, seconds) or a time (RFC 3339).
+    pub reset: String,
 }
 
 /// One vendor among those that a component serves.

@@ -3,3 +3,4 @@
 pub mod blobs;
 pub mod observations;
 pub mod sql;
+pub mod vectors;

@@ -184,6 +184,8 @@ pub enum CacheOutcome {
     semantic_hit,
     /// Nobody could say what the question means: a miss.
     semantic_error,
+    /// The shared store of answers didn't answer: a miss.
+    store_error,
 }
 
 /// Labels of looks into the cache.

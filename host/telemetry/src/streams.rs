@@ -26,7 +26,6 @@ use redis::Client;
 
 pub(crate) use self::link::{AppendError, Link, SharedDepth};
 pub use self::worker::{Worker, WorkerStats};
-use crate::queue::QueueError;
 use crate::rows::{Row, Rows};
 
 /// Streams that projects are spread over.
@@ -56,13 +55,10 @@ impl fmt::Debug for SharedQueue {
 }
 
 impl SharedQueue {
-    /// The queue in this Redis, `redis://[USER:PASSWORD@]HOST:PORT[/DATABASE]`. Connects when it is used.
-    ///
-    /// # Errors
-    /// When the URL is none; the error doesn't repeat it.
-    pub fn new(url: &str) -> Result<Self, QueueError> {
-        let client = Client::open(url)?;
-        Ok(Self { client, prefix: "{brokle:telemetry}".to_owned(), claim_after: CLAIM_AFTER })
+    /// The queue in this Redis. Connects when it is used.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client, prefix: "{brokle:telemetry}".to_owned(), claim_after: CLAIM_AFTER }
     }
 
     /// The same with another bound on how long a batch may be with a worker before another takes it over; 15 s otherwise.

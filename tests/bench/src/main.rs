@@ -9,6 +9,9 @@
 //! target/release/bench run --floor target/release/floor --brokle target/release/brokle [--quick]
 //! ```
 //!
+//! `bench features` starts Brokle once for each feature, alone and all together, and compares with the floor and with a start without
+//! any.
+//!
 //! `bench soak` plays what isn't fair (slow clients, overload, hundreds of streams, a stop in the middle) and holds it against
 //! promises.
 //!
@@ -24,6 +27,7 @@
 )]
 
 mod candidate;
+mod features;
 mod listen;
 mod load;
 mod paced;
@@ -60,6 +64,8 @@ enum Command {
     },
     /// Measure the floor and Brokle in turns; exits with 1 when a target is missed.
     Run(run::Args),
+    /// Measure what each feature adds; exits with 1 when a target is missed.
+    Features(features::Args),
     /// What Brokle does under load that isn't fair; exits with 1 when a promise is broken.
     Soak(soak::Args),
     /// Spans in, and questions over them; exits with 1 when a target is missed.
@@ -73,6 +79,7 @@ async fn main() -> ExitCode {
             upstream::serve(listen, Duration::from_millis(chunk_delay_ms)).await.map(|()| true)
         }
         Command::Run(args) => run::run(args).await,
+        Command::Features(args) => features::run(args).await,
         Command::Soak(args) => soak::run(args).await,
         Command::Telemetry(args) => telemetry::run(args).await,
     };

@@ -10,6 +10,11 @@ const TEXT: &str = "The gateway reads what it must, changes what it was told to,
 
 /// A chat request whose body has exactly `size` bytes (at least 200): the content is padded with text.
 pub(crate) fn chat(size: usize, streamed: bool) -> Bytes {
+    chat_with(size, streamed, "")
+}
+
+/// The same with further lines of the head, each with its end.
+pub(crate) fn chat_with(size: usize, streamed: bool, lines: &str) -> Bytes {
     let options = if streamed { r#""stream":true,"stream_options":{"include_usage":true},"# } else { "" };
     let (before, after) =
         (format!(r#"{{"model":"gpt-4o-mini",{options}"messages":[{{"role":"user","content":""#), r#""}]}"#);
@@ -23,7 +28,7 @@ pub(crate) fn chat(size: usize, streamed: bool) -> Bytes {
     let length = body.len();
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {API_KEY}\r\n\
-         content-type: application/json\r\naccept: */*\r\nuser-agent: bench\r\ncontent-length: {length}\r\n\r\n{body}"
+         content-type: application/json\r\naccept: */*\r\nuser-agent: bench\r\n{lines}content-length: {length}\r\n\r\n{body}"
     )
     .into()
 }

@@ -44,9 +44,25 @@ pub(crate) struct Args {
     markdown: Option<PathBuf>,
 }
 
+/// What is asked of a gateway.
+pub(crate) struct Asked {
+    pub(crate) shape: Shape,
+    /// Further lines of the head, each with its end.
+    pub(crate) lines: &'static str,
+    /// Whether each answer has to come from the upstream.
+    pub(crate) from_upstream: bool,
+}
+
+impl Asked {
+    /// The shape and nothing else.
+    pub(crate) fn plain(shape: Shape) -> Self {
+        Self { shape, lines: "", from_upstream: true }
+    }
+}
+
 /// How long things take.
 #[derive(Clone, Copy)]
-struct Pace {
+pub(crate) struct Pace {
     warm_up: Duration,
     round: Duration,
     rounds: usize,
@@ -55,14 +71,14 @@ struct Pace {
 
 impl Pace {
     /// 24 shapes × 2 gateways × 6.4 s are five minutes, and less than eight with all the rest.
-    const FULL: Self = Self {
+    pub(crate) const FULL: Self = Self {
         warm_up: Duration::from_millis(400),
         round: Duration::from_millis(1200),
         rounds: 5,
         starts: 3,
     };
     /// 24 × 2 × 1.1 s are under a minute.
-    const QUICK: Self =
+    pub(crate) const QUICK: Self =
         Self { warm_up: Duration::from_millis(150), round: Duration::from_millis(450), rounds: 2, starts: 1 };
 
     /// What a target is judged on gets more time.
@@ -115,7 +131,8 @@ async fn measure(args: &Args) -> io::Result<bool> {
     let candidate = last.ok_or_else(|| io::Error::other("nothing was started"))?;
     let mut cells = Vec::new();
     for shape in shapes(args) {
-        let cell = cell(shape, pace.for_shape(shape), &floor, &candidate, upstream.addr).await?;
+        let asked = Asked::plain(shape);
+        let cell = cell(&asked, pace.for_shape(shape), &floor, &candidate, upstream.addr).await?;
         eprintln!("{shape:?}: CPU ratio {:.2}, added median {:.3} ms", cell.cpu_ratio, cell.added_p50_ms);
         cells.push(cell);
     }
@@ -124,8 +141,8 @@ async fn measure(args: &Args) -> io::Result<bool> {
         machine,
         quick: args.quick,
         cells,
-        floor_streams: streams::run(floor.addr).await?,
-        candidate_streams: streams::run(candidate.addr).await?,
+        floor_streams: streams::run(floor.addr, streams::STREAMS).await?,
+        candidate_streams: streams::run(candidate.addr, streams::STREAMS).await?,
         cold_starts_s,
         warm_starts_s,
         floor_memory: memory(&floor)?,
@@ -157,15 +174,16 @@ fn shapes(args: &Args) -> impl Iterator<Item = Shape> {
     })
 }
 
-/// One shape through both.
-async fn cell(
-    shape: Shape,
+/// One shape through both; the floor is always asked plainly.
+pub(crate) async fn cell(
+    asked: &Asked,
     pace: Pace,
     floor: &Server,
     candidate: &Server,
     upstream: SocketAddr,
 ) -> io::Result<Cell> {
-    let (mut floor, mut candidate) = (Turn::new(floor, shape), Turn::new(candidate, shape));
+    let shape = asked.shape;
+    let (mut floor, mut candidate) = (Turn::new(floor, &Asked::plain(shape)), Turn::new(candidate, asked));
     for turn in [&mut floor, &mut candidate] {
         let round = turn.load.round(pace.warm_up).await;
         turn.sum.errors += round.errors;
@@ -190,6 +208,7 @@ async fn cell(
 struct Turn<'a> {
     server: &'a Server,
     load: Load,
+    from_upstream: bool,
     cpu_before: Duration,
     sum: Round,
     /// In ms, one for each round.
@@ -197,10 +216,13 @@ struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    fn new(server: &'a Server, shape: Shape) -> Self {
-        let request = request::chat(shape.body_bytes, shape.streamed);
+    fn new(server: &'a Server, asked: &Asked) -> Self {
+        let shape = asked.shape;
+        let request = request::chat_with(shape.body_bytes, shape.streamed, asked.lines);
         let load = Load::new(server.addr, request, shape.streamed, shape.connections);
-        Self { server, load, cpu_before: Duration::ZERO, sum: Round::default(), medians: Vec::new() }
+        let from_upstream = asked.from_upstream;
+        let (sum, medians) = (Round::default(), Vec::new());
+        Self { server, load, from_upstream, cpu_before: Duration::ZERO, sum, medians }
     }
 
     async fn round(&mut self, length: Duration, upstream: SocketAddr) -> io::Result<()> {
@@ -208,7 +230,7 @@ impl<'a> Turn<'a> {
         let mut round = self.load.round(length).await;
         let served = served(upstream).await? - before;
         let unserved = (round.latencies.len() as u64).saturating_sub(served);
-        if unserved > 0 {
+        if unserved > 0 && self.from_upstream {
             round.errors += unserved;
             round.first_error.get_or_insert(format!("{unserved} answers didn't come from the upstream"));
         }

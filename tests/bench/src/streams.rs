@@ -1,4 +1,4 @@
-//! Many slow streams at once: 500 of 50 chunks, 20 ms apart, each read to its end and compared word for word.
+//! Many slow streams at once: 500 (or as many as are wanted) of 50 chunks, 20 ms apart, each read to its end and compared word for word.
 
 use crate::{
     load::percentile,
@@ -35,9 +35,9 @@ pub(crate) struct Streams {
 }
 
 /// Opens all connections, then starts all streams together.
-pub(crate) async fn run(addr: SocketAddr) -> io::Result<Streams> {
-    let mut connections = Vec::with_capacity(STREAMS);
-    for _ in 0..STREAMS {
+pub(crate) async fn run(addr: SocketAddr, count: usize) -> io::Result<Streams> {
+    let mut connections = Vec::with_capacity(count);
+    for _ in 0..count {
         connections.push(Connection::open(addr).await?);
     }
     let request = request::chat(2_000, true);
@@ -49,7 +49,7 @@ pub(crate) async fn run(addr: SocketAddr) -> io::Result<Streams> {
             tokio::time::timeout(DEADLINE, read).await.unwrap_or_else(|_| Err("it isn't over in time".into()))
         });
     }
-    let mut streams = Streams { streams: STREAMS, ..Streams::default() };
+    let mut streams = Streams { streams: count, ..Streams::default() };
     let (mut first_bytes, mut totals) = (Vec::new(), Vec::new());
     while let Some(done) = readers.join_next().await {
         match done.unwrap_or_else(|error| Err(error.to_string())) {

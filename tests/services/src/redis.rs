@@ -1,9 +1,10 @@
 //! Redis for tests: the distribution's `redis-server`, on a free port of the loopback interface, in memory only. It ends
-//! when it is dropped, or with the test process, and can be taken away and brought back at the same port.
+//! when it is dropped, or with the test process, and can be taken away and brought back at the same port. A guarded one speaks
+//! TLS only, with a certificate of an authority that `openssl` makes for it, and knows nobody but one user with a password.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,22 @@ pub struct Redis {
     address: SocketAddr,
     watchdog: Option<Child>,
     directory: tempfile::TempDir,
+    is_guarded: bool,
 }
+
+/// The one whom a guarded server knows.
+const USER: &str = "brokle";
+const PASSWORD: &str = "s3cret+and/odd";
+
+/// Makes an authority and the server's certificate in the directory `$1`.
+const CERTIFICATES: &str = r#"
+cd "$1" || exit 1
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=authority \
+    -addext basicConstraints=critical,CA:TRUE -keyout ca.key -out ca.pem &&
+openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=redis -keyout redis.key -out redis.csr &&
+printf 'subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n' >redis.ext &&
+openssl x509 -req -in redis.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile redis.ext -out redis.pem
+"#;
 
 impl Redis {
     /// Starts a server; `None` with `SKIP_SERVICES=1` or `SKIP_REDIS=1`.
@@ -39,13 +55,40 @@ impl Redis {
             return Ok(None);
         }
         // Between choosing a free port and listening on it, somebody else may take it.
-        Self::start_once().or_else(|_| Self::start_once()).map(Some)
+        Self::start_once(false).or_else(|_| Self::start_once(false)).map(Some)
     }
 
-    /// `redis://127.0.0.1:PORT`
+    /// Starts a guarded server; `None` as above.
+    ///
+    /// # Errors
+    /// When it or `openssl` isn't installed, or it doesn't start.
+    pub fn start_guarded() -> Result<Option<Self>, ServiceError> {
+        if skipped() || std::env::var_os("SKIP_REDIS").is_some_and(|value| value == "1") {
+            return Ok(None);
+        }
+        Self::start_once(true).or_else(|_| Self::start_once(true)).map(Some)
+    }
+
+    /// `redis://127.0.0.1:PORT`, or of a guarded one `rediss://USER:PASSWORD@127.0.0.1:PORT`
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://{}", self.address)
+        match self.is_guarded {
+            true => self.url_with(PASSWORD),
+            false => format!("redis://{}", self.address),
+        }
+    }
+
+    /// The same with this password.
+    #[must_use]
+    pub fn url_with(&self, password: &str) -> String {
+        let password = password.replace('/', "%2F").replace('+', "%2B");
+        format!("rediss://{USER}:{password}@{}", self.address)
+    }
+
+    /// The certificate of who vouches for a guarded one.
+    #[must_use]
+    pub fn ca_file(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
     }
 
     /// Takes it away, and everything in it.
@@ -64,12 +107,13 @@ impl Redis {
     pub fn start_again(&mut self) -> Result<(), ServiceError> {
         self.stop();
         let port = self.address.port().to_string();
-        let arguments = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"];
+        let arguments = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"];
         let watchdog = Command::new("/bin/sh")
             .args(["-c", WATCHDOG, "watchdog"])
             .arg(&self.program)
             .args(arguments)
             .arg(self.directory.path())
+            .args(self.guard(&port))
             .env_clear()
             .process_group(0)
             .stdin(Stdio::piped())
@@ -88,13 +132,39 @@ impl Redis {
         Ok(())
     }
 
-    fn start_once() -> Result<Self, ServiceError> {
+    /// Where it listens, and for whom.
+    fn guard(&self, port: &str) -> Vec<String> {
+        if !self.is_guarded {
+            return ["--port", port].map(str::to_owned).to_vec();
+        }
+        let file = |name: &str| self.directory.path().join(name).display().to_string();
+        let user = format!("{USER} on >{PASSWORD} ~brokle:* ~{{brokle:* &brokle:* +@all -@admin");
+        let mut arguments =
+            ["--port", "0", "--tls-port", port, "--tls-auth-clients", "no"].map(str::to_owned).to_vec();
+        for (option, name) in [
+            ("--tls-cert-file", "redis.pem"),
+            ("--tls-key-file", "redis.key"),
+            ("--tls-ca-cert-file", "ca.pem"),
+        ] {
+            arguments.extend([option.to_owned(), file(name)]);
+        }
+        for user in ["default off", &user] {
+            arguments.push("--user".to_owned());
+            arguments.extend(user.split(' ').map(str::to_owned));
+        }
+        arguments
+    }
+
+    fn start_once(is_guarded: bool) -> Result<Self, ServiceError> {
         let program = find()?;
         let directory = tempfile::tempdir().map_err(|error| failed(&error))?;
+        if is_guarded {
+            certify(directory.path())?;
+        }
         let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| failed(&error))?;
         let address = listener.local_addr().map_err(|error| failed(&error))?;
         drop(listener);
-        let mut redis = Self { program, address, watchdog: None, directory };
+        let mut redis = Self { program, address, watchdog: None, directory, is_guarded };
         redis.start_again()?;
         Ok(redis)
     }
@@ -103,6 +173,15 @@ impl Redis {
 impl Drop for Redis {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+fn certify(directory: &Path) -> Result<(), ServiceError> {
+    let made = Command::new("/bin/sh").args(["-c", CERTIFICATES, "certify"]).arg(directory).output();
+    let made = made.map_err(|error| failed(&error))?;
+    match made.status.success() {
+        true => Ok(()),
+        false => Err(failed(&format!("openssl: {}", String::from_utf8_lossy(&made.stderr)))),
     }
 }
 

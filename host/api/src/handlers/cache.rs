@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use brokle_gateway::cache::Selection;
 use brokle_identity::Scope;
 use serde::{Deserialize, Serialize};
@@ -44,7 +45,7 @@ pub(crate) struct Invalidated {
 #[utoipa::path(get, path = "/v1/cache/status", tag = "models",
     security(("bearer" = []), ("api_key" = [])),
     responses(
-        (status = 200, description = "`enabled`, and if it is: `entries`, `semantic_entries`, `bytes`, `stored_cost` \
+        (status = 200, description = "`enabled`, and if it is: `store` (`memory` or `redis`), `available`, `entries`, `semantic_entries`, `bytes`, `stored_cost` \
             (what they cost, in dollars, as text), `ttl_seconds`, `max_entry_bytes`, `max_bytes` (of all projects)", body = serde_json::Value),
         (status = 401, description = "There is no valid key", body = OpenAiError),
         (status = 403, description = "The key lacks the scope `gateway`", body = OpenAiError),
@@ -68,6 +69,7 @@ pub(crate) async fn status(
         (status = 400, description = "It says nothing, or something that can't be; `param` names the field", body = OpenAiError),
         (status = 401, description = "There is no valid key", body = OpenAiError),
         (status = 403, description = "The key lacks the scope `gateway`", body = OpenAiError),
+        (status = 503, description = "`cache_unavailable`: the shared cache can't be asked", body = OpenAiError),
     ))]
 pub(crate) async fn invalidate(
     State(app): State<Arc<App>>,
@@ -82,7 +84,10 @@ pub(crate) async fn invalidate(
         serde_json::from_slice(&body).map_err(|error| ApiError::invalid_request(error.to_string()))?;
     let selection = selection(wanted)?;
     let removed = match gateway(&app)?.cache() {
-        Some(cache) => cache.invalidate(caller.0.tenant, &selection).await,
+        Some(cache) => cache.invalidate(caller.0.tenant, &selection).await.map_err(|_| {
+            let message = "The shared cache can't be asked right now: some answers may have been removed. Try again shortly.";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "cache_unavailable", message).retry_after(Duration::from_secs(1))
+        })?,
         None => 0,
     };
     Ok(Json(Invalidated { removed }))

@@ -80,6 +80,8 @@ pub struct ConnectionView {
     pub priority: i32,
     /// The share of the traffic among equals.
     pub weight: i32,
+    /// How often it is asked whether it is there, in seconds; null: never.
+    pub health_check_seconds: Option<i32>,
     /// Is it used?
     pub enabled: bool,
     /// When it was made.
@@ -104,6 +106,7 @@ impl From<Connection> for ConnectionView {
             headers: from.headers,
             priority: from.priority,
             weight: from.weight,
+            health_check_seconds: from.health_check_seconds,
             enabled: from.enabled,
             created_at: from.created_at,
             updated_at: from.updated_at,
@@ -153,6 +156,9 @@ pub struct CreateConnection {
     /// The share of the traffic among equals; 1 if it isn't said.
     #[serde(default = "one")]
     weight: i32,
+    /// How often it is asked whether it is there, in seconds, 10 to 86,400; never, if it isn't said.
+    #[serde(default)]
+    health_check_seconds: Option<i32>,
     /// Is it used? Yes, if it isn't said.
     #[serde(default = "yes")]
     enabled: bool,
@@ -191,6 +197,10 @@ pub struct ChangeConnection {
     priority: Option<i32>,
     /// A new weight.
     weight: Option<i32>,
+    /// How often it is asked whether it is there, in seconds; null: never.
+    #[serde(deserialize_with = "super::present")]
+    #[schema(value_type = Option<i32>)]
+    health_check_seconds: Option<Option<i32>>,
     /// On or off.
     enabled: Option<bool>,
 }
@@ -394,6 +404,7 @@ impl CreateConnection {
             headers: self.headers,
             priority: self.priority,
             weight: self.weight,
+            health_check_seconds: self.health_check_seconds,
             enabled: self.enabled,
         })
     }
@@ -514,6 +525,7 @@ pub(crate) async fn change(
         headers: body.headers,
         priority: body.priority,
         weight: body.weight,
+        health_check_seconds: body.health_check_seconds,
         enabled: body.enabled,
     };
     if reaches {

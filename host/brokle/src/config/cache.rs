@@ -6,12 +6,16 @@ use brokle_gateway::cache::{Settings, semantic};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Storage;
+
 /// Answers that are given again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Cache {
     /// Whether requests that say the same get the same answer.
     pub(crate) enabled: bool,
+    /// Where answers are kept.
+    pub(crate) store: Store,
     /// How long an answer is kept, in seconds.
     pub(crate) ttl_seconds: u64,
     /// How long a request may ask for at most, by `x-brokle-cache-ttl`, in seconds.
@@ -26,6 +30,30 @@ pub(crate) struct Cache {
     pub(crate) semantic: Semantic,
 }
 
+/// Where answers are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Store {
+    /// In the server's memory: each server has its own.
+    #[default]
+    Memory,
+    /// In the Redis of `storage.redis_url`, which servers share.
+    Redis,
+}
+
+/// Where it is kept what questions mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum VectorStore {
+    /// In the server's memory.
+    #[default]
+    Memory,
+    /// In the server's memory and a file of the data directory, which gives them back after a restart.
+    Disk,
+    /// In the ClickHouse of `storage.clickhouse_url`, which servers share.
+    ClickHouse,
+}
+
 /// Answers to questions that mean the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -34,6 +62,8 @@ pub(crate) struct Semantic {
     /// meaning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<String>,
+    /// Where it is kept what questions mean.
+    pub(crate) store: VectorStore,
     /// How near a question has to be: more than 0, 1 at most. Routes may say otherwise.
     pub(crate) threshold: f64,
     /// Up to which temperature of a request; one that says nothing is at 1.
@@ -58,6 +88,7 @@ impl Default for Semantic {
         let settings = semantic::Settings::default();
         Self {
             model: None,
+            store: VectorStore::default(),
             threshold: f64::from(settings.threshold) / WHOLE,
             max_temperature: settings.max_temperature,
             per_user: settings.per_user,
@@ -112,6 +143,7 @@ impl Default for Cache {
         let settings = Settings::default();
         Self {
             enabled: false,
+            store: Store::default(),
             ttl_seconds: settings.ttl.as_secs(),
             max_ttl_seconds: settings.max_ttl.as_secs(),
             max_entry_bytes: settings.max_entry_bytes,
@@ -142,8 +174,14 @@ impl Cache {
         self.semantic.settings()
     }
 
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self, storage: &Storage) -> Result<(), String> {
         self.semantic.check()?;
+        if self.semantic.store == VectorStore::ClickHouse && storage.clickhouse_url.is_none() {
+            return Err("cache.semantic.store: clickhouse needs storage.clickhouse_url".to_owned());
+        }
+        if self.store == Store::Redis && storage.redis_url.is_none() {
+            return Err("cache.store: redis needs storage.redis_url".to_owned());
+        }
         if !(1..=LONGEST).contains(&self.max_ttl_seconds) {
             return Err(format!("cache.max_ttl_seconds: 1 to {LONGEST} is expected"));
         }

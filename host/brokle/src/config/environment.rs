@@ -6,7 +6,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile};
 
 /// Each variable and its key.
-pub(super) const NAMES: [(&str, &str); 13] = [
+pub(super) const NAMES: [(&str, &str); 14] = [
     ("BROKLE_LISTEN", "server.listen"),
     ("BROKLE_DATA_DIR", "storage.data_dir"),
     ("DATABASE_URL", "storage.database_url"),
@@ -16,6 +16,7 @@ pub(super) const NAMES: [(&str, &str); 13] = [
     ("BROKLE_S3_BUCKET", "blobs.bucket"),
     ("BROKLE_S3_ENDPOINT", "blobs.endpoint"),
     ("BROKLE_S3_REGION", "blobs.region"),
+    ("REDIS_CA_FILE", "storage.redis_ca_file"),
     ("BROKLE_OTLP_GRPC_LISTEN", "telemetry.grpc_listen"),
     ("BROKLE_TRUST_ROOT", "runtime.trust_root"),
     ("BROKLE_LICENSE_FILE", "runtime.license_file"),

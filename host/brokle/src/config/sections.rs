@@ -156,10 +156,13 @@ pub(crate) struct Storage {
     /// the data directory. Also `CLICKHOUSE_URL`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) clickhouse_url: Option<String>,
-    /// A Redis server `redis://HOST:PORT`, for limits and a telemetry queue that several processes share. Also
-    /// `REDIS_URL`.
+    /// A Redis server `redis[s]://[USER:PASSWORD@]HOST:PORT[/DATABASE]`, for limits, a telemetry queue and a cache that several
+    /// processes share; `rediss` is TLS. Also `REDIS_URL`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) redis_url: Option<String>,
+    /// A file of certificates (PEM) of those who may vouch for that server, in the place of the system's. Also `REDIS_CA_FILE`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) redis_ca_file: Option<PathBuf>,
 }
 
 impl Default for Storage {
@@ -174,6 +177,7 @@ impl Default for Storage {
             statement_timeout_ms: options.statement_timeout.map(milliseconds).unwrap_or_default(),
             clickhouse_url: None,
             redis_url: None,
+            redis_ca_file: None,
         }
     }
 }

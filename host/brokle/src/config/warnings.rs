@@ -1,6 +1,6 @@
 //! Values that are allowed and yet hardly meant.
 
-use super::Config;
+use super::{CacheStore, Config, VectorStore};
 
 pub(super) fn of(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -30,6 +30,10 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     warn_if(
         config.cache.semantic.model.is_some() && !config.cache.enabled,
         "cache.semantic.model is set and cache.enabled isn't: the answers are those of the exact cache, so that none is found",
+    );
+    warn_if(
+        config.cache.semantic.store != VectorStore::Memory && config.cache.store == CacheStore::Memory,
+        "cache.semantic.store keeps what questions mean beyond this server's memory, and cache.store keeps no answer that they could lead to",
     );
     for (index, connection) in gateway.connections.iter().enumerate() {
         let one = connection.api_key_env.iter().map(|variable| ("api_key_env", variable));

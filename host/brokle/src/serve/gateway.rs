@@ -11,6 +11,7 @@ use brokle_gateway::account::Books;
 use brokle_gateway::batches::BatchService;
 use brokle_gateway::budgets::Budgets;
 use brokle_gateway::cache::Cache;
+use brokle_gateway::cache::vectors::{InClickHouse, InMemory, OnDisk, Vectors};
 use brokle_gateway::connections::{Directory, NewConnection, Template};
 use brokle_gateway::egress::Egress;
 use brokle_gateway::files::FileService;
@@ -27,6 +28,7 @@ use brokle_runtime::{Limits, Preset, ProviderManifest, ProviderPlugin, Runtime, 
 use brokle_storage::blobs::BlobStore;
 use brokle_storage::observations::QueryStore;
 use brokle_storage::sql::Database;
+use brokle_storage::vectors::{ClickHouseVectors, VectorFile};
 use brokle_telemetry::live::Live;
 use brokle_telemetry::metrics::Metrics;
 use brokle_telemetry::recording::Recording;
@@ -34,7 +36,7 @@ use brokle_telemetry::{Options, Recorder, Worker};
 
 use super::Failure;
 use super::{analytics, plugins, routing};
-use crate::config::Config;
+use crate::config::{CacheStore, Config, VectorStore};
 
 /// What a gateway is made with.
 pub(super) struct Ingredients {
@@ -144,14 +146,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     }
     warm(snapshot.instance(), &fixed).await;
     let guardrails = guardrails(config, snapshot.instance()).await?;
-    let cached = |settings| {
-        let cache = Cache::new(settings, Arc::clone(&with.clock), Arc::clone(&metrics));
-        Arc::new(match config.cache.semantic() {
-            Some(semantic) => cache.with_semantic(semantic),
-            None => cache,
-        })
-    };
-    let cache = config.cache.settings().map(cached);
+    let cache = cache(config, &with, &metrics)?;
     let limits = limits(config)?;
     let shared_limits = shared_limits(config, &with, &metrics)?;
     let budgets = budgets(config, &with, &metrics).await?;
@@ -368,11 +363,36 @@ fn shared_limits(
     with: &Ingredients,
     metrics: &Arc<Metrics>,
 ) -> Result<Option<Arc<SharedLimits>>, Failure> {
-    let Some(url) = &config.storage.redis_url else { return Ok(None) };
+    let Some(client) = config.redis()? else { return Ok(None) };
     let longest = Duration::from_millis(config.gateway.total_ms.max(config.gateway.realtime.total_ms));
-    let shared = SharedLimits::connect(url, longest, Arc::clone(metrics), Arc::clone(&with.random));
-    // The error may repeat the URL, which may hold a password.
-    shared.map(Some).map_err(|_| "storage.redis_url: it is no URL as redis://HOST:PORT".into())
+    let shared = SharedLimits::connect(client, longest, Arc::clone(metrics), Arc::clone(&with.random));
+    Ok(Some(shared?))
+}
+
+/// The cache, if answers are cached.
+fn cache(config: &Config, with: &Ingredients, metrics: &Arc<Metrics>) -> Result<Option<Arc<Cache>>, Failure> {
+    let Some(settings) = config.cache.settings() else { return Ok(None) };
+    let mut cache = Cache::new(settings, Arc::clone(&with.clock), Arc::clone(metrics));
+    if let (CacheStore::Redis, Some(client)) = (config.cache.store, config.redis()?) {
+        cache = cache.in_redis(client)?;
+    }
+    if let Some(semantic) = config.cache.semantic() {
+        let memory = InMemory::new(semantic.max_entries, semantic.max_bytes);
+        let clock = Arc::clone(&with.clock);
+        let vectors: Arc<dyn Vectors> = match (config.cache.semantic.store, config.clickhouse()?) {
+            (VectorStore::ClickHouse, Some(database)) => {
+                Arc::new(InClickHouse::new(ClickHouseVectors::new(database), clock))
+            }
+            (VectorStore::Disk, _) => {
+                let most = u32::try_from(semantic.max_entries).unwrap_or(u32::MAX);
+                let file = VectorFile::open(&config.storage.data_dir.join("vectors.db"), most)?;
+                Arc::new(OnDisk::load(memory, file, clock)?)
+            }
+            _ => Arc::new(memory),
+        };
+        cache = cache.with_vectors(semantic, vectors);
+    }
+    Ok(Some(Arc::new(cache)))
 }
 
 /// The configured budgets, with what is spent of them.

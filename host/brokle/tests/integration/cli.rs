@@ -73,7 +73,12 @@ impl Server {
 
     /// Sends a JSON body.
     pub(crate) fn send(&self, head: &str, body: &str) -> String {
-        let length = format!("content-type: application/json\r\ncontent-length: {}", body.len());
+        self.send_as(head, "application/json", body)
+    }
+
+    /// Sends a body of this type.
+    pub(crate) fn send_as(&self, head: &str, kind: &str, body: &str) -> String {
+        let length = format!("content-type: {kind}\r\ncontent-length: {}", body.len());
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         write!(stream, "{head}\r\nhost: test\r\nconnection: close\r\n{length}\r\n\r\n{body}").unwrap();

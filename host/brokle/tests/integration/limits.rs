@@ -122,6 +122,62 @@ fn what_is_asked_twice_is_answered_from_the_cache_until_it_is_invalidated() {
     assert!(chat(&server, "ann").contains("x-brokle-cache: miss\r\n"));
 }
 
+/// The part of an answer behind its head.
+fn json(answer: &str) -> serde_json::Value {
+    serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+}
+
+#[test]
+fn servers_that_have_the_same_redis_share_answers_and_outlive_it() {
+    let Some(mut redis) = Redis::start().unwrap_or_else(|error| panic!("{error}")) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let shown = configurations(include_str!("../../../../docs/caching.md"));
+    let shared = shown.iter().find(|text| text.contains("store = \"redis\"")).unwrap();
+    std::fs::write(directory.path().join("brokle.toml"), shared).unwrap();
+    let server = |name: &str| {
+        let mut command = brokle(directory.path(), &["serve"]);
+        command.env("BROKLE_BOOTSTRAP_API_KEY", KEY).env("REDIS_URL", redis.url());
+        command.env("DATABASE_URL", "sqlite:shared.db").env("BROKLE_DATA_DIR", name);
+        Server::start(command)
+    };
+    let (one, two) = (server("one"), server("two"));
+    let head = |path: &str| format!("{path} HTTP/1.1\r\nx-api-key: {KEY}");
+    let begun = std::time::Instant::now();
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{what}");
+        }
+    };
+    let outcome = |server: &Server| {
+        let answer = chat(server, "ann");
+        assert!(answer.starts_with("HTTP/1.1 200"), "no call fails: {answer}");
+        let line = answer.lines().find_map(|line| line.strip_prefix("x-brokle-cache: ")).unwrap();
+        line.trim().to_owned()
+    };
+    outcome(&one);
+    until("what one was answered, two knows", &|| outcome(&two) == "hit");
+    let status = |server: &Server| json(&server.ask(&head("GET /v1/cache/status")));
+    let told = status(&two);
+    assert_eq!(
+        (&told["store"], &told["available"], &told["entries"]),
+        (&"redis".into(), &true.into(), &1.into())
+    );
+    let removed = two.send(&head("POST /v1/cache/invalidate"), r#"{"all":true}"#);
+    assert!(removed.ends_with(r#"{"removed":1}"#), "{removed}");
+    assert_eq!(status(&one)["entries"], 0);
+    assert_eq!(outcome(&one), "miss");
+
+    redis.stop();
+    until("without Redis everything is a miss", &|| outcome(&one) == "miss" && outcome(&two) == "miss");
+    assert_eq!(status(&one)["available"], false);
+    let refused = one.send(&head("POST /v1/cache/invalidate"), r#"{"all":true}"#);
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("cache_unavailable"), "{refused}");
+    let metrics = one.ask("GET /metrics HTTP/1.1");
+    assert!(metrics.contains(r#"brokle_cache_total{outcome="store_error"}"#), "{metrics}");
+    redis.start_again().unwrap();
+    until("it is back without a restart", &|| outcome(&one) == "hit" && outcome(&two) == "hit");
+}
+
 #[test]
 fn servers_that_have_the_same_redis_share_limits() {
     let Some(redis) = Redis::start().unwrap_or_else(|error| panic!("{error}")) else { return };

@@ -15,6 +15,8 @@ mod examples;
 #[cfg(test)]
 mod exporters;
 #[cfg(test)]
+mod guarded;
+#[cfg(test)]
 mod import;
 #[cfg(test)]
 mod keys;

@@ -149,3 +149,36 @@ fn an_overloaded_gateway_goes_on_with_what_it_took() {
         .sum();
     assert_eq!((refused, log.matches("request failed").count()), (102, 0), "{log}");
 }
+
+#[test]
+fn a_connection_made_by_api_is_checked_as_it_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = brokle(directory.path(), &["serve"]);
+    command.env("BROKLE_BOOTSTRAP_API_KEY", KEY).env("BROKLE_ALLOW_PRIVATE_UPSTREAMS", "true");
+    let server = Server::start(command);
+    let send = |head: &str, body: &str| server.send(&format!("{head} HTTP/1.1\r\nx-api-key: {KEY}"), body);
+    // It is there while the connection is made, which is tried then, and gone after.
+    let vendor = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = vendor.local_addr().unwrap();
+    let once = std::thread::spawn(move || {
+        let (mut stream, _) = vendor.accept().unwrap();
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).unwrap();
+        let models = r#"{"object":"list","data":[]}"#;
+        let length = models.len();
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{models}").unwrap();
+    });
+    let body = format!(
+        r#"{{"provider":"openai","name":"mine","base_url":"http://{address}/v1","secret":"sk-x","health_check_seconds":10}}"#
+    );
+    let made = send("POST /api/v1/connections", &body);
+    once.join().unwrap();
+    assert!(made.starts_with("HTTP/1.1 201") && made.contains(r#""health_check_seconds":10"#), "{made}");
+    let chat = r#"{"model":"echo/echo-1","messages":[{"role":"user","content":"hi"}]}"#;
+    assert!(send("POST /v1/chat/completions", chat).starts_with("HTTP/1.1 200"));
+    let begun = Instant::now();
+    let failures = r#"brokle_health_check_failures_total{provider="openai"}"#;
+    while !server.ask("GET /metrics HTTP/1.1").contains(failures) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it isn't asked");
+    }
+}

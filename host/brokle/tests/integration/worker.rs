@@ -104,3 +104,88 @@ fn killed_servers_and_workers_lose_nothing_that_was_acknowledged_and_count_nothi
     }
     until("nothing waits", || server.ask("GET /health HTTP/1.1").contains("\"depth\":0"));
 }
+
+/// A batch's state, once it has ended.
+fn ended(server: &Server, id: &str) -> String {
+    let mut answer = String::new();
+    until("the batch ends", || {
+        answer = server.ask(&format!("GET /v1/batches/{id} HTTP/1.1\r\nx-api-key: {KEY}"));
+        ["completed", "failed", "expired"]
+            .iter()
+            .any(|state| answer.contains(&format!("\"status\":\"{state}\"")))
+    });
+    answer
+}
+
+/// The value of a member of an answer.
+fn member(answer: &str, name: &str) -> String {
+    let body: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    body[name].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
+#[test]
+fn a_worker_works_on_a_servers_batches_within_its_callers_limits() {
+    let (Some(redis), Some(clickhouse)) = (Redis::start().unwrap(), ClickHouse::start().unwrap()) else {
+        return;
+    };
+    let (redis, clickhouse_url) = (redis.url(), clickhouse.database_url());
+    let directory = tempfile::tempdir().unwrap();
+    let start = |role: &str, runs: bool| {
+        let home = directory.path().join(role);
+        std::fs::create_dir(&home).unwrap();
+        let text = format!(
+            "[files]\nfolder = \"{}\"\n[batches]\nrun = {runs}\n[[limits]]\nname = \"few\"\nby = [\"project\"]\nrequests_per_day = 3\n",
+            directory.path().join("files").display()
+        );
+        std::fs::write(home.join("brokle.toml"), text).unwrap();
+        let mut command = brokle(&home, &["serve", "--role", role]);
+        let database = format!("sqlite:{}", directory.path().join("shared.db").display());
+        command.env("BROKLE_BOOTSTRAP_API_KEY", KEY).env("REDIS_URL", &redis).env("DATABASE_URL", database);
+        command.env("CLICKHOUSE_URL", &clickhouse_url).env("BROKLE_ENCRYPTION_KEY", "0".repeat(64));
+        Server::start(command)
+    };
+    let server = start("server", false);
+    let line = |number: usize| {
+        format!(
+            r#"{{"custom_id":"{number}","method":"POST","url":"/v1/chat/completions","body":{{"model":"echo/echo-1","messages":[{{"role":"user","content":"hi"}}]}}}}"#
+        )
+    };
+    let lines: Vec<String> = (0..3).map(line).collect();
+    let boundary = "XXX";
+    let form = format!(
+        "--{boundary}\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--{boundary}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"lines.jsonl\"\r\ncontent-type: application/jsonl\r\n\r\n{}\r\n--{boundary}--\r\n",
+        lines.join("\n")
+    );
+    let uploaded = server.send_as(
+        &format!("POST /v1/files HTTP/1.1\r\nx-api-key: {KEY}"),
+        &format!("multipart/form-data; boundary={boundary}"),
+        &form,
+    );
+    let file = member(&uploaded, "id");
+    let made = server.send(
+        &format!("POST /v1/batches HTTP/1.1\r\nx-api-key: {KEY}"),
+        &format!(
+            r#"{{"input_file_id":"{file}","endpoint":"/v1/chat/completions","completion_window":"24h"}}"#
+        ),
+    );
+    let id = member(&made, "id");
+    // Nobody works on it: the server leaves it to a worker.
+    let worker = start("worker", true);
+    let done = ended(&server, &id);
+    assert!(done.contains(r#""completed":3"#), "{done}");
+    let answers = server.ask(&format!(
+        "GET /v1/files/{}/content HTTP/1.1\r\nx-api-key: {KEY}",
+        member(&done, "output_file_id")
+    ));
+    assert_eq!(answers.matches("\"custom_id\"").count(), 3, "{answers}");
+    // They were its key's calls, and took what that has.
+    let one_more = r#"{"model":"echo/echo-1","messages":[{"role":"user","content":"hi"}]}"#;
+    let refused = server.send(&format!("POST /v1/chat/completions HTTP/1.1\r\nx-api-key: {KEY}"), one_more);
+    assert!(refused.starts_with("HTTP/1.1 429"), "three a day: {refused}");
+    // Its calls are the project's, as if the server had made them.
+    until("the calls are stored", || {
+        let traces = server.ask(&format!("GET /api/v1/traces HTTP/1.1\r\nx-api-key: {KEY}"));
+        traces.matches("\"trace_id\"").count() >= 3
+    });
+    assert!(worker.ask(&format!("GET /v1/models HTTP/1.1\r\nx-api-key: {KEY}")).starts_with("HTTP/1.1 404"));
+}

@@ -35,6 +35,20 @@ pub(crate) enum Served {
 }
 
 impl Served {
+    /// What is there already goes into the cache, if it is to be kept; a stream does when it has come.
+    pub(super) fn keep(&self, meter: &mut Meter) {
+        match self {
+            Self::Whole(headers, body) => meter.keep(headers, body),
+            Self::Native(native) => {
+                meter.keeps_native(&native.headers);
+                if let Content::Whole(body) = &native.body {
+                    meter.keep(&native.headers, body);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The answer to the caller; the meter goes where the rest of the answer comes from.
     pub(crate) fn answer(
         self,
@@ -96,6 +110,9 @@ impl Served {
                     Content::Relay { head, body } => answer::streamed(headers, told, meter, |meter| {
                         stream::relay(head, body, meter, idle, left, cut)
                     }),
+                    Content::Again(pieces) => {
+                        answer::streamed(headers, told, meter, |meter| native::again(pieces, meter))
+                    }
                     Content::Stream(reads) => answer::streamed(headers, told, meter, |meter| {
                         native::stream(gateway, *reads, meter, idle, left)
                     }),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use brokle_core::ids::OrganizationId;
+use brokle_core::money::Usd;
 use brokle_storage::sql::StorageError;
 use brokle_storage::sql::budgets::{Spend, SpendKey, SqlBudgets};
 use chrono::{DateTime, Days, TimeDelta, Utc};
@@ -51,6 +52,22 @@ impl Budgets {
         outcome
     }
 
+    /// Adds to a sum that isn't a budget's, and says what it is now; none while the database is away, or there is none.
+    pub(crate) async fn add_to(&self, key: SpendKey, amount: Usd) -> Option<Usd> {
+        let store = self.store.as_ref()?;
+        let sums = store.add(key.organization, &[(key, amount)], self.clock.now()).await;
+        match sums {
+            Ok(sums) => sums.first().copied(),
+            Err(error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "what shadows cost can't be written"
+                );
+                None
+            }
+        }
+    }
+
     async fn write(&self, store: &SqlBudgets) -> Result<(), StorageError> {
         let mut changed: HashMap<OrganizationId, Vec<Arc<Cell>>> = HashMap::new();
         for cell in self.cells.read().values() {
@@ -91,7 +108,7 @@ impl Budgets {
             }
             // The organization is gone, and its budgets with it.
             Err(StorageError::NotFound) => {
-                writing.end(std::iter::repeat(Some(brokle_core::money::Usd::ZERO)));
+                writing.end(std::iter::repeat(Some(Usd::ZERO)));
                 Ok(())
             }
             Err(error) => Err(error),
@@ -127,7 +144,7 @@ fn stored_name(rule: &Budget) -> String {
 struct Writing(Vec<Arc<Cell>>);
 
 impl Writing {
-    fn end(&mut self, sums: impl Iterator<Item = Option<brokle_core::money::Usd>>) {
+    fn end(&mut self, sums: impl Iterator<Item = Option<Usd>>) {
         for (cell, sum) in self.0.drain(..).zip(sums) {
             cell.end_write(sum);
         }

@@ -18,7 +18,7 @@ pub enum Period {
 }
 
 impl Period {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Day => "day",
             Self::Week => "week",

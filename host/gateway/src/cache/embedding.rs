@@ -11,8 +11,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
+use super::look::Call;
+use super::semantic::Semantic;
 use super::vectors::Vector;
-use super::{Call, Semantic};
 use crate::answer::Told;
 use crate::attempts::{self, Served};
 use crate::gateway::{Gateway, Incoming};

@@ -11,6 +11,8 @@ use ring::digest::{Context, SHA256};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::attempts::passed_on;
+use crate::dialects::Dialected;
+use crate::routing::Candidate;
 use crate::routing::conditions::Said;
 use crate::routing::routes::Route;
 
@@ -58,17 +60,28 @@ impl FromStr for Key {
     }
 }
 
-/// A request's key; none if it isn't cached.
-pub(super) fn of(said: Said<'_>) -> Option<Key> {
-    hash(b'K', said, &said.request.body, [])
+/// The key of a request, and of whom a policy chose for it if that decides the answer; none if it isn't cached.
+pub(super) fn of(said: Said<'_>, chosen: Option<&Candidate>) -> Option<Key> {
+    hash(b'K', said, chosen, &said.request.body, [])
 }
 
 /// The space of a request's question: all but its text, which `blank` is without, and what else tells spaces apart.
-pub(super) fn of_space<const MORE: usize>(said: Said<'_>, blank: &[u8], more: [&str; MORE]) -> Option<Key> {
-    hash(b'S', said, blank, more)
+pub(super) fn of_space<const MORE: usize>(
+    said: Said<'_>,
+    chosen: Option<&Candidate>,
+    blank: &[u8],
+    more: [&str; MORE],
+) -> Option<Key> {
+    hash(b'S', said, chosen, blank, more)
 }
 
-fn hash<const MORE: usize>(kind: u8, said: Said<'_>, body: &[u8], more: [&str; MORE]) -> Option<Key> {
+fn hash<const MORE: usize>(
+    kind: u8,
+    said: Said<'_>,
+    chosen: Option<&Candidate>,
+    body: &[u8],
+    more: [&str; MORE],
+) -> Option<Key> {
     let Said { principal, headers, request } = said;
     let tenant = principal.tenant;
     if body.len() > MAX_REQUEST {
@@ -82,6 +95,14 @@ fn hash<const MORE: usize>(kind: u8, said: Said<'_>, body: &[u8], more: [&str; M
     }
     hash.text(request.operation.name());
     hash.text(if request.streaming { "stream" } else { "whole" });
+    if let Some(dialect) = &request.dialect {
+        hash_dialect(&mut hash, dialect)?;
+    }
+    if let Some(chosen) = chosen {
+        hash.bytes(b"chosen");
+        hash.text(&chosen.connection.id);
+        hash.text(&chosen.model);
+    }
     // What was answered by a model that a key may not use isn't for that key.
     let allowed = principal.allowed.restrictions();
     for list in [&allowed.models, &allowed.routes] {
@@ -109,6 +130,28 @@ fn hash<const MORE: usize>(kind: u8, said: Said<'_>, body: &[u8], more: [&str; M
     }
     hash.bytes(&body);
     Some(Key(hash.end()))
+}
+
+/// The form in which a call came, and in which it is answered.
+fn hash_dialect(hash: &mut Hash, dialect: &Dialected) -> Option<()> {
+    let asked = &dialect.asked;
+    hash.bytes(b"dialect");
+    for text in [asked.dialect.name(), &asked.call.endpoint, &asked.call.model] {
+        hash.text(text);
+    }
+    // An answer that may be the vendor's own bytes isn't for a call whose mayn't.
+    hash.bytes(&[u8::from(dialect.native), u8::from(dialect.translated)]);
+    if dialect.native && dialect.translated {
+        // Its body is the canonical one, and the vendor may get the caller's.
+        let Members(original) = serde_json::from_slice(&asked.original).ok()?;
+        hash.bytes(&original);
+    }
+    // The caller's key may be there, too.
+    for (name, value) in asked.call.query.iter().filter(|(name, _)| name != "key") {
+        hash.text(name);
+        hash.text(value);
+    }
+    Some(())
 }
 
 /// Whether a header that goes to the provider may change its answer. Those that intermediaries add, and those of this

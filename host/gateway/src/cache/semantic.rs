@@ -22,9 +22,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::control::Control;
-use super::vectors::{InMemory, Vector, Vectors};
+use super::vectors::{Vector, Vectors};
 use super::{Key, key};
 use crate::operation::Operation;
+use crate::routing::Candidate;
 use crate::routing::conditions::Said;
 use crate::shadow::WHOLE;
 use brokle_core::json::{self, Change, Splices};
@@ -97,8 +98,7 @@ pub(super) struct Meaning {
 }
 
 impl Semantic {
-    pub(super) fn new(settings: Settings) -> Self {
-        let vectors = Arc::new(InMemory::new(settings.max_entries, settings.max_bytes));
+    pub(super) fn new(settings: Settings, vectors: Arc<dyn Vectors>) -> Self {
         let meanings = Cache::builder()
             .max_capacity(settings.max_bytes as u64 / 4)
             .weigher(|_: &Key, vector: &Vector| u32::try_from(vector.bytes()).unwrap_or(u32::MAX))
@@ -110,11 +110,17 @@ impl Semantic {
 
 impl Question {
     /// The call's; none if it isn't one that may be answered by another's answer.
-    pub(super) fn of(said: Said<'_>, settings: &Settings, control: &Control) -> Option<Self> {
+    pub(super) fn of(
+        said: Said<'_>,
+        settings: &Settings,
+        control: &Control,
+        chosen: Option<&Candidate>,
+    ) -> Option<Self> {
         let request = said.request;
         let rules = request.rules();
         let exact_only = control.exact_only || rules.is_some_and(|rules| rules.exact_only);
         let plain = request.operation == Operation::ChatCompletions
+            && request.dialect.is_none()
             && request.choices == 1
             && !request.features.iter().any(|feature| feature == "tools" || feature == "vision");
         if exact_only || !plain || !is_cool(&request.body, settings) {
@@ -126,7 +132,7 @@ impl Question {
             text(&request.body).filter(|(_, text)| text.len() <= settings.max_text_bytes)?;
         let blank = Splices::apply(&request.body, &[Change::Set(&pointer, b"null".into())]).ok()?;
         let user = said.user().filter(|_| settings.per_user).unwrap_or_default();
-        let space = key::of_space(said, &blank.to_vec(), [&settings.model, user])?;
+        let space = key::of_space(said, chosen, &blank.to_vec(), [&settings.model, user])?;
         Some(Self { space, text, threshold })
     }
 }
@@ -202,7 +208,7 @@ mod tests {
             let rules = Some(Arc::new(self.rules.clone()));
             request.route = Some(Arc::new(Route { name: "r".into(), rules, ..Route::default() }));
             let said = Said { principal: &self.principal, headers: &self.headers, request: &request };
-            Question::of(said, &self.settings, &self.control)
+            Question::of(said, &self.settings, &self.control, None)
         }
     }
 

@@ -1,11 +1,14 @@
+use brokle_core::clock::SystemClock;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use super::*;
 use crate::operation::Operation;
+use crate::routing::conditions::Said;
 use crate::routing::routes::{Origin, Route, RouteCandidate, Target};
 use crate::who::tests::principal;
 use brokle_expression::Expression;
+use chrono::{DateTime, Utc};
 
 fn key_of(tenant: Tenant, body: &str, headers: &[(&'static str, &'static str)]) -> Option<Key> {
     routed_key_of(tenant, body, headers, None)
@@ -25,7 +28,7 @@ fn routed_key_of(
         .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
         .collect();
     let principal = brokle_identity::Principal { tenant, ..principal() };
-    key::of(Said { principal: &principal, headers: &headers, request: &request })
+    key::of(Said { principal: &principal, headers: &headers, request: &request }, None)
 }
 
 const BODY: &str = r#"{"model":"m","temperature":0.5,"messages":[{"role":"user","content":"hé"}],"tools":[{"a":1,"b":[2,3]}]}"#;
@@ -97,33 +100,109 @@ fn what_callers_say_of_themselves_counts_where_a_route_has_conditions() {
     assert_ne!(key(Some("user == 'ann'"), "ann"), key(Some("user == 'ann'"), "bob"));
 }
 
-#[tokio::test]
-async fn the_least_recently_used_goes_when_there_is_no_room() {
-    let store = InMemory::new(10_000, Duration::from_secs(60));
-    let tenant = principal().tenant;
-    let entry = |size: usize| {
-        Arc::new(Entry {
-            tenant,
-            model: "m".into(),
-            route: None,
-            content: Content::Whole(None, vec![b'x'; size].into()),
-            provider: None,
-            served: None,
-            usage: None,
-            cost: None,
-            stored_at: DateTime::UNIX_EPOCH,
-            expires_at: DateTime::UNIX_EPOCH,
-        })
+/// An answer of so many bytes.
+pub(super) fn entry(tenant: Tenant, model: &str, size: usize, until: DateTime<Utc>) -> Arc<Entry> {
+    let about = About {
+        tenant,
+        model: model.into(),
+        route: None,
+        provider: Some("p".into()),
+        served: None,
+        usage: None,
+        cost: None,
+        stored_at: until - chrono::TimeDelta::hours(1),
+        expires_at: until,
     };
-    let keys: Vec<Key> = (0..20).map(|number: u64| format!("{number:064x}").parse().unwrap()).collect();
-    store.put(keys[0], entry(1_000));
-    for key in &keys[1..] {
-        store.put(*key, entry(1_000));
-        store.of(tenant).await;
-        assert!(store.get(&keys[0]).await.is_some(), "it is used all the time");
+    // Nothing that a compressor could make smaller.
+    let body: Vec<u8> =
+        (0..size as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+    Arc::new(Entry { about, content: Content::Whole(None, body.into()) })
+}
+
+pub(super) fn numbered(number: u64) -> Key {
+    format!("{number:064x}").parse().unwrap()
+}
+
+/// What is expected of a store of 10,000 bytes. `settled` waits for what was put.
+pub(super) async fn conforms(store: &dyn Store, settled: impl AsyncFn(usize)) {
+    let later = SystemClock.now() + chrono::TimeDelta::hours(1);
+    let (tenant, other) = (principal().tenant, principal().tenant);
+    let list = async |tenant| {
+        let mut listed: Vec<_> = store.of(tenant).await.unwrap();
+        listed.sort_by_key(|(key, _)| key.to_string());
+        listed
+    };
+    store.put(numbered(1), entry(tenant, "one", 100, later), Then::default());
+    store.put(numbered(2), entry(tenant, "two", 100, later), Then::default());
+    store.put(numbered(3), entry(other, "three", 100, later), Then::default());
+    settled(3).await;
+    let found = store.get(&numbered(1)).await.unwrap();
+    assert_eq!((found.about.model.as_str(), found.about.expires_at), ("one", later));
+    let Content::Whole(None, body) = &found.content else { panic!("{found:?}") };
+    assert_eq!(body.len(), 100);
+    assert!(store.get(&numbered(4)).await.is_none());
+    let listed = list(tenant).await;
+    assert_eq!(listed.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [numbered(1), numbered(2)]);
+    assert!(listed.iter().all(|(_, listed)| (100..1_000).contains(&listed.bytes)), "{listed:?}");
+    // Another project's isn't removed by who names it.
+    let now = SystemClock.now();
+    assert_eq!(store.remove(other, &[numbered(1), numbered(3), numbered(9)], now).await, Ok(1));
+    assert_eq!(store.remove(tenant, &[numbered(2), numbered(2)], now).await, Ok(1));
+    assert!(store.get(&numbered(2)).await.is_none() && store.get(&numbered(3)).await.is_none());
+    // Kept anew, it counts once.
+    store.put(numbered(1), entry(tenant, "anew", 200, later), Then::default());
+    settled(4).await;
+    let listed = list(tenant).await;
+    assert_eq!((listed.len(), listed[0].1.about.model.as_str()), (1, "anew"));
+    // The least recently used goes.
+    for number in 10..30 {
+        store.put(numbered(number), entry(tenant, "m", 1_000, later), Then::default());
+        settled(number as usize - 5).await;
+        list(tenant).await;
+        assert!(store.get(&numbered(1)).await.is_some(), "it is used all the time");
     }
-    assert!(store.get(&keys[1]).await.is_none());
-    let kept = store.of(tenant).await;
-    assert!((2..10).contains(&kept.len()), "{}", kept.len());
-    assert!(store.of(principal().tenant).await.is_empty());
+    let left = list(tenant).await.len();
+    assert!((3..10).contains(&left), "{left}");
+    assert!(store.get(&numbered(10)).await.is_none());
+    assert!(store.get(&numbered(29)).await.is_some());
+    let all: Vec<Key> = list(tenant).await.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(store.remove(tenant, &all, now).await, Ok(left as u64));
+    assert!(list(tenant).await.is_empty());
+}
+
+#[tokio::test]
+async fn memory_conforms() {
+    conforms(&InMemory::new(10_000, Duration::from_secs(3_600)), async |_| {}).await;
+}
+
+#[test]
+fn what_is_written_is_read_and_nothing_else() {
+    let later = SystemClock.now() + chrono::TimeDelta::hours(1);
+    let whole = entry(principal().tenant, "m", 100, later);
+    let kind = Some(HeaderValue::from_static("text/event-stream"));
+    let pieces: Vec<Bytes> = (0..500).map(|at| format!("data: {at}, and much the same\n\n").into()).collect();
+    let stream =
+        Entry { about: whole.about.clone(), content: Content::NativeStream(kind.clone(), pieces.clone()) };
+    let (small, _) = packed::write(&whole).unwrap();
+    assert!(packed::read(&small, 1_000).is_some());
+    let (packed_stream, listed) = packed::write(&stream).unwrap();
+    let plain: usize = pieces.iter().map(Bytes::len).sum();
+    assert!(packed_stream.len() < plain / 4, "{} of {plain}", packed_stream.len());
+    let listed: Listed = serde_json::from_slice(&listed).unwrap();
+    assert_eq!(listed.bytes, packed_stream.len() as u64);
+    let read = packed::read(&packed_stream, 100_000).unwrap();
+    let Content::NativeStream(read_kind, read_pieces) = read.content else { panic!() };
+    assert_eq!((read_kind, read_pieces), (kind, pieces));
+    // Another version's, one that was cut, and nothing at all.
+    let mut other = small.clone();
+    other[0] = 9;
+    assert!(packed::read(&other, 1_000).is_none());
+    for bytes in [&small, &packed_stream] {
+        for end in 0..bytes.len() {
+            assert!(packed::read(&bytes[..end], 100_000).is_none(), "{end}");
+        }
+    }
+    // One that would be larger than any may be.
+    let bomb = zstd::bulk::compress(&vec![0; 8 << 20], 1).unwrap();
+    assert!(packed::read(&[&[1, 1][..], &bomb].concat(), 1_000).is_none());
 }

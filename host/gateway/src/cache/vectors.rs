@@ -1,15 +1,23 @@
 //! What answered questions mean, and which of them is nearest.
 //!
 //! [`InMemory`] looks at every vector of a space: exact, and for as many as one server keeps quick enough (ADR 8 has the
-//! figures). The oldest go first when there are too many, by number or by bytes.
+//! figures). The oldest go first when there are too many, by number or by bytes. [`OnDisk`] is the same, and remembers over a
+//! restart; [`InClickHouse`] is shared by servers.
+
+mod behind;
+mod clickhouse;
+mod disk;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use brokle_core::ids::ProjectId;
 use chrono::{DateTime, Utc};
 use parking_lot::RwLock;
 
+pub use self::clickhouse::InClickHouse;
+pub use self::disk::OnDisk;
 use super::Key;
 use super::store::Answer;
 
@@ -45,26 +53,48 @@ impl Vector {
         (self.0.len() == other.0.len()).then(|| lanes.iter().sum::<f32>() + rest)
     }
 
+    /// One that was written down.
+    fn written(numbers: Vec<f32>) -> Option<Self> {
+        let is_one = !numbers.is_empty() && numbers.len() <= Self::MAX_DIMENSIONS;
+        (is_one && numbers.iter().all(|number| number.is_finite())).then(|| Self(numbers.into()))
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.0.len() * size_of::<f32>() + size_of::<Item>() + 64
     }
 }
 
+/// Where a vector is: whose, among which, and the answer's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Whose it is.
+    pub project: ProjectId,
+    /// Everything but the question's text.
+    pub space: Key,
+    /// The answer's.
+    pub key: Key,
+}
+
 /// A store of vectors. One that can't be asked knows nothing: a cache may forget.
 pub trait Vectors: Send + Sync + Debug {
-    /// Keeps what a question of this space means, until then. `key` is its answer's.
-    fn put(&self, space: Key, key: Key, vector: Vector, until: DateTime<Utc>);
-    /// The nearest of the space that isn't over, and how near: 1 is the same.
+    /// Keeps what a question means, until then, without waiting.
+    fn put(&self, place: Place, vector: Vector, until: DateTime<Utc>);
+    /// The nearest of the project's space that isn't over, and how near: 1 is the same.
     fn nearest<'a>(
         &'a self,
+        project: ProjectId,
         space: Key,
         vector: &'a Vector,
         now: DateTime<Utc>,
     ) -> Answer<'a, Option<(Key, f32)>>;
-    /// Forgets what led to an answer.
-    fn remove(&self, key: &Key);
-    /// How many there are of these answers.
-    fn count(&self, keys: &[Key]) -> u64;
+    /// Forgets what led to these answers of the project's, without waiting.
+    fn remove(&self, project: ProjectId, keys: &[Key]);
+    /// How many there are of these answers of the project's.
+    fn count<'a>(&'a self, project: ProjectId, keys: &'a [Key], now: DateTime<Utc>) -> Answer<'a, u64>;
+    /// Writes what is to be written elsewhere, until the end; for the server to run once.
+    fn run<'a>(&'a self, _end: Answer<'a, ()>) -> Answer<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// In this server's memory.
@@ -131,7 +161,7 @@ impl Kept {
 }
 
 impl Vectors for InMemory {
-    fn put(&self, space: Key, key: Key, vector: Vector, until: DateTime<Utc>) {
+    fn put(&self, Place { space, key, .. }: Place, vector: Vector, until: DateTime<Utc>) {
         let size = vector.bytes();
         if size > self.max_bytes || self.max_entries == 0 {
             return;
@@ -155,6 +185,8 @@ impl Vectors for InMemory {
 
     fn nearest<'a>(
         &'a self,
+        // Spaces are hashes of it, too.
+        _project: ProjectId,
         space: Key,
         vector: &'a Vector,
         now: DateTime<Utc>,
@@ -167,96 +199,18 @@ impl Vectors for InMemory {
         })
     }
 
-    fn remove(&self, key: &Key) {
-        self.kept.write().remove(key);
+    fn remove(&self, _project: ProjectId, keys: &[Key]) {
+        let mut kept = self.kept.write();
+        keys.iter().for_each(|key| kept.remove(key));
     }
 
-    fn count(&self, keys: &[Key]) -> u64 {
-        let kept = self.kept.read();
-        keys.iter().filter(|key| kept.places.contains_key(key)).count() as u64
+    fn count<'a>(&'a self, _project: ProjectId, keys: &'a [Key], _now: DateTime<Utc>) -> Answer<'a, u64> {
+        Box::pin(async move {
+            let kept = self.kept.read();
+            keys.iter().filter(|key| kept.places.contains_key(key)).count() as u64
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use brokle_core::clock::{Clock, SystemClock};
-    use brokle_core::random::{Random, SeededRandom};
-    use chrono::TimeDelta;
-
-    use super::*;
-
-    fn key(number: u32) -> Key {
-        format!("{number:064x}").parse().unwrap()
-    }
-
-    fn vector(numbers: &[f32]) -> Vector {
-        Vector::of(numbers).unwrap()
-    }
-
-    async fn nearest(store: &InMemory, space: u32, numbers: &[f32]) -> Option<(Key, f32)> {
-        store.nearest(key(space), &vector(numbers), SystemClock.now()).await
-    }
-
-    #[tokio::test]
-    async fn the_nearest_of_the_space_is_found_and_no_other() {
-        let (store, later) = (InMemory::new(100, 1 << 20), SystemClock.now() + TimeDelta::hours(1));
-        store.put(key(1), key(11), vector(&[1.0, 0.0]), later);
-        store.put(key(1), key(12), vector(&[3.0, 3.0]), later);
-        store.put(key(2), key(21), vector(&[0.0, 1.0]), later);
-        store.put(key(1), key(13), vector(&[0.0, 1.0, 0.0]), later);
-        store.put(key(1), key(14), vector(&[0.0, 1.0]), SystemClock.now() - TimeDelta::seconds(1));
-        let (found, score) = nearest(&store, 1, &[0.2, 1.0]).await.unwrap();
-        assert_eq!(
-            found,
-            key(12),
-            "neither another space's, nor one that is over, nor one of other dimensions"
-        );
-        assert!((score - 0.832).abs() < 1e-3, "{score}");
-        assert_eq!(nearest(&store, 3, &[1.0, 0.0]).await, None);
-        store.remove(&key(12));
-        assert_eq!(nearest(&store, 1, &[0.2, 1.0]).await.unwrap().0, key(11));
-        assert_eq!(store.count(&[key(11), key(12), key(21)]), 2);
-        for odd in [&[0.0, 0.0][..], &[f32::NAN], &[f32::INFINITY], &[], &[1.0; 4_097]] {
-            assert_eq!(Vector::of(odd), None);
-        }
-    }
-
-    #[test]
-    fn similarity_is_the_cosine_whatever_the_dimensions() {
-        let random = SeededRandom::new(7);
-        let mut bytes = [0; 2 * 37];
-        random.fill(&mut bytes);
-        let numbers: Vec<f32> = bytes.iter().map(|byte| f32::from(*byte) - 127.5).collect();
-        for size in [1, 7, 8, 9, 37] {
-            let (a, b) = (&numbers[..size], &numbers[37..37 + size]);
-            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-            let cosine = dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt());
-            let found = vector(a).similarity(&vector(b)).unwrap();
-            assert!((f64::from(found) - cosine).abs() < 1e-5, "{found} {cosine}");
-        }
-    }
-
-    #[tokio::test]
-    async fn the_oldest_go_and_nothing_grows() {
-        let later = SystemClock.now() + TimeDelta::hours(1);
-        let one = vector(&[1.0; 16]).bytes();
-        for store in [InMemory::new(3, 1 << 20), InMemory::new(100, 3 * one)] {
-            for number in 0..4 {
-                // Kept anew, it isn't the oldest any more.
-                store.put(key(1), key(0), vector(&[1.0; 16]), later);
-                store.put(key(1), key(number), vector(&[1.0; 16]), later);
-            }
-            let there: Vec<u64> = (0..4).map(|number| store.count(&[key(number)])).collect();
-            assert_eq!(there, [1, 0, 1, 1]);
-            for round in 0..1_000 {
-                store.put(key(round), key(7), vector(&[1.0; 16]), later);
-                store.remove(&key(7));
-            }
-            let kept = store.kept.read();
-            assert!(kept.order.len() < 200 && kept.bytes <= 3 * one && kept.spaces.len() == 1, "{kept:?}");
-        }
-        let tiny = InMemory::new(10, 8);
-        tiny.put(key(1), key(1), vector(&[1.0; 16]), later);
-        assert_eq!(tiny.count(&[key(1)]), 0);
-    }
-}
+mod tests;

@@ -44,6 +44,8 @@ pub(crate) enum Content {
     Relay { head: Vec<Bytes>, body: Upstream },
     /// A stream of events.
     Stream(Box<Reads>),
+    /// A stream that is given again.
+    Again(Vec<Bytes>),
 }
 
 /// What reads a stream.
@@ -153,6 +155,20 @@ pub(crate) fn stream(
     }))
 }
 
+/// A vendor's stream, as it came.
+pub(crate) fn again(pieces: Vec<Bytes>, meter: Meter) -> ByteStream {
+    let state = (pieces.into_iter(), meter);
+    Box::pin(futures_util::stream::unfold(state, |(mut pieces, mut meter)| async move {
+        meter.first_token();
+        let Some(piece) = pieces.next() else {
+            meter.complete();
+            return None;
+        };
+        meter.output(&piece);
+        Some((piece, (pieces, meter)))
+    }))
+}
+
 impl State {
     async fn take(&mut self, piece: Bytes) -> Result<(), Refusal> {
         let unreadable = |error: brokle_runtime::FrameError| {
@@ -179,6 +195,7 @@ impl State {
             self.meter.first_token();
         }
         self.meter.output(&forwarded);
+        self.meter.keep_chunk(&forwarded);
         self.ready.push_back(forwarded);
         if frames.is_empty() {
             return Ok(());

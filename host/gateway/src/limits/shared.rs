@@ -6,45 +6,38 @@
 //! A server that dies leaves its calls' places taken until their lease ends: the longest that a call may take, and a
 //! minute.
 //!
-//! **Redis gone.** A check that isn't answered within [`PATIENCE`] is made by this server's own count instead; for
-//! [`PAUSE`] nobody asks Redis, then one call tries again. No call fails by it, and the metric counts the checks.
+//! **Redis gone.** A check that isn't answered within [`PATIENCE`] is made by this server's own count instead
+//! ([`crate::shared`]). No call fails by it, and the metric counts the checks.
 //! Meanwhile each server allows the whole limit by itself. A settlement that can't be sent is dropped: time gives the
 //! tokens back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use brokle_core::random::Random;
 use brokle_telemetry::metrics::Metrics;
 use parking_lot::Mutex;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{RedisError, Script};
+use redis::{Client, RedisError, Script};
 use ring::digest;
 use tokio::sync::mpsc;
 
 use super::cell::{Allowance, Measure, Refused, allowance};
 use super::{Exceeded, Limit, Reservation, Standing, refusal};
+use crate::shared::{PATIENCE, PAUSE, Shared};
 use crate::who::{Caller, Subject};
 
-/// How long a check may take: 50 ms.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// How long nobody asks a Redis that didn't answer: 1 s.
-const PAUSE: Duration = Duration::from_secs(1);
 /// Settlements that wait at most.
 const SETTLEMENTS: usize = 10_000;
 
 /// A connection to what servers share. Clones would be other connections: share one by `Arc`.
 pub struct SharedLimits {
-    connection: ConnectionManager,
+    redis: Shared,
     take: Script,
     metrics: Arc<Metrics>,
     random: Arc<dyn Random>,
     lease: Duration,
     patience: Duration,
     epoch: Instant,
-    /// Until when nobody asks, in milliseconds since the epoch; 0 while it answers.
-    paused: AtomicU64,
     settlements: mpsc::Sender<Settlement>,
     waiting: Mutex<Option<mpsc::Receiver<Settlement>>>,
 }
@@ -111,29 +104,22 @@ impl SharedLimits {
     /// A connection that is made when it is first needed. `longest` is how long a call may take.
     ///
     /// # Errors
-    /// When the URL is none.
+    /// When the client's address is none.
     pub fn connect(
-        url: &str,
+        client: Client,
         longest: Duration,
         metrics: Arc<Metrics>,
         random: Arc<dyn Random>,
     ) -> Result<Arc<Self>, RedisError> {
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(1)
-            .set_max_delay(PAUSE)
-            .set_connection_timeout(Some(PAUSE))
-            .set_response_timeout(Some(PAUSE));
-        let connection = ConnectionManager::new_lazy_with_config(redis::Client::open(url)?, config)?;
         let (settlements, waiting) = mpsc::channel(SETTLEMENTS);
         Ok(Arc::new(Self {
-            connection,
+            redis: Shared::connect(client, "limits")?,
             take: Script::new(include_str!("take.lua")),
             metrics,
             random,
             lease: longest + Duration::from_secs(60),
             patience: PATIENCE,
             epoch: Instant::now(),
-            paused: AtomicU64::new(0),
             settlements,
             waiting: Mutex::new(Some(waiting)),
         }))
@@ -165,10 +151,10 @@ impl SharedLimits {
                 call.key(&share.key);
                 call.arg(micros(share.measure.window())).arg(share.limit).arg(charged).arg(share.paid);
             }
-            let mut connection = self.connection.clone();
-            let sent = tokio::time::timeout(PAUSE, call.invoke_async::<i64>(&mut connection)).await;
-            if !matches!(sent, Ok(Ok(_))) {
-                tracing::debug!("a settlement of shared limits was lost");
+            if let Err(reason) =
+                self.redis.tell(PAUSE, async |redis| call.invoke_async::<i64>(redis).await).await
+            {
+                tracing::debug!(reason, "a settlement of shared limits was lost");
             }
         }
     }
@@ -269,10 +255,6 @@ impl SharedLimits {
         &self,
         mut shares: Vec<Share>,
     ) -> Option<Result<(SharedTaken, Vec<(Measure, Allowance)>), (usize, Share, Refused)>> {
-        if !self.may_ask() {
-            self.metrics.limit_fallbacks.inc();
-            return None;
-        }
         let mut member = [0; 16];
         self.random.fill(&mut member);
         let member = member.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -282,21 +264,12 @@ impl SharedLimits {
             call.key(&share.key);
             call.arg(micros(share.measure.window())).arg(share.limit).arg(share.amount);
         }
-        let mut connection = self.connection.clone();
         let answer =
-            tokio::time::timeout(self.patience, call.invoke_async::<Vec<i64>>(&mut connection)).await;
-        let answer = match answer {
-            Ok(Ok(answer)) if answer.len() >= 3 => answer,
-            failed => {
-                self.pause(&match failed {
-                    Ok(Err(error)) => error.to_string(),
-                    Ok(Ok(_)) => "its answer can't be understood".to_owned(),
-                    Err(_) => format!("no answer within {} ms", self.patience.as_millis()),
-                });
-                return None;
-            }
+            self.redis.ask(self.patience, async |redis| call.invoke_async::<Vec<i64>>(redis).await).await;
+        let Ok(answer) = answer else {
+            self.metrics.limit_fallbacks.inc();
+            return None;
         };
-        self.answered();
         let [refused, now, rest @ ..] = answer.as_slice() else { return None };
         if let Some(index) = usize::try_from(*refused).ok().and_then(|index| index.checked_sub(1)) {
             let share = (index < shares.len()).then(|| shares.swap_remove(index))?;
@@ -313,36 +286,6 @@ impl SharedLimits {
             allowances.push((share.measure, allowance_of(share, *ahead)));
         }
         Some(Ok((SharedTaken { member, shares, settlements: self.settlements.clone() }, allowances)))
-    }
-
-    fn now(&self) -> u64 {
-        // Never 0, which says that nothing is paused.
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
-    }
-
-    /// Whether Redis is asked: always while it answers, and by one call after each pause.
-    fn may_ask(&self) -> bool {
-        let paused = self.paused.load(Ordering::Relaxed);
-        let now = self.now();
-        let next = now + u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
-        paused == 0
-            || (paused <= now
-                && self.paused.compare_exchange(paused, next, Ordering::Relaxed, Ordering::Relaxed).is_ok())
-    }
-
-    fn pause(&self, reason: &str) {
-        self.metrics.limit_fallbacks.inc();
-        let until = self.now() + u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
-        if self.paused.swap(until, Ordering::Relaxed) == 0 {
-            tracing::warn!(reason, "Redis doesn't answer: each server keeps the limits by itself");
-        }
-    }
-
-    fn answered(&self) {
-        // Read before it is written: the line is shared by every call.
-        if self.paused.load(Ordering::Relaxed) != 0 && self.paused.swap(0, Ordering::Relaxed) != 0 {
-            tracing::info!("Redis answers again: limits are shared");
-        }
     }
 }
 

@@ -36,6 +36,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use brokle_core::clock::Clock;
+use brokle_runtime::ProviderPlugin;
 use brokle_runtime::facts;
 use brokle_telemetry::metrics::{Counter, Family, ProviderLabels};
 use http::HeaderMap;
@@ -185,7 +186,9 @@ impl LiveFacts {
         if let Some(left) = self.checks.down(connection) {
             return Err(left);
         }
-        self.enter(key(&connection.id, model), &connection.provider)
+        let mut ticket = self.enter(key(&connection.id, model), &connection.provider)?;
+        ticket.plugin = Some(Arc::clone(&connection.plugin));
+        Ok(ticket)
     }
 
     fn enter(&self, key: String, provider: &Arc<str>) -> Result<Ticket, Duration> {
@@ -208,6 +211,7 @@ impl LiveFacts {
             settled: false,
             pass: pass.map(|pass| (pass, self.breaker)),
             provider: Arc::clone(provider),
+            plugin: None,
             opened: self.opened.clone(),
             permit: None,
         })
@@ -308,6 +312,8 @@ pub(crate) struct Ticket {
     /// Through the circuit; taken when it is settled.
     pass: Option<(Pass, Settings)>,
     provider: Arc<str>,
+    /// Whose manifest says which headers tell what is left.
+    plugin: Option<Arc<ProviderPlugin>>,
     opened: Family<ProviderLabels, Counter>,
     /// The connection's place, which the answer's body holds until its end.
     permit: Option<Permit>,
@@ -323,7 +329,8 @@ impl Ticket {
     /// The answer's head has come.
     pub(crate) fn answered(&mut self, status: u16, headers: &HeaderMap) {
         let now = self.now();
-        let told = headers::read(headers);
+        let declared = self.plugin.as_ref().and_then(|plugin| plugin.connection().rate_limits.as_ref());
+        let told = headers::read(headers, declared, self.clock.now());
         self.retry_after = told.retry_after;
         let mut measured = self.pair.measured.lock();
         for (slot, given) in [(0, told.requests), (1, told.tokens)] {

@@ -344,3 +344,62 @@ async fn a_preference_that_cant_be_fulfilled_is_refused_by_its_name() {
     assert_eq!((a.requests().len(), b.requests().len()), (1, 0));
     assert_eq!(sent(&a)["provider"], "x");
 }
+
+/// What a policy chooses between is kept apart; a choice among equals isn't.
+#[tokio::test]
+async fn answers_of_a_policys_choices_are_kept_apart() {
+    let [a, b] = two().await;
+    let to = json!([{ "connection": "a", "model": "m" }, { "connection": "b", "model": "n" }]);
+    let rules = json!({ "rules": [{ "when": "user == 'ann'", "use": ["b"] }], "otherwise": ["a"] });
+    let variants = json!({ "variants": [{ "name": "one", "use": ["a"] }, { "name": "two", "use": ["b"] }] });
+    let routes = [
+        json!({ "name": "by-user", "candidates": to, "policy": "conditional", "config": rules }),
+        json!({ "name": "trial", "candidates": to, "policy": "ab", "config": variants }),
+        json!({ "name": "turns", "candidates": to, "policy": "round-robin" }),
+    ];
+    let extra = Extra {
+        cache: Some(Settings::default()),
+        policies: &["policy_conditional", "policy_ab", "policy_round_robin"],
+        ..Extra::default()
+    };
+    let world = world([&a, &b], &routes, extra).await;
+    let ask = async |route: &str, user: &str| {
+        let answer = call(&world, &chat(route, json!({ "user": user })), &[]).await;
+        let told = |name: &str| answer.header(name).unwrap_or_default().to_owned();
+        let told = (told("x-brokle-model"), told("x-brokle-cache"));
+        answer.bytes().await;
+        told
+    };
+    let is = |model: &str, outcome: &str| (model.to_owned(), outcome.to_owned());
+    assert_eq!(ask("by-user", "ann").await, is("n", "miss"));
+    assert_eq!(ask("by-user", "bob").await, is("m", "miss"), "what ann was answered isn't for bob");
+    assert_eq!(ask("by-user", "eve").await, is("m", "hit"));
+    assert_eq!(ask("by-user", "ann").await, is("n", "hit"));
+
+    // Whoever is in a variant meets its answers, and no others.
+    let mut seen = std::collections::HashMap::new();
+    for user in 0..20 {
+        let (model, outcome) = ask("trial", &user.to_string()).await;
+        let before = seen.insert(model, ());
+        assert_eq!(outcome, if before.is_some() { "hit" } else { "miss" });
+    }
+    assert_eq!(seen.len(), 2, "both variants are met");
+    // On the trace of a hit it says which variant it is.
+    let traces = world.traces().await;
+    let hit = traces.iter().find(|trace| trace["cost"] == "0").unwrap();
+    let id = hit["trace_id"].as_str().unwrap().parse().unwrap();
+    let whole = world.store.trace(world.tenant.project, id).await.unwrap().unwrap();
+    let whole = serde_json::to_string(&whole).unwrap();
+    assert!(whole.contains("brokle.routing.reason") && !whole.contains("\"attempt\""), "{whole}");
+
+    assert_eq!(ask("turns", "ann").await.1, "miss");
+    assert_eq!(ask("turns", "ann").await.1, "hit", "whoever's turn it is");
+
+    // What another one answered in the place of the chosen one isn't the chosen one's answer.
+    a.script(["status=500".parse::<Fault>().unwrap()]);
+    let other = chat("by-user", json!({ "seed": 1 }));
+    let fell = call(&world, &other, &[]).await;
+    assert_eq!((fell.header("x-brokle-model"), fell.header("x-brokle-cache")), (Some("n"), Some("miss")));
+    let after = call(&world, &other, &[]).await;
+    assert_eq!((after.header("x-brokle-model"), after.header("x-brokle-cache")), (Some("m"), Some("miss")));
+}

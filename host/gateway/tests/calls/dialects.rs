@@ -1,6 +1,7 @@
 //! Dialects: what reaches a provider that takes them as they are, what is translated for the others, and how calls fail.
 
 mod anthropic;
+mod cached;
 mod faults;
 mod gemini;
 mod responses;

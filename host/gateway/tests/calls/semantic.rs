@@ -287,7 +287,7 @@ async fn what_is_invalidated_or_over_isnt_found_by_meaning_either() {
     assert_eq!((status.entries, status.semantic_entries), (1, Some(1)));
     assert_eq!(found().await, "semantic-hit");
     let one = Selection { key: Some(key), ..Selection::default() };
-    assert_eq!(cache.invalidate(world.tenant, &one).await, 1);
+    assert_eq!(cache.invalidate(world.tenant, &one).await, Ok(1));
     assert_eq!(cache.status(world.tenant).await.semantic_entries, Some(0));
     assert_eq!(found().await, "miss");
     // That one is there now; it grows too old for a caller, then for anybody.

@@ -4,13 +4,16 @@ use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use brokle_core::clock::{Clock, SystemClock};
 use brokle_core::money::Usd;
 use brokle_gateway::budgets::{Budget, OnExceeded, Period, Unit, UnknownPrice};
 use brokle_gateway::resilience::Resilience;
 use brokle_gateway::who::{By, Filter, Who};
 use brokle_identity::Principal;
 use brokle_storage::sql::api_keys::Restrictions;
+use brokle_storage::sql::budgets::SpendKey;
 use brokle_test_upstream::Fault;
+use chrono::DateTime;
 use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -183,6 +186,40 @@ async fn a_days_money_is_spent_once_and_never_the_callers() {
     assert_eq!(call(&world, &chat("smart", json!({})), &[]).await.status(), 200);
     assert_eq!((count(&world, "made"), count(&world, "budget")), (1, 1));
     assert_eq!(b.requests().len(), 1);
+    // It is written beside budgets, so that neither a restart forgets it nor another server spends it again.
+    let written = async || {
+        let epoch = DateTime::UNIX_EPOCH;
+        let all = world.database.budgets().changed(epoch, epoch).await.unwrap();
+        all.into_iter()
+            .find(|one| one.budget.contains("smart"))
+            .map(|one| (one.subject, one.spent.to_string()))
+    };
+    let cost = shadows[0]["cost"].as_str().unwrap().to_owned();
+    let expected = Some((world.tenant.project.to_string(), cost));
+    crate::harness::until("it is written", async || written().await == expected).await;
+}
+
+#[tokio::test]
+async fn what_another_server_or_an_earlier_life_spent_on_shadows_counts() {
+    let [a, b] = two().await;
+    let world = world([&a, &b], &[smart(json!({ "usd_per_day": "1" }))], Extra::default()).await;
+    let now = SystemClock.now();
+    let key = SpendKey {
+        organization: world.tenant.organization,
+        budget: "shadow\u{1f}smart".into(),
+        subject: world.tenant.project.to_string(),
+        period: "day",
+        start: now.date_naive().and_hms_opt(0, 0, 0).unwrap().and_utc(),
+    };
+    let spent = [(key, "1".parse().unwrap())];
+    world.database.budgets().add(world.tenant.organization, &spent, now).await.unwrap();
+    let _running = run(&world);
+    assert_eq!(call(&world, &chat("smart", json!({})), &[]).await.status(), 200);
+    crate::harness::until("it is left out", async || count(&world, "budget") == 1).await;
+    // From now on it is known here, and not even ordered.
+    assert_eq!(call(&world, &chat("smart", json!({})), &[]).await.status(), 200);
+    crate::harness::until("so is the next", async || count(&world, "budget") == 2).await;
+    assert_eq!((count(&world, "made"), b.requests().len()), (1, 0));
 }
 
 #[tokio::test]

@@ -51,6 +51,9 @@ pub(super) fn connection(connection: &Connection) -> Result<(), ConnectionError>
     if connection.weight < 0 {
         return invalid("weight", "0 or more is expected");
     }
+    if connection.health_check_seconds.is_some_and(|every| !(10..=86_400).contains(&every)) {
+        return invalid("health_check_seconds", "10 to 86400 is expected");
+    }
     Ok(())
 }
 

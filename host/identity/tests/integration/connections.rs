@@ -226,6 +226,7 @@ async fn what_makes_no_sense_is_refused(fixture: Fixture) {
         ("headers", header("x team", "x")),
         ("headers", header("x-team", "a\r\nb")),
         ("weight", NewConnection { weight: -1, ..new("main") }),
+        ("health_check_seconds", NewConnection { health_check_seconds: Some(9), ..new("main") }),
     ] {
         let error = connections.create(organization, connection).await.unwrap_err();
         assert!(

@@ -30,6 +30,7 @@ mod signals;
 mod sql;
 mod trace;
 mod updates;
+mod vectors;
 mod writer;
 
 use std::collections::HashMap;

@@ -29,13 +29,13 @@ use tokio::io::AsyncReadExt as _;
 
 use super::apart::Apart;
 use super::query::{
-    Group, GroupKind, Limits, Metrics, MetricsQuery, ObservationRow, Place, Query, QueryStore,
+    Filter, Group, GroupKind, Limits, Metrics, MetricsQuery, ObservationRow, Place, Query, QueryStore,
 };
 use super::signal::{LogRow, LogsQuery, PointRow, PointsQuery, SeriesRow};
 use super::update::TraceUpdate;
 use super::view::{Node, show};
 use super::{
-    AnalyticsError, AnalyticsStore, Answer, Cursor, Inserted, Month, Page, Removed, Rollup, Score, Summary,
+    AnalyticsError, AnalyticsStore, Answer, Arrivals, Cursor, Inserted, Mark, Month, Page, Removed, Rollup, Score, Summary,
     Trace, TraceFilter,
 };
 use crate::blobs::BlobStore;
@@ -407,6 +407,21 @@ impl QueryStore for Payloads {
 
     fn series(&self, project: ProjectId, query: PointsQuery) -> Answer<'_, Page<SeriesRow, Place>> {
         self.store.series(project, query)
+    }
+
+    fn arrivals(
+        &self,
+        project: ProjectId,
+        filter: Filter,
+        after: Mark,
+        to: Option<Mark>,
+        limit: usize,
+    ) -> Answer<'_, Arrivals> {
+        self.store.arrivals(project, filter, after, to, limit)
+    }
+
+    fn arrived(&self) -> Answer<'_, Mark> {
+        self.store.arrived()
     }
 
     fn log_blobs(&self, rows: &[BlobRow]) -> Result<(), AnalyticsError> {

@@ -36,6 +36,8 @@ pub struct Connection {
     pub priority: i32,
     /// The share of the traffic among connections of one priority; 0 gets none while others live.
     pub weight: i32,
+    /// How often it is asked whether it is there, in seconds; none: never.
+    pub health_check_seconds: Option<i32>,
     /// Is it used at all?
     pub enabled: bool,
     /// When it was created.
@@ -60,6 +62,7 @@ struct Row {
     headers: String,
     priority: i32,
     weight: i32,
+    health_check_seconds: Option<i32>,
     enabled: bool,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -82,6 +85,7 @@ impl TryFrom<Row> for Connection {
             headers: serde_json::from_str(&row.headers).map_err(StorageError::corrupt)?,
             priority: row.priority,
             weight: row.weight,
+            health_check_seconds: row.health_check_seconds,
             enabled: row.enabled,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -92,7 +96,7 @@ impl TryFrom<Row> for Connection {
 macro_rules! columns {
     () => {
         "id, organization_id, project_id, provider, name, base_url, secret_ciphertext, secret_preview, options, \
-         headers, priority, weight, enabled, created_at, updated_at"
+         headers, priority, weight, enabled, created_at, updated_at, health_check_seconds"
     };
 }
 
@@ -127,7 +131,7 @@ impl Connections<'_> {
             sqlx::query_as::<_, Row>(concat!(
                 "INSERT INTO connections (",
                 columns!(),
-                ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) RETURNING ",
+                ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) RETURNING ",
                 columns!()
             ))
             .bind(connection.id.to_string())
@@ -145,6 +149,7 @@ impl Connections<'_> {
             .bind(connection.enabled)
             .bind(connection.created_at)
             .bind(connection.updated_at)
+            .bind(connection.health_check_seconds)
             .fetch_one(&mut *tx)
             .await?
         })
@@ -245,7 +250,7 @@ impl Connections<'_> {
             sqlx::query_as::<_, Row>(concat!(
                 "UPDATE connections SET provider = $3, name = $4, base_url = $5, secret_ciphertext = $6,
                     secret_preview = $7, options = $8, headers = $9, priority = $10, weight = $11, enabled = $12,
-                    updated_at = $13
+                    updated_at = $13, health_check_seconds = $15
                  WHERE organization_id = $1 AND id = $2 AND updated_at = $14 RETURNING ",
                 columns!()
             ))
@@ -263,6 +268,7 @@ impl Connections<'_> {
             .bind(connection.enabled)
             .bind(connection.updated_at)
             .bind(seen)
+            .bind(connection.health_check_seconds)
             .fetch_one(&mut *tx)
             .await?
         })

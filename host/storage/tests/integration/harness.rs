@@ -122,6 +122,7 @@ pub(crate) fn new_connection(name: &str) -> Connection {
         headers: [("x-team".to_owned(), "search".to_owned())].into(),
         priority: -1,
         weight: 7,
+        health_check_seconds: Some(30),
         enabled: true,
         created_at: at(2),
         updated_at: at(3),

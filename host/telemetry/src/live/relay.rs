@@ -43,12 +43,11 @@ impl fmt::Debug for Relay {
 }
 
 impl Relay {
-    /// One by way of this Redis, `redis://[USER:PASSWORD@]HOST:PORT[/DATABASE]`. Connects when it runs.
+    /// One by way of this Redis. Connects when it runs.
     ///
     /// # Errors
-    /// When the URL is none.
-    pub fn new(live: Arc<Live>, url: &str) -> RedisResult<Self> {
-        let client = Client::open(url)?;
+    /// When the client's address is none.
+    pub fn new(live: Arc<Live>, client: Client) -> RedisResult<Self> {
         let connection = ConnectionManager::new_lazy_with_config(client.clone(), patient())?;
         let mut id = [0; 8];
         live.random.fill(&mut id);

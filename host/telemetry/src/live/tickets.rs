@@ -63,10 +63,14 @@ impl Tickets {
     /// None so far; in this Redis, or in memory. Connects when it is used.
     ///
     /// # Errors
-    /// When the URL is none.
-    pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>, url: Option<&str>) -> RedisResult<Self> {
-        let connect = |url| ConnectionManager::new_lazy_with_config(redis::Client::open(url)?, patient());
-        Ok(Self { clock, random, redis: url.map(connect).transpose()?, kept: Mutex::default() })
+    /// When the client's address is none.
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        client: Option<redis::Client>,
+    ) -> RedisResult<Self> {
+        let connect = |client| ConnectionManager::new_lazy_with_config(client, patient());
+        Ok(Self { clock, random, redis: client.map(connect).transpose()?, kept: Mutex::default() })
     }
 
     /// A ticket for somebody: 43 characters.

@@ -278,7 +278,7 @@ impl Scene {
     }
 
     fn shared(&self) -> Option<SharedQueue> {
-        self.redis.as_ref().map(|redis| SharedQueue::new(&redis.url()).unwrap())
+        self.redis.as_ref().map(|redis| SharedQueue::new(redis::Client::open(redis.url()).unwrap()))
     }
 
     pub(crate) fn start(&self) -> Pipeline {

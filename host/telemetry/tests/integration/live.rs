@@ -52,7 +52,9 @@ async fn a_listener_hears_other_instances_also_after_redis_was_away() {
     let Some(mut scene) = Scene::redis() else { return };
     let (here, there, mut tasks) = (live(), live(), JoinSet::new());
     for live in [&here, &there] {
-        tasks.spawn(Relay::new(Arc::clone(live), &scene.redis_url()).unwrap().run());
+        tasks.spawn(
+            Relay::new(Arc::clone(live), redis::Client::open(scene.redis_url()).unwrap()).unwrap().run(),
+        );
     }
     let other = scene.recorder_with("there", Some(Arc::clone(&there)));
     assert!(!there.is_wanted());
@@ -79,8 +81,14 @@ async fn a_listener_hears_other_instances_also_after_redis_was_away() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ticket_is_good_at_another_instance_and_once() {
     let Some(mut scene) = Scene::redis() else { return };
-    let tickets =
-        || Tickets::new(Arc::new(SystemClock), Arc::new(SystemRandom), Some(&scene.redis_url())).unwrap();
+    let tickets = || {
+        Tickets::new(
+            Arc::new(SystemClock),
+            Arc::new(SystemRandom),
+            Some(redis::Client::open(scene.redis_url()).unwrap()),
+        )
+        .unwrap()
+    };
     let (here, there) = (tickets(), tickets());
     let ticket = here.issue([9; 32]).await.unwrap();
     assert_eq!(there.redeem(&ticket).await.unwrap(), Some([9; 32]));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The program beside this one's binaries: a workspace's tests build it too.
-fn brokle() -> PathBuf {
+pub(crate) fn brokle() -> PathBuf {
     let brokle = Path::new(env!("CARGO_BIN_EXE_bench")).with_file_name("brokle");
     assert!(brokle.exists(), "{} isn't built: cargo build -p brokle", brokle.display());
     brokle

@@ -10,8 +10,13 @@ use crate::who::tests::{by, principal};
 /// A server of its own: its limits, and what it counts.
 fn server(url: &str, rules: &[Limit], tasks: &mut JoinSet<()>) -> (Arc<Limits>, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());
-    let mut shared =
-        SharedLimits::connect(url, Duration::from_secs(60), metrics.clone(), Arc::new(SystemRandom)).unwrap();
+    let mut shared = SharedLimits::connect(
+        Client::open(url).unwrap(),
+        Duration::from_secs(60),
+        metrics.clone(),
+        Arc::new(SystemRandom),
+    )
+    .unwrap();
     // A busy machine isn't the point.
     Arc::get_mut(&mut shared).unwrap().patience = Duration::from_secs(10);
     let settling = shared.clone();

@@ -12,7 +12,7 @@ use crate::vendor::Vendor;
 pub(super) const EVENTS: &str = "data: {\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"h\\u00e9\",\"thoughtSignature\":\"a+b==\"}],\"role\": \"model\"}}],\"modelVersion\": \"gemini-x\"}\r\n\r\ndata: {\"candidates\": [{\"finishReason\": \"MAX_TOKENS\"}],\"usageMetadata\": {\"promptTokenCount\": 8,\"candidatesTokenCount\": 2,\"thoughtsTokenCount\": 3},\"modelVersion\": \"gemini-x\"}\r\n\r\n";
 pub(super) const ARRAY: &str = "[{\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"h\"}]}}]}\n,\r\n{\"candidates\": [{\"finishReason\": \"STOP\"}],\"usageMetadata\": {\"promptTokenCount\": 8,\"candidatesTokenCount\": 5}}\n]";
 
-fn generate(model: &str, streaming: bool, sse: bool) -> Asking {
+pub(super) fn generate(model: &str, streaming: bool, sse: bool) -> Asking {
     let query = if sse { vec![("alt".to_owned(), "sse".to_owned())] } else { Vec::new() };
     let known = asking(Dialect::GeminiGenerateContent, "generate-content");
     Asking { model: model.into(), streaming, query, ..known }

@@ -23,6 +23,7 @@ enum Parameter {
     Texts(Vec<String>),
     Integer(i64),
     Integers(Vec<i64>),
+    Floats(Vec<f32>),
     Bits(u64),
 }
 
@@ -70,6 +71,7 @@ impl Sql {
                 Parameter::Texts(texts) => query.param(&name, texts),
                 Parameter::Integer(integer) => query.param(&name, integer),
                 Parameter::Integers(integers) => query.param(&name, integers),
+                Parameter::Floats(floats) => query.param(&name, floats),
                 Parameter::Bits(bits) => query.param(&name, bits),
             };
         }
@@ -113,6 +115,10 @@ impl Sql {
 
     pub(super) fn integers(&mut self, integers: Vec<i64>) -> &mut Self {
         self.bind(Parameter::Integers(integers), "Array(Int64)")
+    }
+
+    pub(super) fn floats(&mut self, floats: &[f32]) -> &mut Self {
+        self.bind(Parameter::Floats(floats.to_vec()), "Array(Float32)")
     }
 
     /// By its bits: a float's text is read to the nearest or its neighbor.

@@ -54,6 +54,7 @@ async fn migrations_go_up_and_down_and_say_where_they_stand() {
         "request_logs",
         "routing_decisions",
         "schema_migrations",
+        "semantic_vectors",
         "trace_updates",
         "traces",
     ];

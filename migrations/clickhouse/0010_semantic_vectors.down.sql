@@ -1,0 +1,1 @@
+DROP TABLE IF EXISTS semantic_vectors;
