@@ -255,7 +255,8 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     let (mut relay, mut exporters, mut forgetting) = (None, None, None);
     let organizations = database.clone();
     // A worker needs a gateway of its own to work on batches.
-    let works_on_batches = config.batches.run && (config.files.folder.is_some() || config.blobs.bucket.is_some());
+    let works_on_batches =
+        config.batches.run && (config.files.folder.is_some() || config.blobs.bucket.is_some());
     if let (Role::Worker, Some(store)) = (args.role, workers_store.clone().filter(|_| works_on_batches)) {
         let (master_key, database) = (Arc::new(master_key), database.clone());
         let live = Arc::new(Live::new(clock.clone(), random.clone()));

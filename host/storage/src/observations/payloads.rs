@@ -35,8 +35,8 @@ use super::signal::{LogRow, LogsQuery, PointRow, PointsQuery, SeriesRow};
 use super::update::TraceUpdate;
 use super::view::{Node, show};
 use super::{
-    AnalyticsError, AnalyticsStore, Answer, Arrivals, Cursor, Inserted, Mark, Month, Page, Removed, Rollup, Score, Summary,
-    Trace, TraceFilter,
+    AnalyticsError, AnalyticsStore, Answer, Arrivals, Cursor, Inserted, Mark, Month, Page, Removed, Rollup,
+    Score, Summary, Trace, TraceFilter,
 };
 use crate::blobs::BlobStore;
 
