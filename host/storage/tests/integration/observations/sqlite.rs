@@ -47,8 +47,11 @@ async fn a_file_of_before_there_were_logs_is_read_and_brought_up() {
     fixture.insert(&[fixture.call("old", "2026-03-01T00:00:00Z")]);
     let path = fixture.directory().join("observations-202603.db");
     let old = rusqlite::Connection::open(&path).unwrap();
-    old.execute_batch("DROP TABLE logs; DROP TABLE points; DROP TABLE blobs; PRAGMA user_version = 1")
-        .unwrap();
+    old.execute_batch(
+        "DROP TABLE logs; DROP TABLE points; DROP TABLE blobs; ALTER TABLE rollups DROP COLUMN latency;
+         ALTER TABLE rollups DROP COLUMN first_token; PRAGMA user_version = 1",
+    )
+    .unwrap();
     let again = SqliteObservations::open(fixture.directory()).unwrap();
     let (from, to) = ("2026-01-01T00:00:00Z".parse().unwrap(), "2027-01-01T00:00:00Z".parse().unwrap());
     let query = PointsQuery { from, to, name: None, series: None, limit: 10, after: None };
@@ -57,12 +60,23 @@ async fn a_file_of_before_there_were_logs_is_read_and_brought_up() {
         again.list(fixture.tenant.project, TraceFilter::default(), 10, None).await.unwrap().data.len(),
         1
     );
-    again.insert(&[fixture.call("new", "2026-03-02T00:00:00Z")], &mut Inserted::default()).unwrap();
+    assert_eq!(again.rollups(fixture.tenant.project, from, to).await.unwrap().len(), 1);
+    let same_hour = fixture.call("same hour", "2026-03-01T00:10:00Z");
+    let later = fixture.call("new", "2026-03-02T00:00:00Z");
+    again.insert(&[same_hour, later], &mut Inserted::default()).unwrap();
     let new = rusqlite::Connection::open(&path).unwrap();
+    // How the times of an hour are spread is known of hours that are whole only.
+    let known = new
+        .prepare("SELECT latency IS NOT NULL FROM rollups ORDER BY hour_us")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<Result<Vec<bool>, _>>();
+    assert_eq!(known.unwrap(), [false, true]);
     assert!(new.table_exists(None, "logs").unwrap() && new.table_exists(None, "points").unwrap());
     assert_eq!(
         again.list(fixture.tenant.project, TraceFilter::default(), 10, None).await.unwrap().data.len(),
-        2
+        3
     );
 }
 
