@@ -18,7 +18,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 LICENSED := $(sort $(notdir $(patsubst %/,%,$(wildcard ee-plugins/*/))))
 GUESTS := $(sort $(notdir $(patsubst %/,%,$(wildcard tests/guests/*/))))
 
-.PHONY: help doctor run build release plugins ee-plugins guests test dev-services lint bench bench-features bench-plugins bench-telemetry soak fuzz docs dist
+.PHONY: help doctor run build release plugins ee-plugins guests test dev-services lint bench bench-features bench-plugins bench-telemetry soak fuzz docs dist profile
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,8 +42,22 @@ guests: ## Build the components that the tests misbehave with
 ee-plugins: ## Build the licensed components, which no gateway takes for built-in
 	$(CARGO) build --profile guest-ee --target $(TARGET) $(addprefix -p ,$(LICENSED))
 
-release: plugins ## Build one file with the components in it
-	$(CARGO) build --release -p brokle --features embed-plugins
+# What a release spends its time on (profile/README.md). Its name says its content: cargo sees a new one.
+PROFILE := $(CARGO_TARGET_DIR)/profile-$(shell cksum < profile/brokle.profdata.gz | cut -d' ' -f1).profdata
+# Named, so that the flags are for the host's own code and not for what builds it.
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+
+$(PROFILE): profile/brokle.profdata.gz
+	@mkdir -p $(@D)
+	gunzip -c $< > $@
+
+release: plugins $(PROFILE) ## Build one file with the components in it
+	RUSTFLAGS="$(RUSTFLAGS) -Cprofile-use=$(PROFILE)" $(CARGO) build --release --target $(HOST) -p brokle --features embed-plugins
+	@mkdir -p $(CARGO_TARGET_DIR)/release
+	cp -f $(CARGO_TARGET_DIR)/$(HOST)/release/brokle $(CARGO_TARGET_DIR)/release/brokle
+
+profile: plugins ## Make the profile that a release is built with anew
+	scripts/profile.sh
 
 test: doctor plugins ee-plugins guests ## Run every test, those with real clients too
 	scripts/guest_tools.sh

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Makes profile/brokle.profdata.gz anew: an instrumented release, load, and what was counted meanwhile. Needs the component
+# llvm-tools of the compiler (rustup component add llvm-tools).
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+cd "$here"
+: "${CARGO_TARGET_DIR:?is set by make profile}"
+host=$(rustc -vV | sed -n 's/^host: //p')
+merge=$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata
+[[ -x $merge ]] || { echo "missing: llvm-profdata; get it with: rustup component add llvm-tools" >&2; exit 1; }
+work=$CARGO_TARGET_DIR/profiling
+rm -rf "$work/counts"
+mkdir -p "$work/counts"
+
+# A folder of its own: what is built here has other flags than everything else.
+echo "profile: an instrumented build"
+CARGO_TARGET_DIR=$work RUSTFLAGS="-Cprofile-generate=$work/counts" \
+    cargo build --release --target "$host" -p brokle --features embed-plugins
+cargo build --release -p brokle-bench
+echo "profile: load"
+# Its targets are for a build that isn't instrumented.
+"$CARGO_TARGET_DIR/release/bench" run --quick --connections 1,32 --bodies 200,2000 \
+    --floor "$CARGO_TARGET_DIR/release/floor" --brokle "$work/$host/release/brokle" >"$work/bench.txt" || true
+compgen -G "$work/counts/*.profraw" >/dev/null || { echo "nothing was counted; see $work/bench.txt" >&2; exit 1; }
+"$merge" merge --sparse -o "$work/brokle.profdata" "$work"/counts/*.profraw
+gzip -9 -n -c "$work/brokle.profdata" >profile/brokle.profdata.gz
+ls -l profile/brokle.profdata.gz
