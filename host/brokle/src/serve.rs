@@ -87,8 +87,8 @@ pub(crate) enum Role {
     All,
     /// Answers requests, and migrates the databases at its start; leaves a shared queue to workers.
     Server,
-    /// Brings what is in the shared queue to ClickHouse, and works on batches where their files are in a folder that it shares;
-    /// answers health checks and metrics only.
+    /// Brings what is in the shared queue to ClickHouse, exports from there, and works on batches where their files are in a
+    /// folder that it shares; answers health checks and metrics only.
     Worker,
 }
 
@@ -254,16 +254,17 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     let (mut gateway, mut recorder, mut catalogue_of_plugins, mut pending) = (None, None, None, None);
     let (mut relay, mut exporters, mut forgetting) = (None, None, None);
     let organizations = database.clone();
-    // A worker needs a gateway of its own to work on batches.
+    // A worker needs a gateway of its own to work on batches, and its components to export.
     let works_on_batches =
         config.batches.run && (config.files.folder.is_some() || config.blobs.bucket.is_some());
-    if let (Role::Worker, Some(store)) = (args.role, workers_store.clone().filter(|_| works_on_batches)) {
-        let (master_key, database) = (Arc::new(master_key), database.clone());
+    let has_components = works_on_batches || !config.exporters.is_empty();
+    if let (Role::Worker, Some(store)) = (args.role, workers_store.clone().filter(|_| has_components)) {
+        let (master_key, for_gateway) = (Arc::new(master_key), database.clone());
         let live = Arc::new(Live::new(clock.clone(), random.clone()));
         let with = gateway::Ingredients {
             clock,
             random,
-            database,
+            database: for_gateway,
             master_key,
             catalogue,
             store,
@@ -271,13 +272,15 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
             blobs: Arc::clone(&blobs),
         };
         let made = gateway::assemble(config, with).await?;
-        app = app
-            .gateway(Arc::clone(&made.gateway))
-            .metrics(made.metrics)
-            .plugins(Arc::new(plugins::Health(Arc::clone(&made.catalogue))))
-            .batches(Arc::clone(&made.files), Arc::clone(&made.batches));
-        catalogue_of_plugins = Some(made.catalogue);
-        (gateway, recorder) = (Some(made.gateway), Some(made.recorder));
+        exporters = exporters::of(config, &database, &made, args.role).await?;
+        app = app.metrics(made.metrics).plugins(Arc::new(plugins::Health(Arc::clone(&made.catalogue))));
+        if works_on_batches {
+            app = app
+                .gateway(Arc::clone(&made.gateway))
+                .batches(Arc::clone(&made.files), Arc::clone(&made.batches));
+            gateway = Some(made.gateway);
+        }
+        (catalogue_of_plugins, recorder) = (Some(made.catalogue), Some(made.recorder));
     } else if args.role != Role::Worker {
         let master_key = Arc::new(master_key);
         let opened = analytics::open(config, clock.clone()).await?;
@@ -298,7 +301,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
             blobs: Arc::clone(&blobs),
         };
         let made = gateway::assemble(config, with).await?;
-        exporters = exporters::of(config, &database, &made).await?;
+        exporters = exporters::of(config, &database, &made, args.role).await?;
         workers_store = Some(Arc::clone(&made.store)).filter(|_| args.role == Role::All);
         let retention = retention(config, &organizations, made.store.clone(), &blobs);
         // A shared store is the workers' to look after.
