@@ -43,6 +43,7 @@ use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
 use brokle_telemetry::live::{Live, Relay, Tickets};
 use brokle_telemetry::retention::Retention;
+use brokle_telemetry::rollups::Rollups;
 use brokle_telemetry::{Recorder, Worker};
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
@@ -125,7 +126,7 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         started.pending,
         started.relay,
         started.exporters,
-        started.retention,
+        started.upkeep,
         config.batches.run,
     );
     let router = if args.role == Role::Worker {
@@ -196,7 +197,7 @@ struct Started {
     pending: Option<analytics::Pending>,
     relay: Option<Relay>,
     exporters: Option<Arc<Exporters>>,
-    retention: Option<Arc<Retention>>,
+    upkeep: Option<background::Upkeep>,
     recorder: Option<Arc<Recorder>>,
     worker: Option<Arc<Worker>>,
     listener: TcpListener,
@@ -336,6 +337,12 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         worker = Some(started);
     }
     let app = app.build();
+    let upkeep = forgetting.map(|retention| {
+        let shared = app.observations.clone().filter(|store| !store.is_embedded());
+        let rollups =
+            |store| Rollups::new(organizations.clone(), store, Arc::new(SystemClock), &SystemRandom);
+        background::Upkeep { retention, rollups: shared.map(|store| rollups(store)) }
+    });
     let grpc_address = grpc.as_ref().and_then(|listener| listener.local_addr().ok());
     if let Some(key) = &first_key {
         quickstart::print(address, grpc_address, key, args.quickstart)?;
@@ -352,7 +359,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         pending,
         relay,
         exporters,
-        retention: forgetting,
+        upkeep,
         recorder,
         worker,
         listener,

@@ -405,7 +405,7 @@ fn one_observation_that_is_never_taken_doesnt_hold_up_the_others() {
 }
 
 #[test]
-fn workers_export_each_observation_once_and_whole() {
+fn workers_export_each_observation_once_and_whole_and_sum_up() {
     let (Some(redis), Some(clickhouse)) = (Redis::start().unwrap(), ClickHouse::start().unwrap()) else {
         return;
     };
@@ -439,6 +439,7 @@ fn workers_export_each_observation_once_and_whole() {
         seen.iter().flat_map(|one| one.json()["observations"].as_array().unwrap().clone()).collect()
     };
     let taken = receiver.until("all spans", |seen| observed(seen).len() >= 45);
+    let project = taken[0].json()["project_id"].as_str().unwrap().to_owned();
     let taken = observed(&taken);
     let found: BTreeSet<&str> = taken.iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert_eq!((taken.len(), found.len()), (45, 45), "each once");
@@ -451,4 +452,18 @@ fn workers_export_each_observation_once_and_whole() {
     };
     assert_eq!(workers.iter().map(exported).sum::<u64>(), 45);
     assert_eq!(exported(&server), 0);
+
+    // Workers sum up the hours, too, a minute later at most.
+    let begun = Instant::now();
+    loop {
+        let asked =
+            format!("GET /api/v1/projects/{project}/metrics?measures=count HTTP/1.1\r\nx-api-key: {KEY}");
+        let answer = server.ask(&asked);
+        assert!(answer.contains(r#""count":45"#), "{answer}");
+        if answer.contains(r#""source":"rollups""#) {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{answer}");
+        std::thread::yield_now();
+    }
 }

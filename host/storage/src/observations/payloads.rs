@@ -401,6 +401,10 @@ impl AnalyticsStore for Payloads {
         self.store.keep(days)
     }
 
+    fn sum_up(&self) -> Answer<'_, ()> {
+        self.store.sum_up()
+    }
+
     fn ping(&self) -> Answer<'_, ()> {
         self.store.ping()
     }
