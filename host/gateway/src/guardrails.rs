@@ -21,9 +21,9 @@
 //!   be shown to a guardrail (an answer that is compressed, binary, or larger than 16 MiB) is such a failure.
 //!
 //! # What is stored
-//! The texts as guardrails left them. Those with the stage `storage` rule on nothing but that ([`storage`]). Until every enforcing guardrail has let a request pass its text is not on the
-//! trace, so a request that is refused for whatever reason leaves none; nor does an answer that is blocked. A text
-//! that passed in shadow mode is stored as it is.
+//! The texts as guardrails left them. Those with the stage `storage` rule on nothing but that ([`storage`]). Until every
+//! enforcing guardrail has let a request pass its text is not on the trace, so a request that is refused for whatever
+//! reason leaves none; nor does an answer that is blocked. A text that passed in shadow mode is stored as it is.
 //!
 //! Without a guardrail for the caller nothing here runs: one look at the list, no allocation.
 
