@@ -79,7 +79,7 @@ impl Masking {
 
     /// Records a call, at once if nobody rules on what is stored of it. Never waits.
     pub(crate) fn record(&self, mut row: Observation) {
-        if self.chain(row.tenant, row.key_id).is_none() {
+        if !self.guardrails.rule_on_storage(row.tenant, row.key_id) {
             return self.recorder.record(row);
         }
         let weight = row.weight();
