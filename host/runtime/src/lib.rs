@@ -30,6 +30,7 @@ mod lazy;
 pub mod license;
 mod limits;
 mod load;
+mod loaded;
 mod manifest;
 mod observer;
 mod policy;

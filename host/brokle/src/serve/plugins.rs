@@ -150,7 +150,8 @@ impl SpanSink for Recorded {
             observation.status = Status::Error;
             observation.error_message = Some(failure.into());
         }
-        if self.1.records(&mut observation) {
+        if self.1.records(&observation) {
+            self.1.cut(&mut observation);
             self.0.record(observation);
         }
     }
