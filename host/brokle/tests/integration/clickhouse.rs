@@ -116,6 +116,7 @@ fn calls_and_spans_are_kept_there_and_an_outage_costs_none() {
 const OUTAGE: &str = "BROKLE_TEST_OUTAGE";
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the figures are what it is run for, with --nocapture")]
 fn calls_go_on_through_an_outage_and_all_is_there_within_twice_its_length() {
     let Some(mut clickhouse) = clickhouse() else { return };
     let seconds = std::env::var(OUTAGE).ok().and_then(|text| text.parse().ok()).unwrap_or(3);

@@ -415,8 +415,10 @@ fn workers_export_each_observation_once_and_whole_and_sum_up() {
     let start = |name: &str, role: &str, exporters: &str| {
         let home = folder.path().join(name);
         std::fs::create_dir(&home).unwrap();
+        // Nobody reads the log while the test goes on.
         let text = format!(
-            "{exporters}\n[files]\nfolder = \"{}\"\n[batches]\nrun = false\n[telemetry]\ncapture = \"full\"\n",
+            "{exporters}\n[files]\nfolder = \"{}\"\n[batches]\nrun = false\n[telemetry]\ncapture = \"full\"\n\
+             [logs]\nlevel = \"off,brokle::serve=info\"\n",
             folder.path().join("files").display()
         );
         std::fs::write(home.join("brokle.toml"), text).unwrap();
