@@ -304,6 +304,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         worker = Some(started);
     }
     let app = app.build();
+    brokle_runtime::let_go();
     let grpc_address = grpc.as_ref().and_then(|listener| listener.local_addr().ok());
     if let Some(key) = &first_key {
         quickstart::print(address, grpc_address, key, args.quickstart)?;
