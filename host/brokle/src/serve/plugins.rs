@@ -78,7 +78,6 @@ pub(super) async fn start(config: &Config, with: Ingredients) -> Result<Arc<Cata
             }
         }
     }
-    Builtin::let_go();
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let entries = catalogue.list();
     let serving = |entry: &&Entry| entry.current().is_some_and(|version| version.state.serves());
