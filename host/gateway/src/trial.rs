@@ -139,7 +139,8 @@ impl Gateway {
         Err(self.refused(instance, &call, head.status.as_u16(), &head.headers, body).await?)
     }
 
-    async fn refused(
+    /// Why a vendor refused, in its component's words.
+    pub(crate) async fn refused(
         &self,
         mut instance: ProviderInstance,
         call: &Call,

@@ -25,7 +25,7 @@ use brokle_plugin::provider::{
     Provider, ResponseHead, UpstreamRequest,
 };
 use brokle_plugin::{Description, Problem};
-use shared_canonical::media;
+use shared_canonical::{kept, media};
 
 mod error;
 
@@ -101,6 +101,8 @@ impl Provider for AzureOpenAi {
             ("audio.speech", &[]),
             ("audio.transcriptions", &[]),
             ("audio.translations", &[]),
+            ("files", &[]),
+            ("batches", &[]),
             ("models", &[]),
             ("raw", &[]),
         ])
@@ -122,9 +124,15 @@ impl Provider for AzureOpenAi {
         let base =
             call.attributes.iter().find(|(name, _)| name == "base_path").map(|(_, path)| path.as_str());
         let deployment = options.deployments.get(&call.model).unwrap_or(&call.model);
+        let auth = auth(&options)?;
+        if kept::is_one(&call.operation) {
+            let (method, name) = kept::request(call)?;
+            let path = address(name.trim_start_matches('/'), None, base, &options);
+            let request = UpstreamRequest { method: method.into(), ..UpstreamRequest::post(path) };
+            return Ok(request.auth(auth).native().into());
+        }
         let path = path(&call.operation, deployment, base, &options)
             .ok_or_else(|| Problem::unsupported_operation(call))?;
-        let auth = auth(&options)?;
         if call.operation == "models" {
             return Ok(UpstreamRequest::get(path).auth(auth).native().into());
         }
@@ -156,6 +164,12 @@ fn path(operation: &str, deployment: &str, base: Option<&str>, options: &Options
         "moderations" | "rerank" => return None,
         other => media::path(other)?.trim_start_matches('/'),
     };
+    let deployment = Some(deployment).filter(|_| operation != "models");
+    Some(address(name, deployment, base, options))
+}
+
+/// Path and query of what has this name in the API, of a deployment or of the resource.
+fn address(name: &str, deployment: Option<&str>, base: Option<&str>, options: &Options) -> String {
     let base = base.unwrap_or_default().trim_end_matches('/');
     let at_v1 = base.ends_with("/openai/v1");
     let route = options.route.unwrap_or(if at_v1 { Route::V1 } else { Route::Deployment });
@@ -163,18 +177,20 @@ fn path(operation: &str, deployment: &str, base: Option<&str>, options: &Options
         true => "",
         false => "/openai",
     };
-    let mut path = match route {
-        Route::V1 if at_v1 => format!("/{name}"),
-        Route::V1 => format!("{prefix}/v1/{name}"),
-        Route::Deployment if operation == "models" => format!("{prefix}/{name}"),
-        Route::Deployment => format!("{prefix}/deployments/{}/{name}", encoded(deployment)),
+    let mut path = match (route, deployment) {
+        (Route::V1, _) if at_v1 => format!("/{name}"),
+        (Route::V1, _) => format!("{prefix}/v1/{name}"),
+        (Route::Deployment, None) => format!("{prefix}/{name}"),
+        (Route::Deployment, Some(deployment)) => {
+            format!("{prefix}/deployments/{}/{name}", encoded(deployment))
+        }
     };
     let version = options.api_version.as_deref().or((route == Route::Deployment).then_some(API_VERSION));
     if let Some(version) = version {
         path.push_str("?api-version=");
         path.push_str(version);
     }
-    Some(path)
+    path
 }
 
 /// One segment of a path (RFC 3986 section 2.3).

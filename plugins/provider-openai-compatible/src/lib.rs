@@ -52,6 +52,8 @@ impl Provider for OpenAiCompatible {
             ("audio.translations", &[]),
             ("moderations", &[]),
             ("rerank", &[]),
+            ("files", &[]),
+            ("batches", &[]),
             ("models", &[]),
             ("raw", &[]),
         ])

@@ -120,7 +120,21 @@ impl Options {
         if self.operations.as_ref().is_some_and(|all| !all.iter().any(|one| one == operation)) {
             return Ok(None);
         }
-        let own = self.paths.get(operation).map_or(usual, String::as_str);
+        self.prefixed(self.paths.get(operation).map_or(usual, String::as_str)).map(Some)
+    }
+
+    /// A path of what the vendor keeps, `files` or `batches`; none where the options don't name them.
+    ///
+    /// # Errors
+    /// The path needs an option that isn't set.
+    pub(crate) fn kept(&self, kind: &str, path: &str) -> Result<Option<String>, Problem> {
+        match self.operations.iter().flatten().any(|one| one == kind) {
+            true => self.prefixed(path).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn prefixed(&self, own: &str) -> Result<String, Problem> {
         let mut path = self.path_prefix.clone();
         if path.contains("{account_id}") {
             let Some(account) = self.account_id.as_deref().filter(|id| !id.is_empty()) else {
@@ -130,7 +144,7 @@ impl Options {
             path = path.replace("{account_id}", account);
         }
         path.push_str(own);
-        Ok(Some(path))
+        Ok(path)
     }
 
     /// How the key goes in. `has_key` is what the host says of the connection.

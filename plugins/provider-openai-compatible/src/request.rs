@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use brokle_plugin::Problem;
 use brokle_plugin::provider::{Call, Edit, SetEdit, UpstreamRequest};
 use serde_json::value::RawValue;
-use shared_canonical::media;
+use shared_canonical::{kept, media};
 
 use crate::options::{DeveloperRole, Limit, Options, ThinkingPlace, Unsupported};
 
@@ -27,6 +27,13 @@ pub(crate) fn upstream(call: &Call, get: &Get<'_>, format: Option<&str>) -> Resu
     let auth = options.auth(has_key);
     if call.operation == "raw" {
         return Ok(UpstreamRequest::raw().auth(auth));
+    }
+    if kept::is_one(&call.operation) {
+        let (method, path) = kept::request(call)?;
+        let kind = call.operation.split_once('.').map_or("", |(kind, _)| kind);
+        let path = options.kept(kind, &path)?.ok_or_else(|| Problem::unsupported_operation(call))?;
+        let request = UpstreamRequest { method: method.to_owned(), ..UpstreamRequest::post(path) };
+        return Ok(request.auth(auth).native());
     }
     let path = options.path(&call.operation)?.ok_or_else(|| Problem::unsupported_operation(call))?;
     if call.operation == "models" {

@@ -190,6 +190,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     let files = Arc::new(FileService::new(
         database.clone(),
         with.blobs,
+        Arc::clone(&gateway),
         Arc::clone(&batches_clock),
         Arc::clone(&batches_random),
         config.files.settings(),

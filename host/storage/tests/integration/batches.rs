@@ -29,6 +29,8 @@ fn file(tenant: Tenant, purpose: &str, bytes: i64) -> File {
         purpose: purpose.into(),
         bytes,
         blob: format!("{}/{id}", tenant.project),
+        connection: None,
+        vendor_id: None,
         created_at: at(0),
         expires_at: at(1_000),
     }
@@ -60,6 +62,8 @@ fn batch(tenant: Tenant, input: FileId) -> Batch {
         finalizing_at: None,
         cancelling_at: None,
         ended_at: None,
+        connection: None,
+        vendor_id: None,
     }
 }
 
