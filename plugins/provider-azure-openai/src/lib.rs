@@ -126,10 +126,9 @@ impl Provider for AzureOpenAi {
         let deployment = options.deployments.get(&call.model).unwrap_or(&call.model);
         let auth = auth(&options)?;
         if kept::is_one(&call.operation) {
-            let (method, name) = kept::request(call)?;
-            let path = address(name.trim_start_matches('/'), None, base, &options);
-            let request = UpstreamRequest { method: method.into(), ..UpstreamRequest::post(path) };
-            return Ok(request.auth(auth).native().into());
+            let mut request = kept::request(call)?.auth(auth);
+            request.path = address(request.path.trim_start_matches('/'), None, base, &options);
+            return Ok(request.into());
         }
         let path = path(&call.operation, deployment, base, &options)
             .ok_or_else(|| Problem::unsupported_operation(call))?;

@@ -29,11 +29,11 @@ pub(crate) fn upstream(call: &Call, get: &Get<'_>, format: Option<&str>) -> Resu
         return Ok(UpstreamRequest::raw().auth(auth));
     }
     if kept::is_one(&call.operation) {
-        let (method, path) = kept::request(call)?;
+        let mut request = kept::request(call)?.auth(auth);
         let kind = call.operation.split_once('.').map_or("", |(kind, _)| kind);
-        let path = options.kept(kind, &path)?.ok_or_else(|| Problem::unsupported_operation(call))?;
-        let request = UpstreamRequest { method: method.to_owned(), ..UpstreamRequest::post(path) };
-        return Ok(request.auth(auth).native());
+        let path = options.kept(kind, &request.path)?;
+        request.path = path.ok_or_else(|| Problem::unsupported_operation(call))?;
+        return Ok(request);
     }
     let path = options.path(&call.operation)?.ok_or_else(|| Problem::unsupported_operation(call))?;
     if call.operation == "models" {

@@ -91,9 +91,7 @@ impl Provider for OpenAi {
             return Ok(options.identify(realtime(call)?).into());
         }
         if kept::is_one(&call.operation) {
-            let (method, path) = kept::request(call)?;
-            let request = UpstreamRequest { method: method.into(), ..UpstreamRequest::post(path) };
-            return Ok(options.identify(request.native()).into());
+            return Ok(options.identify(kept::request(call)?).into());
         }
         if call.format == RESPONSES {
             return Ok(options.identify(responses(call)?.native()).into());

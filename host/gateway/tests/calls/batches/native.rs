@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 
 use super::*;
+use crate::guardrails::{guard, guardrail};
 
 const FORM: &str = "multipart/form-data; boundary=x";
 
@@ -283,4 +284,18 @@ async fn a_batch_whose_creation_nobody_knows_of_isnt_made_twice() {
     assert_eq!((ended.status, &ended.errors[0]["code"]), (BatchStatus::Failed, &json!("creation_unknown")));
     assert!(vendor.seen("/batches").is_empty());
     next.stopped().await;
+}
+
+#[tokio::test]
+async fn a_key_on_which_guardrails_rule_sends_nothing_to_a_provider() {
+    let (vendor, _) = keeper().await;
+    let place = Place::new(&vendor, Extra::default()).await;
+    let (server, caller) = (place.server(), place.world.caller().await);
+    let file = server.sent(&caller).await.unwrap();
+    let rules = json!({"deny": [{"pattern": "zephyr", "category": "confidential"}]});
+    guard(&place.world, vec![guardrail("regex", rules)]).await;
+    let refused = [server.sent(&caller).await.err(), server.begun(&caller, &file).await.err()];
+    assert!(refused.iter().flatten().all(|refusal| refusal.code == "guarded"), "{refused:?}");
+    assert_eq!(refused.iter().flatten().count(), 2);
+    assert_eq!(vendor.seen("/files").len(), 1);
 }
