@@ -40,6 +40,11 @@ pub(crate) fn upstream(call: &Call, get: &Get<'_>, format: Option<&str>) -> Resu
         return Ok(UpstreamRequest::get(path).auth(auth).native());
     }
     if media::path(&call.operation).is_some() {
+        if call.streaming && !options.streams.contains(&call.operation) {
+            let member = if call.operation == "audio.speech" { "stream_format" } else { "stream" };
+            let message = format!("{} doesn't stream this operation.", options.vendor());
+            return Err(Problem::unsupported(member, message));
+        }
         return Ok(media::request(call, UpstreamRequest::post(path).auth(auth), &call.model, format));
     }
     let chat = call.operation == "chat.completions";

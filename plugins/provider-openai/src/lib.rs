@@ -59,7 +59,7 @@ impl Provider for OpenAi {
             ("embeddings", &["base64", "dimensions"]),
             ("images.generations", &["stream"]),
             ("images.edits", &["stream"]),
-            ("audio.speech", &[]),
+            ("audio.speech", &["stream"]),
             ("audio.transcriptions", &["stream"]),
             ("audio.translations", &[]),
             ("moderations", &[]),
