@@ -15,6 +15,7 @@ use hyper::body::Incoming as Upstream;
 
 use crate::attempts::{error_body, next_piece, plugin_head, send};
 use crate::connections::{NewConnection, Template};
+use crate::egress::Origin;
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
 use crate::routing::Candidate;
@@ -97,6 +98,12 @@ impl Gateway {
             code: refusal.code.into_owned(),
             message: refusal.message,
         }))
+    }
+
+    /// Where a connection of the tenant's goes; none where it can't be made.
+    #[must_use]
+    pub fn origin_of(&self, tenant: Tenant, provider: &str, new: NewConnection) -> Option<Origin> {
+        self.bind(tenant, provider, new).ok()?.connection.origin.clone()
     }
 
     fn bind(&self, tenant: Tenant, provider: &str, new: NewConnection) -> Result<Candidate, String> {
