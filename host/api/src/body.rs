@@ -15,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use crate::app::App;
@@ -50,6 +51,14 @@ impl FromRequest<Arc<App>> for CappedBody {
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
         read(request.into_body(), app.body).await.map(Self)
     }
+}
+
+/// Reads a body as JSON of this shape.
+///
+/// # Errors
+/// 400 `invalid_request`, which says what is wrong where.
+pub(crate) fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| ApiError::invalid_request(format!("body: {error}")))
 }
 
 /// Reads a body to its end.

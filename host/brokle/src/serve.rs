@@ -32,18 +32,16 @@ use brokle_core::clock::{Clock, SystemClock};
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::{Capture, Tenant};
 use brokle_exporters::Service as Exporters;
-use brokle_gateway::Gateway;
 use brokle_identity::bootstrap::bootstrap;
 use brokle_identity::seal::MasterKey;
 use brokle_identity::{KeyService, Secret};
-use brokle_plugins::Catalogue;
 use brokle_storage::blobs::BlobStore;
 use brokle_storage::observations::{Payloads, QueryStore};
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
+use brokle_telemetry::Worker;
 use brokle_telemetry::live::{Live, Relay, Tickets};
 use brokle_telemetry::retention::Retention;
-use brokle_telemetry::{Recorder, Worker};
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
@@ -121,7 +119,7 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
     };
     let tasks = background::Tasks::start(
         &started.app,
-        started.plugins.clone(),
+        started.made.as_ref().map(|made| Arc::clone(&made.catalogue)),
         started.pending,
         started.relay,
         started.exporters,
@@ -156,16 +154,16 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         if let Err(error) = started.keys.flush_last_used().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the keys' last use wasn't written");
         }
-        if let Some(gateway) = &started.gateway
-            && let Err(error) = gateway.budgets().synchronize().await
+        if let Some(made) = &started.made
+            && let Err(error) = made.gateway.budgets().synchronize().await
         {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "what was spent of budgets wasn't written"
             );
         }
-        if let Some(recorder) = &started.recorder {
-            recorder.shutdown().await;
+        if let Some(made) = &started.made {
+            made.recorder.shutdown().await;
         }
         if let Some(worker) = &started.worker {
             worker.shutdown().await;
@@ -191,13 +189,11 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
 struct Started {
     app: Arc<App>,
     keys: Arc<KeyService>,
-    gateway: Option<Arc<Gateway>>,
-    plugins: Option<Arc<Catalogue>>,
+    made: Option<gateway::Assembled>,
     pending: Option<analytics::Pending>,
     relay: Option<Relay>,
     exporters: Option<Arc<Exporters>>,
     retention: Option<Arc<Retention>>,
-    recorder: Option<Arc<Recorder>>,
     worker: Option<Arc<Worker>>,
     listener: TcpListener,
     /// For OTLP over gRPC.
@@ -216,18 +212,22 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     let folder = config.files.folder.clone().unwrap_or_else(|| config.storage.data_dir.join("files"));
     let blobs = config.blobs.open(folder, secrets.s3.as_ref())?;
     let queue = config.shared_queue()?;
-    let mut workers_store = None;
-    if args.role == Role::Worker {
+    let serves = args.role != Role::Worker;
+    let opened = if serves {
+        analytics::open(config, clock.clone()).await?
+    } else {
         let store = analytics::shared(config, clock.clone())?.filter(|_| queue.is_some());
-        workers_store = Some(apart(config, store.ok_or(ALONE)?, &blobs)?);
-    }
+        analytics::Opened { store: store.ok_or(ALONE)?, pending: None }
+    };
+    let store: Arc<dyn QueryStore> =
+        Arc::new(Payloads::new(opened.store, Arc::clone(&blobs), config.telemetry.inline_bytes)?);
     for warning in database.warnings().await? {
         tracing::warn!("{warning}");
     }
     let listener = server::bind(config.server.listen)
         .map_err(|error| format!("server.listen: can't listen at {}: {error}", config.server.listen))?;
     let address = listener.local_addr()?;
-    let wanted = config.telemetry.grpc_listen.filter(|_| args.role != Role::Worker);
+    let wanted = config.telemetry.grpc_listen.filter(|_| serves);
     let grpc = wanted.map(|address| {
         server::bind(address)
             .map_err(|error| format!("telemetry.grpc_listen: can't listen at {address}: {error}"))
@@ -235,7 +235,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     let grpc = grpc.transpose()?;
 
     let mut first_key = None;
-    if args.role != Role::Worker {
+    if serves {
         let given = secrets.bootstrap_api_key.as_ref().map(Secret::expose);
         let first = bootstrap(&database, clock.as_ref(), random.as_ref(), given).await?;
         first_key = Some(first.key);
@@ -251,88 +251,60 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         .lifecycle(Lifecycle::default())
         .data_directory(config.storage.data_dir.clone())
         .body(config.server.body_limits());
-    let (mut gateway, mut recorder, mut catalogue_of_plugins, mut pending) = (None, None, None, None);
-    let (mut relay, mut exporters, mut forgetting) = (None, None, None);
-    let organizations = database.clone();
+    let retention = retention(config, &database, Arc::clone(&store), &blobs);
+    // A shared store is the workers' to look after.
+    let looks_after = args.role != Role::Server || store.is_embedded();
     // A worker needs a gateway of its own to work on batches.
     let works_on_batches =
         config.batches.run && (config.files.folder.is_some() || config.blobs.bucket.is_some());
-    if let (Role::Worker, Some(store)) = (args.role, workers_store.clone().filter(|_| works_on_batches)) {
-        let (master_key, database) = (Arc::new(master_key), database.clone());
-        let live = Arc::new(Live::new(clock.clone(), random.clone()));
+    let live = Arc::new(Live::new(clock.clone(), random.clone()));
+    let mut made = None;
+    if serves || works_on_batches {
         let with = gateway::Ingredients {
             clock,
             random,
-            database,
-            master_key,
+            database: database.clone(),
+            master_key: Arc::new(master_key),
             catalogue,
-            store,
-            live,
-            blobs: Arc::clone(&blobs),
+            store: Arc::clone(&store),
+            live: Arc::clone(&live),
+            blobs,
         };
-        let made = gateway::assemble(config, with).await?;
+        let made = made.insert(gateway::assemble(config, with).await?);
         app = app
             .gateway(Arc::clone(&made.gateway))
-            .metrics(made.metrics)
+            .metrics(Arc::clone(&made.metrics))
             .plugins(Arc::new(plugins::Health(Arc::clone(&made.catalogue))))
             .batches(Arc::clone(&made.files), Arc::clone(&made.batches));
-        catalogue_of_plugins = Some(made.catalogue);
-        (gateway, recorder) = (Some(made.gateway), Some(made.recorder));
-    } else if args.role != Role::Worker {
-        let master_key = Arc::new(master_key);
-        let opened = analytics::open(config, clock.clone()).await?;
-        pending = opened.pending;
-        let store = apart(config, opened.store, &blobs)?;
-        let live = Arc::new(Live::new(clock.clone(), random.clone()));
+    }
+    let (mut relay, mut exporters) = (None, None);
+    if let Some(made) = made.as_ref().filter(|_| serves) {
         let (watching, told) = watching(config, &live)?;
         relay = told;
-        let for_gateway = database.clone();
-        let with = gateway::Ingredients {
-            clock,
-            random,
-            database: for_gateway,
-            master_key,
-            catalogue,
-            store,
-            live,
-            blobs: Arc::clone(&blobs),
-        };
-        let made = gateway::assemble(config, with).await?;
-        exporters = exporters::of(config, &database, &made).await?;
-        workers_store = Some(Arc::clone(&made.store)).filter(|_| args.role == Role::All);
-        let retention = retention(config, &organizations, made.store.clone(), &blobs);
-        // A shared store is the workers' to look after.
-        let is_ours = args.role == Role::All || made.store.is_embedded();
-        forgetting = Some(Arc::clone(&retention)).filter(|_| is_ours);
-        app = app.retention(retention);
+        exporters = exporters::of(config, &database, made).await?;
         app = app
-            .gateway(Arc::clone(&made.gateway))
             .connections(Arc::clone(&made.connections))
-            .metrics(made.metrics)
-            .observations(made.store)
+            .observations(Arc::clone(&store))
             .watching(watching)
             .ingest(Arc::new(
                 Ingest::new(Arc::clone(&made.recorder), config.telemetry.max_request_bytes)
                     .with_recording(Arc::clone(&made.recording)),
             ))
-            .plugins(Arc::new(plugins::Health(Arc::clone(&made.catalogue))))
             .plugin_catalogue(Arc::clone(&made.catalogue))
             .telemetry(Arc::new(gateway::Queue(Arc::clone(&made.recorder))))
-            .batches(Arc::clone(&made.files), Arc::clone(&made.batches));
-        catalogue_of_plugins = Some(made.catalogue);
-        (gateway, recorder) = (Some(made.gateway), Some(made.recorder));
+            .retention(Arc::clone(&retention));
     }
     let mut worker = None;
-    if let (Some(queue), Some(store)) = (queue, workers_store) {
+    if let Some(queue) = queue.filter(|_| args.role != Role::Server) {
         let started = Worker::start(queue, store.clone(), Arc::new(SystemClock), &SystemRandom)?;
         let started = Arc::new(started);
-        if args.role == Role::Worker {
-            forgetting = Some(retention(config, &organizations, store.clone(), &blobs));
+        if !serves {
             app = app.observations(store).telemetry(Arc::new(gateway::WorkersQueue(Arc::clone(&started))));
         }
         worker = Some(started);
     }
     let app = app.build();
+    brokle_runtime::let_go();
     let grpc_address = grpc.as_ref().and_then(|listener| listener.local_addr().ok());
     if let Some(key) = &first_key {
         quickstart::print(address, grpc_address, key, args.quickstart)?;
@@ -344,26 +316,15 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     Ok(Started {
         app,
         keys,
-        gateway,
-        plugins: catalogue_of_plugins,
-        pending,
+        made,
+        pending: opened.pending,
         relay,
         exporters,
-        retention: forgetting,
-        recorder,
+        retention: Some(retention).filter(|_| looks_after),
         worker,
         listener,
         grpc,
     })
-}
-
-/// The store with its large inputs and outputs apart.
-fn apart(
-    config: &Config,
-    store: Arc<dyn QueryStore>,
-    blobs: &Arc<dyn BlobStore>,
-) -> Result<Arc<dyn QueryStore>, Failure> {
-    Ok(Arc::new(Payloads::new(store, Arc::clone(blobs), config.telemetry.inline_bytes)?))
 }
 
 /// Who deletes what is too old.

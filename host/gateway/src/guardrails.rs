@@ -21,9 +21,9 @@
 //!   be shown to a guardrail (an answer that is compressed, binary, or larger than 16 MiB) is such a failure.
 //!
 //! # What is stored
-//! The texts as guardrails left them. Those with the stage `storage` rule on nothing but that ([`storage`]). Until every enforcing guardrail has let a request pass its text is not on the
-//! trace, so a request that is refused for whatever reason leaves none; nor does an answer that is blocked. A text
-//! that passed in shadow mode is stored as it is.
+//! The texts as guardrails left them. Those with the stage `storage` rule on nothing but that ([`storage`]). Until every
+//! enforcing guardrail has let a request pass its text is not on the trace, so a request that is refused for whatever
+//! reason leaves none; nor does an answer that is blocked. A text that passed in shadow mode is stored as it is.
 //!
 //! Without a guardrail for the caller nothing here runs: one look at the list, no allocation.
 
@@ -112,6 +112,11 @@ impl Guardrail {
     pub(crate) fn enforces(&self) -> bool {
         self.mode == Mode::Enforce
     }
+
+    /// Whether it rules on what is stored of this tenant's, sent with this key.
+    fn holds_for_storage(&self, tenant: Tenant, key: Option<ApiKeyId>) -> bool {
+        self.on_storage && self.enforces() && self.scope.covers(tenant, key)
+    }
 }
 
 /// The operator's list, in order. Cheap to clone; clones see the same list.
@@ -131,15 +136,17 @@ impl Guardrails {
         self.0.store(Arc::new(list.into_iter().map(Arc::new).collect()));
     }
 
-    /// Those that rule on what is stored of this tenant's, sent with this key; none when there are none, which is found out
-    /// without an allocation.
+    /// Whether any rules on what is stored of this tenant's, sent with this key.
+    fn rule_on_storage(&self, tenant: Tenant, key: Option<ApiKeyId>) -> bool {
+        self.0.load().iter().any(|guardrail| guardrail.holds_for_storage(tenant, key))
+    }
+
+    /// Those that do; none when there are none.
     fn of_storage(&self, tenant: Tenant, key: Option<ApiKeyId>, view: &View) -> Option<Chain> {
         let list = self.0.load();
-        let holds = |guardrail: &&Arc<Guardrail>| {
-            guardrail.on_storage && guardrail.enforces() && guardrail.scope.covers(tenant, key)
-        };
-        let any = list.iter().any(|guardrail| holds(&guardrail));
-        any.then(|| Chain::new(list.iter().filter(holds).cloned(), tenant, view))
+        let holding = list.iter().filter(|guardrail| guardrail.holds_for_storage(tenant, key));
+        let mut holding = holding.cloned().peekable();
+        holding.peek().is_some().then(|| Chain::new(holding, tenant, view))
     }
 
     /// Those that rule on this caller's calls for a route that names these, or for any route; none when there are none,

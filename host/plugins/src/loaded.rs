@@ -62,11 +62,11 @@ impl Component {
 
     pub(crate) fn inspection(&self) -> &Inspection {
         match self {
-            Self::Provider(plugin) => &plugin.inspection,
-            Self::Policy(plugin) => &plugin.inspection,
-            Self::Guardrail(plugin) => &plugin.inspection,
-            Self::Dialect(plugin) => &plugin.inspection,
-            Self::Exporter(plugin) => &plugin.inspection,
+            Self::Provider(plugin) => plugin.inspection(),
+            Self::Policy(plugin) => plugin.inspection(),
+            Self::Guardrail(plugin) => plugin.inspection(),
+            Self::Dialect(plugin) => plugin.inspection(),
+            Self::Exporter(plugin) => plugin.inspection(),
         }
     }
 
@@ -109,16 +109,5 @@ impl Loaded {
                 view.add_exporter(Active { plugin: plugin.clone(), context, capabilities, embedded });
             }
         }
-    }
-}
-
-/// A role's name in the API and the database.
-pub(crate) fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Provider => "provider",
-        Kind::RoutingPolicy => "routing-policy",
-        Kind::Guardrail => "guardrail",
-        Kind::Dialect => "dialect",
-        Kind::Exporter => "exporter",
     }
 }

@@ -38,30 +38,6 @@ impl Builtin {
             .collect())
     }
 
-    /// Gives the memory of the embedded set back to the kernel once everybody has looked at it. Most of it isn't needed again,
-    /// since compiled components come from the cache; what is comes from the file anew.
-    pub fn let_go() {
-        #[cfg(all(feature = "embed-plugins", target_os = "linux"))]
-        for (_, bytes) in EMBEDDED {
-            // Whole pages of the largest kind that Linux has on any processor that Brokle is built for.
-            const PAGE: usize = 64 * 1024;
-            let begin = bytes.as_ptr() as usize;
-            let (first, end) = (begin.next_multiple_of(PAGE), (begin + bytes.len()) / PAGE * PAGE);
-            if first < end {
-                #[expect(unsafe_code, reason = "the kernel is told of addresses")]
-                // SAFETY: the pages lie inside a constant of the running program: a private mapping of its file that is never
-                // written to, so what is read after this is what was read before it.
-                unsafe {
-                    libc::madvise(
-                        bytes.as_ptr().add(first - begin).cast_mut().cast(),
-                        end - first,
-                        libc::MADV_DONTNEED,
-                    );
-                }
-            }
-        }
-    }
-
     #[cfg(not(feature = "embed-plugins"))]
     fn own() -> Result<Vec<Self>, LoadError> {
         Self::in_folder(&build_folder()?)

@@ -4,163 +4,59 @@
 //! that no sandbox waits while a provider thinks; what the second is to know travels as bytes. The instance that writes
 //! or reads a stream is kept for it.
 
-use std::sync::Arc;
-use std::time::Instant;
+use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker, Resource, ResourceAny};
+use wasmtime::{Result as Wasm, Store};
 
-use bytes::Bytes;
-use wasmtime::component::{HasSelf, Resource, ResourceAny};
-
-use crate::bindings::common::{ConfigProblem, Problem};
+use crate::bindings::common::Problem;
 use crate::bindings::dialect::brokle::dialect::exchange;
-use crate::bindings::dialect::{Dialect, DialectPre};
+use crate::bindings::dialect::{Dialect, DialectIndices};
 use crate::body::Body;
 use crate::dialects::{Call, Frame, Head, Reading, Translated};
-use crate::engine::Runtime;
-use crate::error::{Fault, LoadError, PluginError};
+use crate::engine::RuntimeConfig;
+use crate::error::PluginError;
 use crate::instance::{CallContext, Session, Spent, State, guarded};
-use crate::lazy::Lazy;
-use crate::load::{Inspection, compile, inspect, linker, world_error};
-use crate::manifest::{Kind, Manifest};
+use crate::limits::Limits;
+use crate::loaded::{Loaded, World, plugin};
+use crate::manifest::Kind;
 
 /// A dialect: compiled, linked, proved by its own test.
-pub struct DialectPlugin {
-    /// What it says of itself.
-    pub inspection: Inspection,
-    label: Arc<str>,
-    runtime: Runtime,
-    ready: Lazy<DialectPre<State>>,
-}
+pub struct DialectPlugin(Loaded<DialectIndices>);
+plugin!(DialectPlugin);
 
-impl std::fmt::Debug for DialectPlugin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("DialectPlugin").field(&self.label).finish()
+impl World for DialectIndices {
+    const KIND: Kind = Kind::Dialect;
+
+    fn limits(config: &RuntimeConfig) -> Limits {
+        // It sees whole bodies, as providers do.
+        config.provider
+    }
+
+    fn link(linker: &mut Linker<State>) -> Wasm<()> {
+        Dialect::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+    }
+
+    fn find(
+        _: &Component,
+        pre: &InstancePre<State>,
+        instance: &Instance,
+        store: &mut Store<State>,
+    ) -> Wasm<Self> {
+        let indices = Self::new(pre)?;
+        indices.load(store, instance)?;
+        Ok(indices)
     }
 }
 
 impl DialectPlugin {
-    /// Loads a component and runs its self-test.
-    ///
-    /// # Errors
-    /// Why it can't be loaded.
-    pub async fn load(runtime: &Runtime, bytes: &[u8]) -> Result<Self, LoadError> {
-        let mut plugin = Self::later(runtime, Bytes::new(), inspect(bytes)?)?;
-        plugin.ready = Lazy::done(make(runtime, bytes, &plugin.inspection).await?);
-        Ok(plugin)
-    }
-
-    /// One of the server's own: compiled and tested when it is first used.
-    ///
-    /// # Errors
-    /// It is no dialect.
-    pub fn later(runtime: &Runtime, bytes: Bytes, inspection: Inspection) -> Result<Self, LoadError> {
-        let manifest = &inspection.manifest;
-        if manifest.kind != Kind::Dialect {
-            return Err(LoadError::Manifest(format!("{} is not a dialect", manifest.label())));
-        }
-        let label = manifest.label().into();
-        Ok(Self { label, runtime: runtime.clone(), ready: Lazy::later(bytes), inspection })
-    }
-
-    /// Compiles it now, unless that was done.
-    ///
-    /// # Errors
-    /// It can't be used, and why.
-    pub async fn warm(&self) -> Result<(), PluginError> {
-        self.ready().await.map(|_| ())
-    }
-
-    async fn ready(&self) -> Result<&DialectPre<State>, PluginError> {
-        if let Some(ready) = self.ready.get() {
-            return Ok(ready);
-        }
-        let (runtime, inspection) = (self.runtime.clone(), self.inspection.clone());
-        let make = |bytes: Bytes| async move { make(&runtime, &bytes, &inspection).await };
-        Box::pin(self.ready.ready(&self.label, make)).await
-    }
-
-    /// What it says of itself.
-    pub fn manifest(&self) -> &Manifest {
-        &self.inspection.manifest
-    }
-
-    /// `id version`.
-    pub fn label(&self) -> &Arc<str> {
-        &self.label
-    }
-
-    /// What a fresh instance says of a configuration that its schema has accepted: nothing when it is good, else what
-    /// is wrong, each with a pointer to the key.
-    ///
-    /// # Errors
-    /// The plugin failed.
-    pub async fn check_config(&self, config: &[u8]) -> Result<Vec<ConfigProblem>, PluginError> {
-        let context = CallContext { config: config.into(), ..CallContext::default() };
-        let mut instance = self.open(context).await?;
-        let session = &mut instance.session;
-        let (bindings, config) = (&instance.bindings, config.to_vec());
-        let checked =
-            guarded!(session, "check-config", bindings.call_check_config(&mut session.store, &config))?;
-        Ok(checked.err().unwrap_or_default())
-    }
-
     /// A fresh instance, for one request, one answer, or one stream.
     ///
     /// # Errors
     /// No slot is free, or the instance can't be made.
     pub async fn open(&self, context: CallContext) -> Result<DialectInstance, PluginError> {
-        let started = Instant::now();
-        let pre = self.ready().await?;
-        instantiate(&self.runtime, &self.label, pre, context, started).await
+        let (session, bindings) =
+            self.0.bind(context, |indices, store, instance| indices.load(store, instance)).await?;
+        Ok(DialectInstance { session, bindings })
     }
-}
-
-async fn instantiate(
-    runtime: &Runtime,
-    label: &Arc<str>,
-    pre: &DialectPre<State>,
-    context: CallContext,
-    started: Instant,
-) -> Result<DialectInstance, PluginError> {
-    // It sees whole bodies, as providers do.
-    let mut session = Session::open(runtime, label, runtime.config.provider, context)?;
-    let made = pre.instantiate_async(&mut session.store).await;
-    session.spent.time += started.elapsed();
-    match made {
-        Ok(bindings) => Ok(DialectInstance { session, bindings }),
-        Err(error) => Err(PluginError {
-            plugin: label.clone(),
-            export: "instantiate",
-            fault: Fault::Instantiate(format!("{error:#}")),
-        }),
-    }
-}
-
-async fn make(
-    runtime: &Runtime,
-    bytes: &[u8],
-    inspection: &Inspection,
-) -> Result<DialectPre<State>, LoadError> {
-    let manifest = &inspection.manifest;
-    let component = compile(runtime, bytes, inspection)?;
-    let mut linker = linker(runtime, &component, manifest)?;
-    let link = Dialect::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state);
-    let pre = link.and_then(|()| linker.instantiate_pre(&component)).and_then(DialectPre::new);
-    let pre = pre.map_err(|error| world_error(manifest, &error))?;
-    probe(runtime, &manifest.label().into(), &pre).await?;
-    Ok(pre)
-}
-
-async fn probe(runtime: &Runtime, label: &Arc<str>, pre: &DialectPre<State>) -> Result<(), LoadError> {
-    let failed = |detail: String| LoadError::SelfTest { plugin: label.to_string(), detail };
-    let opened = instantiate(runtime, label, pre, CallContext::default(), Instant::now()).await;
-    let mut instance = opened.map_err(|error| failed(error.to_string()))?;
-    let session = &mut instance.session;
-    let described = guarded!(session, "describe", instance.bindings.call_describe(&mut session.store));
-    let described = described.map_err(|error| failed(error.to_string()))?;
-    serde_json::from_slice::<serde_json::Value>(&described)
-        .map_err(|error| failed(format!("its description isn't JSON: {error}")))?;
-    let tested = guarded!(session, "self-test", instance.bindings.call_self_test(&mut session.store));
-    tested.map_err(|error| failed(error.to_string()))?.map_err(|problem| failed(problem.message))
 }
 
 /// One instance. After an error it is of no more use: drop it.

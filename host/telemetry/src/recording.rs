@@ -8,7 +8,7 @@
 //! - **Tail**: an observation that failed, took long or cost much is recorded whatever its trace's id says. A call comes with
 //!   its attempts, which are in its row; of spans that are sent together all those of such a trace are kept. Spans of it
 //!   that come by themselves before or after aren't: nothing is held back to wait for them.
-//! - **Content**: inputs and outputs are cut to so many bytes.
+//! - **Content**: inputs and outputs are cut to so many bytes, after guardrails have ruled on the whole.
 //!
 //! What isn't recorded has been counted all the same: in limits, budgets and the server's metrics. It isn't in lists, traces,
 //! sums (`spend` of `/v1/usage`, too) and exports, which are made of what is stored.
@@ -114,15 +114,17 @@ impl Recording {
         }
     }
 
-    /// Whether an observation that stands alone is recorded; then its bodies are as long as they may be.
+    /// Whether an observation that stands alone is recorded.
     #[must_use]
-    pub fn records(&self, row: &mut Observation) -> bool {
-        let Some(rule) = self.rule(row.tenant) else { return true };
-        let kept = rule.samples(row.trace_id) || rule.matters(row);
-        if kept {
+    pub fn records(&self, row: &Observation) -> bool {
+        self.rule(row.tenant).is_none_or(|rule| rule.samples(row.trace_id) || rule.matters(row))
+    }
+
+    /// Cuts an observation's bodies to what they may be.
+    pub fn cut(&self, row: &mut Observation) {
+        if let Some(rule) = self.rule(row.tenant) {
             rule.cut(row);
         }
-        kept
     }
 
     /// Leaves what is recorded of one tenant's spans that came together.
@@ -131,7 +133,6 @@ impl Recording {
         let mattering: HashSet<TraceId> =
             rows.iter().filter(|row| rule.matters(row)).map(|row| row.trace_id).collect();
         rows.retain(|row| rule.samples(row.trace_id) || mattering.contains(&row.trace_id));
-        rows.iter_mut().for_each(|row| rule.cut(row));
     }
 }
 
@@ -179,7 +180,7 @@ mod tests {
         let kept = |rate| -> Vec<TraceId> {
             let recording = Recording::new(vec![rule(rate)]);
             let mut kept = rows.clone();
-            kept.retain_mut(|row| recording.records(row));
+            kept.retain(|row| recording.records(row));
             kept.iter().map(|row| row.trace_id).collect()
         };
         assert_eq!((kept(0.0).len(), kept(1.0).len()), (0, 10_000));
@@ -204,7 +205,7 @@ mod tests {
         let kept = |change: &dyn Fn(&mut Observation)| {
             let mut changed = row.clone();
             change(&mut changed);
-            recording.records(&mut changed)
+            recording.records(&changed)
         };
         assert!(!kept(&|_| {}) && !kept(&|row| row.duration_us = 4_999));
         assert!(kept(&|row| row.status = Status::Timeout) && kept(&|row| row.duration_us = 5_000));
@@ -228,8 +229,8 @@ mod tests {
         for (number, recorded, capture) in
             [(1, true, Capture::Metadata), (2, false, Capture::Off), (3, true, Capture::Full)]
         {
-            let mut row = Observation { tenant: tenant(number), ..rows(1).remove(0) };
-            assert_eq!(recording.records(&mut row), recorded);
+            let row = Observation { tenant: tenant(number), ..rows(1).remove(0) };
+            assert_eq!(recording.records(&row), recorded);
             assert_eq!(recording.capture(tenant(number), Capture::Full), capture);
             assert_ne!(recording.capture(tenant(number), Capture::Metadata), Capture::Full, "never more");
         }
@@ -240,7 +241,7 @@ mod tests {
         let recording = Recording::new(vec![Rule { max_content: Some(4), ..rule(1.0) }]);
         let mut row = rows(1).remove(0);
         (row.input, row.output) = (Some("12345".into()), Some("1234".into()));
-        assert!(recording.records(&mut row));
+        recording.cut(&mut row);
         assert_eq!((row.input.as_deref(), row.output.as_deref()), (Some(&b"1234"[..]), Some(&b"1234"[..])));
         assert_eq!(row.attributes[TRUNCATED], serde_json::json!(["input"]));
     }

@@ -80,8 +80,7 @@ pub(crate) async fn invalidate(
     caller.require(Scope::Gateway)?;
     json_only(&head.headers)?;
     let body = body::read(body, app.body).await?;
-    let wanted: Invalidation =
-        serde_json::from_slice(&body).map_err(|error| ApiError::invalid_request(error.to_string()))?;
+    let wanted: Invalidation = body::json(&body)?;
     let selection = selection(wanted)?;
     let removed = match gateway(&app)?.cache() {
         Some(cache) => cache.invalidate(caller.0.tenant, &selection).await.map_err(|_| {

@@ -155,6 +155,7 @@ pub(crate) async fn take(
     if let Some(gateway) = &app.gateway {
         gateway.masking().mask_all(&mut decoded.rows.observations).await;
     }
+    decoded.rows.observations.iter_mut().for_each(|row| ingest.recording.cut(row));
     let count = |outcome, items: u64| {
         let counter = match signal {
             Signal::Traces => &app.metrics.spans,

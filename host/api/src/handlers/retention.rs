@@ -18,11 +18,10 @@ use utoipa::ToSchema;
 
 use super::plugins::{is_operator, operator_only};
 use super::queries::own_project;
-use super::score_configs::read;
 use super::traces::failed;
 use crate::app::App;
 use crate::auth::Authenticated;
-use crate::body::CappedBody;
+use crate::body::{self, CappedBody};
 use crate::error::{ApiError, Problem};
 
 /// How long a project's telemetry is kept.
@@ -128,7 +127,7 @@ pub(crate) async fn set(
 ) -> Result<Json<Kept>, ApiError> {
     caller.require(Scope::Admin)?;
     let project = own_project(&caller, &id)?;
-    let Change { days } = read(&body)?;
+    let Change { days } = body::json(&body)?;
     let retention = retention(&app)?;
     let max = retention.settings().max_days;
     if days.is_some_and(|days| !(1..=max).contains(&days)) {
@@ -155,7 +154,7 @@ pub(crate) async fn run_project(
 ) -> Result<Json<Deleted>, ApiError> {
     caller.require(Scope::Admin)?;
     let project = own_project(&caller, &id)?;
-    let Run { dry_run } = read(&body)?;
+    let Run { dry_run } = body::json(&body)?;
     let removed = retention(&app)?.run_project(caller.0.tenant.organization, project, dry_run).await?;
     Ok(Json(Deleted::new(dry_run, removed)))
 }
@@ -176,7 +175,7 @@ pub(crate) async fn run(
     if !is_operator(&app, &caller).await? {
         return Err(operator_only());
     }
-    let Run { dry_run } = read(&body)?;
+    let Run { dry_run } = body::json(&body)?;
     let report = retention(&app)?.run(dry_run).await?;
     let deleted_projects = report.deleted_projects.iter().map(ToString::to_string).collect();
     let deleted = Deleted::new(dry_run, report.removed);

@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 use super::queries::own_project;
 use crate::app::App;
 use crate::auth::Authenticated;
-use crate::body::CappedBody;
+use crate::body::{self, CappedBody};
 use crate::error::{ApiError, Problem};
 
 /// Categories of a config.
@@ -186,7 +186,7 @@ pub(crate) async fn create(
     CappedBody(body): CappedBody,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let project = project(&caller, Scope::TracesWrite, &id)?;
-    let new: NewConfig = read(&body)?;
+    let new: NewConfig = body::json(&body)?;
     if !(1..=MAX_NAME).contains(&new.name.len()) || new.name.chars().any(char::is_control) {
         return Err(invalid("name", "1 to 200 bytes without control characters are expected"));
     }
@@ -241,7 +241,7 @@ pub(crate) async fn change(
 ) -> Result<Json<Value>, ApiError> {
     let project = project(&caller, Scope::TracesWrite, &id)?;
     let organization = caller.0.tenant.organization;
-    let wanted: Change = read(&body)?;
+    let wanted: Change = body::json(&body)?;
     let configs = app.database.score_configs();
     let there = configs.get(organization, project, named(&config)?).await?;
     let mut rule = rule(&there)?;
@@ -293,10 +293,6 @@ fn named(id: &str) -> Result<ScoreConfigId, ApiError> {
 
 fn invalid(member: &'static str, message: &str) -> ApiError {
     ApiError::invalid_request(format!("{member}: {message}")).param(member)
-}
-
-pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(|error| ApiError::invalid_request(format!("body: {error}")))
 }
 
 fn rule(config: &ScoreConfig) -> Result<Rule, ApiError> {

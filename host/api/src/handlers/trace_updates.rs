@@ -21,7 +21,7 @@ use super::queries::own_project;
 use super::traces::{failed, store};
 use crate::app::App;
 use crate::auth::Authenticated;
-use crate::body::CappedBody;
+use crate::body::{self, CappedBody};
 use crate::error::{ApiError, Problem};
 
 /// Bytes of a label or a user's name.
@@ -61,7 +61,7 @@ pub(crate) async fn change(
     caller.require(Scope::TracesWrite)?;
     let project = own_project(&caller, &id)?;
     let trace: TraceId = trace_id.parse().map_err(|_| ApiError::not_found("There is no such trace."))?;
-    let update = checked(super::score_configs::read(&body)?)?;
+    let update = checked(body::json(&body)?)?;
     let said = json!({ "trace_id": trace, "update": update });
     store(&app)?.update_trace(project, trace, update, app.clock.now()).await.map_err(failed)?;
     Ok(Json(said))

@@ -1,6 +1,5 @@
 //! A running server, asked over HTTP.
 
-use std::sync::Once;
 use std::time::Duration;
 
 use clap::Args;
@@ -82,9 +81,8 @@ impl Server {
 }
 
 fn client() -> Result<reqwest::Client, Failure> {
-    static TLS: Once = Once::new();
     // The one TLS library here is rustls with ring; the client takes the process' provider.
-    TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    drop(rustls::crypto::ring::default_provider().install_default());
     // A key isn't sent to where a redirect leads.
     let redirects = reqwest::redirect::Policy::none();
     Ok(reqwest::Client::builder().redirect(redirects).timeout(TIMEOUT).build()?)

@@ -168,6 +168,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             masking: Arc::new(Masking::new(
                 guardrails.clone(),
                 Arc::clone(&snapshots),
+                Arc::clone(&recording),
                 Arc::clone(&recorder),
             )),
             metrics: Arc::clone(&metrics),

@@ -78,7 +78,6 @@ pub(super) async fn start(config: &Config, with: Ingredients) -> Result<Arc<Cata
             }
         }
     }
-    Builtin::let_go();
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let entries = catalogue.list();
     let serving = |entry: &&Entry| entry.current().is_some_and(|version| version.state.serves());
@@ -150,7 +149,8 @@ impl SpanSink for Recorded {
             observation.status = Status::Error;
             observation.error_message = Some(failure.into());
         }
-        if self.1.records(&mut observation) {
+        if self.1.records(&observation) {
+            self.1.cut(&mut observation);
             self.0.record(observation);
         }
     }

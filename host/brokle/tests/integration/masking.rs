@@ -108,6 +108,27 @@ fn inputs_and_outputs_are_stored_masked_and_answered_as_they_are() {
 }
 
 #[test]
+fn what_is_too_long_is_masked_before_it_is_cut() {
+    let (_directory, server) = start(
+        "[[guardrails]]\nname = \"numbers\"\nplugin = \"regex\"\nstages = [\"storage\"]\n\
+         config = { replace = [{ pattern = \"[0-9]{3}-[0-9]{2}-[0-9]{4}\", with = \"#\" }] }\n\
+         [[recording]]\nmax_content_bytes = 18\n",
+    );
+    chat(&server, false);
+    send_span(&server);
+    let (span, calls) = stored(&server, 2);
+    // Cut first, this would be JSON that nobody can read, and the number's first digits.
+    assert_eq!((&span["input"], &span["output"]), (&r##"{"name":"#","note""##.into(), &"in words: #".into()));
+    assert_eq!(span["attributes"]["brokle.truncated"], json!(["input"]));
+    for row in calls.iter().chain([&span]) {
+        assert_eq!(row["attributes"]["brokle.storage.masked"], json!(["numbers"]), "{row:#}");
+        assert_eq!(row["attributes"]["brokle.storage.withheld"], Value::Null, "{row:#}");
+        assert!(!row.to_string().contains("555"), "{row:#}");
+    }
+    assert_eq!(calls[0]["input"].as_str().map(str::len), Some(18), "{:#}", calls[0]);
+}
+
+#[test]
 fn what_no_guardrail_could_rule_on_is_withheld_and_says_so() {
     let (directory, server) =
         start("[[guardrails]]\nname = \"gone\"\nplugin = \"not-there\"\nstages = [\"storage\"]\n");

@@ -63,7 +63,7 @@ impl Drop for Meter {
             observation.steps.clear();
         }
         // Limits, budgets and metrics have counted it by now.
-        if self.books.recording.records(&mut observation) {
+        if self.books.recording.records(&observation) {
             self.books.masking.record(*observation);
         } else {
             self.books.metrics.unrecorded.inc();

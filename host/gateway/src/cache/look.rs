@@ -58,11 +58,11 @@ impl LookAgain {
         call: Stage<'a, (Arc<Principal>, Request, Plan)>,
     ) -> Result<Stage<'a, (Request, Plan)>, Refusal> {
         let ((principal, request, plan), call) = call.with(());
+        let Some((cache, chosen)) = gateway.parts.cache.as_ref().zip(plan.candidates.first()) else {
+            return Ok(call.with((request, plan)).1);
+        };
         let mut call = call.with((principal, request)).1;
-        if let Some(cache) = &gateway.parts.cache
-            && let Some(chosen) = plan.candidates.first()
-            && chooses_answers(gateway, &call)
-        {
+        if chooses_answers(gateway, &call) {
             call = Box::pin(look(gateway, cache, call, Some(chosen))).await?;
         }
         let ((_, request), call) = call.with(());

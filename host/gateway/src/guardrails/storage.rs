@@ -27,6 +27,7 @@ use brokle_plugins::Snapshots;
 use brokle_runtime::Body;
 use brokle_runtime::guarding::{self, Text, Verdict};
 use brokle_telemetry::Recorder;
+use brokle_telemetry::recording::Recording;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
@@ -57,6 +58,7 @@ const LAST: Duration = Duration::from_secs(2);
 pub struct Masking {
     guardrails: Guardrails,
     plugins: Arc<Snapshots>,
+    recording: Arc<Recording>,
     recorder: Arc<Recorder>,
     sender: Sender<Observation>,
     receiver: Mutex<Option<Receiver<Observation>>>,
@@ -64,12 +66,17 @@ pub struct Masking {
 }
 
 impl Masking {
-    /// By these guardrails; what is done goes to the recorder.
+    /// By these guardrails; what is done is cut as the operator wants it, and goes to the recorder.
     #[must_use]
-    pub fn new(guardrails: Guardrails, plugins: Arc<Snapshots>, recorder: Arc<Recorder>) -> Self {
+    pub fn new(
+        guardrails: Guardrails,
+        plugins: Arc<Snapshots>,
+        recording: Arc<Recording>,
+        recorder: Arc<Recorder>,
+    ) -> Self {
         let (sender, receiver) = channel(MAX_WAITING);
         let receiver = Mutex::new(Some(receiver));
-        Self { guardrails, plugins, recorder, sender, receiver, bytes: AtomicUsize::new(0) }
+        Self { guardrails, plugins, recording, recorder, sender, receiver, bytes: AtomicUsize::new(0) }
     }
 
     fn chain(&self, tenant: Tenant, key: Option<ApiKeyId>) -> Option<Chain> {
@@ -79,8 +86,8 @@ impl Masking {
 
     /// Records a call, at once if nobody rules on what is stored of it. Never waits.
     pub(crate) fn record(&self, mut row: Observation) {
-        if self.chain(row.tenant, row.key_id).is_none() {
-            return self.recorder.record(row);
+        if !self.guardrails.rule_on_storage(row.tenant, row.key_id) {
+            return self.keep(row);
         }
         let weight = row.weight();
         let has_room = self.bytes.fetch_add(weight, Ordering::SeqCst).saturating_add(weight) <= MAX_BYTES;
@@ -92,6 +99,11 @@ impl Masking {
         }
         self.bytes.fetch_sub(weight, Ordering::SeqCst);
         withhold(&mut row, "there is too much to rule on");
+        self.keep(row);
+    }
+
+    fn keep(&self, mut row: Observation) {
+        self.recording.cut(&mut row);
         self.recorder.record(row);
     }
 
@@ -124,7 +136,7 @@ impl Masking {
                     withhold(&mut row, "the server was stopped");
                 }
                 self.bytes.fetch_sub(weight, Ordering::SeqCst);
-                self.recorder.record(row);
+                self.keep(row);
             }
         });
         let end = async {

@@ -1,8 +1,8 @@
 //! Which strings of a call are texts.
 //!
 //! Every string is, unless it is known not to be: so what a client or a vendor adds tomorrow is shown too. Known not
-//! to be are the members that name, type or identify things ([`STRUCTURAL`]), encoded bytes (`data:` URLs, `data`,
-//! `file_data`, signatures), and the request's members that choose rather than say ([`CHOOSING`]). Of `tools` and
+//! to be are the members that name, type or identify things ([`STRUCTURAL`]), encoded bytes (`data:` URLs where a URL
+//! belongs, `data`, `file_data`, signatures), and the request's members that choose rather than say ([`CHOOSING`]). Of `tools` and
 //! `functions` the descriptions are texts, the schemas aren't: changing those would change the contract.
 //!
 //! Not shown: member names, numbers, images, audio and files, `messages[].name`, token arrays.
@@ -225,11 +225,10 @@ fn numbered(delta: &Value, rest: &str) -> String {
     }
 }
 
-/// Every string of a document, whatever it is called: what is stored may be anybody's form. Bytes written as `data:` URLs
+/// Every string of a document, whatever it is called: what is stored may be anybody's form. Only bytes in the place of a URL
 /// are none.
 pub(crate) fn everything(value: &Value, pointer: &str, role: &str, found: &mut Vec<Text>) {
     match value {
-        Value::String(text) if text.is_empty() || text.starts_with("data:") => {}
         Value::String(_) => walk(value, pointer, role, found),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
@@ -248,7 +247,7 @@ pub(crate) fn everything(value: &Value, pointer: &str, role: &str, found: &mut V
 
 fn walk(value: &Value, pointer: &str, role: &str, found: &mut Vec<Text>) {
     match value {
-        Value::String(text) if text.is_empty() || text.starts_with("data:") => {}
+        Value::String(text) if text.is_empty() || is_bytes(text, pointer) => {}
         Value::String(text) => found.push(Text {
             kind: kind(pointer, role).into(),
             role: role.into(),
@@ -267,6 +266,23 @@ fn walk(value: &Value, pointer: &str, role: &str, found: &mut Vec<Text>) {
         }
         _ => {}
     }
+}
+
+/// Is this a `data:` URL (RFC 2397) of base64 in a member for URLs? The form alone doesn't say so: whoever speaks could begin
+/// with `data:`, and an access key is base64 as well.
+fn is_bytes(text: &str, pointer: &str) -> bool {
+    let member = pointer.rsplit('/').next().unwrap_or_default().as_bytes();
+    let for_urls = member
+        .last_chunk::<3>()
+        .is_some_and(|end| end.eq_ignore_ascii_case(b"url") || end.eq_ignore_ascii_case(b"uri"));
+    for_urls
+        && text.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,")).is_some_and(
+            |(media, bytes)| {
+                let token = |byte: u8| byte.is_ascii_alphanumeric() || b"/.+-_=;".contains(&byte);
+                let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_=".contains(&byte);
+                media.bytes().all(token) && bytes.bytes().all(base64)
+            },
+        )
 }
 
 /// Of tools: every `description` that is a string.
@@ -354,6 +370,30 @@ mod tests {
         let shown = shown(body);
         let shown: Vec<_> = shown.iter().map(|(a, b, c)| (a.as_str(), b.as_str(), c.as_str())).collect();
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn only_bytes_in_the_place_of_a_url_are_no_text() {
+        let seen = |member: &str, text: &str| {
+            let part = serde_json::json!({ member: text });
+            let (mut asked, mut stored) = (Vec::new(), Vec::new());
+            walk(&part, "/messages/0/content/0", "user", &mut asked);
+            everything(&part, "", "", &mut stored);
+            assert_eq!(asked.len(), stored.len(), "{member}: {text}");
+            asked.len() == 1
+        };
+        for member in ["url", "image_url", "fileUri", "llm.message_content.image.image.url"] {
+            assert!(!seen(member, "data:image/png;base64,iVBORw0KGgo="), "{member}");
+            assert!(!seen(member, "data:audio/ogg;codecs=opus;base64,"), "{member}");
+            for text in
+                ["data:my number is 078-05-1120", "data:,my%20secret", "data:a/b;base64,my secret", "data:"]
+            {
+                assert!(seen(member, text), "{member}: {text}");
+            }
+        }
+        // Where someone speaks, nothing is taken for bytes.
+        assert!(seen("text", "data:a/b;base64,AKIAIOSFODNN7EXAMPLE"));
+        assert!(seen("content", "data: my number is 078-05-1120"));
     }
 
     #[test]

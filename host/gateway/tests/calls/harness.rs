@@ -245,7 +245,12 @@ async fn world_made(
         books: Books {
             recorder: recorder.clone(),
             recording: Arc::default(),
-            masking: Arc::new(Masking::new(guardrails.clone(), plugins.clone(), recorder.clone())),
+            masking: Arc::new(Masking::new(
+                guardrails.clone(),
+                plugins.clone(),
+                Arc::default(),
+                recorder.clone(),
+            )),
             metrics: metrics.clone(),
             catalogue: Arc::new(catalogue),
         },

@@ -10,7 +10,7 @@ use crate::files::{MAX_COMPONENT, MAX_ENVELOPE, hex_digest};
 use crate::gate::{Admission, Candidate, Refusal, Source};
 use crate::grants;
 use crate::health::Health;
-use crate::loaded::{Component, Loaded, kind_name};
+use crate::loaded::{Component, Loaded};
 use crate::lock::Line;
 use crate::sources::oci;
 use crate::state::State;
@@ -265,7 +265,7 @@ impl Catalogue {
             sha256: sha256.clone(),
             plugin_id: manifest.id.clone(),
             version: manifest.version.to_string(),
-            kind: kind_name(manifest.kind).to_owned(),
+            kind: manifest.kind.world().to_owned(),
             name: manifest.name.clone(),
             state: state.unwrap_or(State::Installed).to_string(),
             code: known.filter(|_| state.is_some()).and_then(|known| known.code.clone()),
@@ -386,7 +386,7 @@ impl Catalogue {
             sha256: sha256.to_owned(),
             plugin_id: manifest.as_ref().map_or_else(|| shown(&offer.reference), |m| m.id.clone()),
             version: manifest.as_ref().map(|m| m.version.to_string()).unwrap_or_default(),
-            kind: manifest.as_ref().map(|m| kind_name(m.kind).to_owned()).unwrap_or_default(),
+            kind: manifest.as_ref().map(|m| m.kind.world().to_owned()).unwrap_or_default(),
             name: manifest.as_ref().map(|m| m.name.clone()).unwrap_or_default(),
             state: State::Rejected.to_string(),
             code: Some(refusal.code.to_owned()),

@@ -12,7 +12,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Once;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -90,9 +89,8 @@ async fn pull_here(reference: &str, logins: &BTreeMap<String, Login>) -> Result<
 }
 
 fn client(reference: &Reference) -> Client {
-    static TLS: Once = Once::new();
     // The client's TLS library takes the process' provider; it is the one that everything here uses.
-    TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    drop(rustls::crypto::ring::default_provider().install_default());
     let registry = reference.resolve_registry().to_owned();
     let protocol = if is_loopback(&registry) {
         ClientProtocol::HttpsExcept(vec![registry])

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -74,9 +74,8 @@ impl S3 {
     /// # Errors
     /// When its endpoint is no URL.
     pub fn new(bucket: &Bucket, credentials: Credentials) -> Result<Self, BucketError> {
-        static TLS: Once = Once::new();
         // The one TLS library here is rustls with ring; the client takes the process' provider.
-        TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+        drop(rustls::crypto::ring::default_provider().install_default());
         let is_plain = bucket.endpoint.as_ref().is_some_and(|url| url.starts_with("http://"));
         let options = ClientOptions::new()
             .with_allow_http(is_plain)

@@ -1,4 +1,4 @@
-//! Servers' vectors, in ClickHouse (`migrations/clickhouse/0007_semantic_vectors`). Each vector of a space is compared,
+//! Servers' vectors, in ClickHouse (`migrations/clickhouse/0010_semantic_vectors`). Each vector of a space is compared,
 //! exactly (`cosineDistance`); the table is sorted so that a space is one run of it.
 
 use brokle_core::ids::ProjectId;

@@ -18,7 +18,7 @@ fn vector(numbers: &[f32]) -> Vector {
     Vector::of(numbers).unwrap()
 }
 
-/// What is expected of any store; `elsewhere` is true if it is written by and by.
+/// What is expected of any store. What is put may be there only by and by.
 async fn conforms(store: &dyn Vectors) {
     let (project, other) = (principal().tenant.project, principal().tenant.project);
     let (now, later) = (SystemClock.now(), SystemClock.now() + TimeDelta::hours(1));
