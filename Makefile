@@ -18,7 +18,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 LICENSED := $(sort $(notdir $(patsubst %/,%,$(wildcard ee-plugins/*/))))
 GUESTS := $(sort $(notdir $(patsubst %/,%,$(wildcard tests/guests/*/))))
 
-.PHONY: help doctor run build release plugins ee-plugins guests test dev-services lint bench bench-features bench-dialects bench-plugins bench-telemetry soak fuzz docs dist profile
+.PHONY: help doctor run build release plugins ee-plugins guests test dev-services lint bench bench-features bench-dialects bench-plugins bench-telemetry soak fuzz docs dist profile bench-decode
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ bench-plugins: plugins guests ## Measure what a sandbox costs, and what bad neig
 bench: release ## Measure the gateway against a bare proxy
 	$(CARGO) build --release -p brokle-bench
 	$(CARGO_TARGET_DIR)/release/bench run --floor $(CARGO_TARGET_DIR)/release/floor --brokle $(CARGO_TARGET_DIR)/release/brokle
+
+bench-decode: ## Measure what reading spans takes, beside a bare Protobuf decode
+	$(CARGO) bench -p brokle-telemetry --bench decode
 
 bench-features: release ## Measure what each feature adds, alone and all together
 	$(CARGO) build --release -p brokle-bench

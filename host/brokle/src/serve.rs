@@ -42,6 +42,7 @@ use brokle_storage::sql::{ConnectOptions, Database};
 use brokle_telemetry::Worker;
 use brokle_telemetry::live::{Live, Relay, Tickets};
 use brokle_telemetry::retention::Retention;
+use brokle_telemetry::rollups::Rollups;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
@@ -85,8 +86,8 @@ pub(crate) enum Role {
     All,
     /// Answers requests, and migrates the databases at its start; leaves a shared queue to workers.
     Server,
-    /// Brings what is in the shared queue to ClickHouse, and works on batches where their files are in a folder that it shares;
-    /// answers health checks and metrics only.
+    /// Brings what is in the shared queue to ClickHouse, exports from there, and works on batches where their files are in a
+    /// folder that it shares; answers health checks and metrics only.
     Worker,
 }
 
@@ -123,7 +124,7 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         started.pending,
         started.relay,
         started.exporters,
-        started.retention,
+        started.upkeep,
         config.batches.run,
     );
     let router = if args.role == Role::Worker {
@@ -193,7 +194,7 @@ struct Started {
     pending: Option<analytics::Pending>,
     relay: Option<Relay>,
     exporters: Option<Arc<Exporters>>,
-    retention: Option<Arc<Retention>>,
+    upkeep: Option<background::Upkeep>,
     worker: Option<Arc<Worker>>,
     listener: TcpListener,
     /// For OTLP over gRPC.
@@ -254,12 +255,13 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     let retention = retention(config, &database, Arc::clone(&store), &blobs);
     // A shared store is the workers' to look after.
     let looks_after = args.role != Role::Server || store.is_embedded();
-    // A worker needs a gateway of its own to work on batches.
+    // A worker needs a gateway of its own to work on batches, and its components to export.
     let works_on_batches =
         config.batches.run && (config.files.folder.is_some() || config.blobs.bucket.is_some());
     let live = Arc::new(Live::new(clock.clone(), random.clone()));
+    let calls = serves || works_on_batches;
     let mut made = None;
-    if serves || works_on_batches {
+    if calls || !config.exporters.is_empty() {
         let with = gateway::Ingredients {
             clock,
             random,
@@ -272,16 +274,22 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         };
         let made = made.insert(gateway::assemble(config, with).await?);
         app = app
-            .gateway(Arc::clone(&made.gateway))
             .metrics(Arc::clone(&made.metrics))
-            .plugins(Arc::new(plugins::Health(Arc::clone(&made.catalogue))))
-            .batches(Arc::clone(&made.files), Arc::clone(&made.batches));
+            .plugins(Arc::new(plugins::Health(Arc::clone(&made.catalogue))));
+        if calls {
+            app = app
+                .gateway(Arc::clone(&made.gateway))
+                .batches(Arc::clone(&made.files), Arc::clone(&made.batches));
+        }
     }
-    let (mut relay, mut exporters) = (None, None);
+    let exporters = match &made {
+        Some(made) => exporters::of(config, &database, made, args.role).await?,
+        None => None,
+    };
+    let mut relay = None;
     if let Some(made) = made.as_ref().filter(|_| serves) {
         let (watching, told) = watching(config, &live)?;
         relay = told;
-        exporters = exporters::of(config, &database, made).await?;
         app = app
             .connections(Arc::clone(&made.connections))
             .observations(Arc::clone(&store))
@@ -304,6 +312,10 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
         worker = Some(started);
     }
     let app = app.build();
+    let shared = app.observations.clone().filter(|store| !store.is_embedded());
+    let rollups =
+        shared.map(|store| Rollups::new(app.database.clone(), store, Arc::new(SystemClock), &SystemRandom));
+    let upkeep = looks_after.then_some(background::Upkeep { retention, rollups });
     brokle_runtime::let_go();
     let grpc_address = grpc.as_ref().and_then(|listener| listener.local_addr().ok());
     if let Some(key) = &first_key {
@@ -313,18 +325,7 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     let grpc_address = grpc_address.map(tracing::field::display);
     let (database, analytics) = (app.database.kind(), app.observations.as_ref().map(|store| store.kind()));
     tracing::info!(%address, grpc_address, version, database, analytics, role = ?args.role, "serving");
-    Ok(Started {
-        app,
-        keys,
-        made,
-        pending: opened.pending,
-        relay,
-        exporters,
-        retention: Some(retention).filter(|_| looks_after),
-        worker,
-        listener,
-        grpc,
-    })
+    Ok(Started { app, keys, made, pending: opened.pending, relay, exporters, upkeep, worker, listener, grpc })
 }
 
 /// Who deletes what is too old.

@@ -60,10 +60,12 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Chance, for back-offs and for this server's name.
+    /// Chance, for back-offs and for this process's name.
     pub random: Arc<dyn Random>,
     /// Who exports.
     pub exporters: Vec<Exporter>,
+    /// No other process that has this flag works at the database: this one goes on at once with what its predecessor held.
+    pub is_alone: bool,
     /// How long things take.
     pub times: Times,
 }
@@ -83,14 +85,12 @@ impl Service {
     /// Does nothing yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        // A file belongs to one server: it goes on at once with what its predecessor held.
-        let holder = match parts.database.kind() {
-            "sqlite" => "the only one".to_owned(),
-            _ => {
-                let mut id = [0; 8];
-                parts.random.fill(&mut id);
-                format!("{:016x}", u64::from_be_bytes(id))
-            }
+        let holder = if parts.is_alone {
+            "the only one".to_owned()
+        } else {
+            let mut id = [0; 8];
+            parts.random.fill(&mut id);
+            format!("{:016x}", u64::from_be_bytes(id))
         };
         Self { parts, holder, clear: Mutex::default(), failing: Mutex::new(false) }
     }

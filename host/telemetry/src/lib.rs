@@ -53,6 +53,7 @@ mod queue;
 mod recorder;
 pub mod recording;
 pub mod retention;
+pub mod rollups;
 mod rows;
 mod shared;
 mod streams;

@@ -53,7 +53,7 @@ pub(crate) struct ListQuery {
     pub(super) cursor: Option<String>,
     /// Members that are answered, with commas; all but `input` and `output` if it isn't said.
     pub(super) fields: Option<String>,
-    /// `json`, or `ndjson` or `csv` for an export; `Accept` says it too.
+    /// `json`, or `ndjson`, `csv` or `parquet` for an export; `Accept` says it too.
     pub(super) format: Option<String>,
 }
 
@@ -150,7 +150,7 @@ macro_rules! lists {
         #[doc = $doc]
         #[utoipa::path(get, path = $path, tag = "queries", security(("bearer" = []), ("api_key" = [])),
             params(("id" = String, Path, description = "The project's id"), ListQuery),
-            responses((status = 200, description = "`{data, next_cursor}`, or the rows as `application/x-ndjson` or `text/csv`", body = Value),
+            responses((status = 200, description = "`{data, next_cursor}`, or the rows as `application/x-ndjson`, `text/csv` or `application/vnd.apache.parquet`", body = Value),
                 (status = 400, description = "`invalid_filter` with the place, `range_too_long`, `query_too_expensive`, `invalid_request`", body = Problem),
                 (status = 403, description = "The key lacks the scope `traces:read`", body = Problem),
                 (status = 404, description = "The key is of another project, or there is none", body = Problem)))]

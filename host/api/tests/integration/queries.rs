@@ -300,6 +300,13 @@ async fn pages_and_exports_have_every_row_once((server, tenant, project): (Serve
     );
     let answer = server.send(&head).await;
     assert_eq!(plain(&answer), csv);
+    for accepted in
+        ["/observations?fields=name\naccept: application/vnd.apache.parquet", "/scores?format=parquet"]
+    {
+        let file = server.send(&format!("GET {project}{accepted}\nx-api-key: {KEY}")).await;
+        assert_eq!(file.header("content-type"), Some("application/vnd.apache.parquet"));
+        assert_eq!(file.body.matches("PAR1").count(), 2, "whole");
+    }
     for list in ["traces", "sessions", "users", "scores"] {
         let lines = plain(&get(&server, &format!("{project}/{list}?format=csv")).await).lines().count();
         assert_eq!(lines, if list == "traces" { 1_235 } else { 1 }, "{list}");

@@ -17,6 +17,7 @@
 //! | send what has arrived where exporters want it | 1 s, at once while there is more | never in a call's way |
 //! | mask what is stored of calls, where guardrails do that | at once | beside the callers |
 //! | delete telemetry that nobody keeps any longer, and what deleted projects left | a minute or so, an hour | disks are finite, and so are promises to keep things |
+//! | sum up ClickHouse's hours again of which rows arrived | 60 s | long ranges are answered in time |
 //! | forget old files | 60 s | a project's quota is for what it still needs |
 //! | log how many calls were refused for want of room | 1 s | a line for each would be most of what an overloaded server does |
 //! | end the streams that a shutdown cuts | once | their callers hear why before the connection is closed |
@@ -31,6 +32,7 @@ use brokle_exporters::Service as Exporters;
 use brokle_plugins::Catalogue;
 use brokle_telemetry::live::Relay;
 use brokle_telemetry::retention::Retention;
+use brokle_telemetry::rollups::Rollups;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -42,6 +44,14 @@ const FLUSH: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long a batch that is being exported keeps a server that stops. One that isn't acknowledged by then comes again.
 const LAST_BATCH: Duration = Duration::from_secs(3);
+
+/// Who looks after the store of observations.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    pub(super) retention: Arc<Retention>,
+    /// None: the store sums up while it inserts.
+    pub(super) rollups: Option<Rollups>,
+}
 
 /// The running tasks.
 #[derive(Debug)]
@@ -57,7 +67,7 @@ impl Tasks {
         pending: Option<Pending>,
         relay: Option<Relay>,
         exporters: Option<Arc<Exporters>>,
-        retention: Option<Arc<Retention>>,
+        upkeep: Option<Upkeep>,
         runs_batches: bool,
     ) -> Self {
         let (keys, gateway, lifecycle) = (Arc::clone(&app.keys), app.gateway.as_ref(), &app.lifecycle);
@@ -89,9 +99,13 @@ impl Tasks {
                 }
             });
         }
-        if let Some(retention) = retention {
+        if let Some(Upkeep { retention, rollups }) = upkeep {
             let end = tasks.end.clone();
             tasks.tracker.spawn(end.run_until_cancelled_owned(async move { retention.work().await }));
+            if let Some(rollups) = rollups {
+                let end = tasks.end.clone();
+                tasks.tracker.spawn(end.run_until_cancelled_owned(async move { rollups.work().await }));
+            }
         }
         if let Some(relay) = relay {
             tasks.tracker.spawn(tasks.end.clone().run_until_cancelled_owned(relay.run()));

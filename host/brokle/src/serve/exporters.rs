@@ -7,8 +7,8 @@ use brokle_core::random::SystemRandom;
 use brokle_exporters::{Parts, Service, Times};
 use brokle_storage::sql::Database;
 
-use super::Failure;
 use super::gateway::Assembled;
+use super::{Failure, Role};
 use crate::config::Config;
 
 /// Those that the configuration names; none named, none. One whose component doesn't serve is no reason not to start: it may
@@ -17,6 +17,7 @@ pub(super) async fn of(
     config: &Config,
     database: &Database,
     made: &Assembled,
+    role: Role,
 ) -> Result<Option<Arc<Service>>, Failure> {
     if config.exporters.is_empty() {
         return Ok(None);
@@ -49,6 +50,8 @@ pub(super) async fn of(
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
         exporters,
+        // A file belongs to one server, beside which there may be workers.
+        is_alone: database.kind() == "sqlite" && role != Role::Worker,
         times: Times::default(),
     }));
     service.begin().await;

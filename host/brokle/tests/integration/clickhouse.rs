@@ -112,6 +112,65 @@ fn calls_and_spans_are_kept_there_and_an_outage_costs_none() {
     assert_eq!(server.ask("GET", "/health/analytics", "").0, 200);
 }
 
+/// How many seconds ClickHouse is away while calls and spans go on; 3 if it isn't said, 300 is what is promised.
+const OUTAGE: &str = "BROKLE_TEST_OUTAGE";
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures are what it is run for, with --nocapture")]
+fn calls_go_on_through_an_outage_and_all_is_there_within_twice_its_length() {
+    let Some(mut clickhouse) = clickhouse() else { return };
+    let seconds = std::env::var(OUTAGE).ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    let outage = Duration::from_secs(seconds);
+    let directory = tempfile::tempdir().unwrap();
+    let server = serve(directory.path(), &clickhouse.database_url());
+    call(&server);
+    assert!(server.stored().contains("echo-1"));
+    let (from, mut calls, mut spans) = (SystemClock.now(), 0_u64, 0_u32);
+    // One after the other, some of them before and after; each is asserted to have been answered.
+    let mut go_on = |time: Duration| {
+        let begun = Instant::now();
+        while begun.elapsed() < time {
+            call(&server);
+            send(&server, spans);
+            (calls, spans) = (calls + 1, spans + 1);
+        }
+    };
+    go_on(Duration::from_millis(500));
+    clickhouse.stop();
+    go_on(outage);
+    clickhouse.start_again().unwrap();
+    let back = Instant::now();
+    go_on(Duration::from_millis(500));
+
+    let project =
+        server.ask("POST", "/v1/auth/validate-key", "").1["project_id"].as_str().unwrap().to_owned();
+    let from = from.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+    let asked = format!("/api/v1/projects/{project}/metrics?measures=count&dimensions=type&from={from}");
+    let count = |answer: &Value, kind: &str| {
+        let mut groups = answer["data"].as_array().into_iter().flatten();
+        groups
+            .find(|group| group["type"] == kind)
+            .and_then(|group| group["count"].as_u64())
+            .unwrap_or_default()
+    };
+    let all = (calls, u64::from(spans));
+    let limit = outage * 2 + Duration::from_secs(30);
+    loop {
+        let (status, answer) = server.ask("GET", &asked, "");
+        let found = (count(&answer, "generation"), count(&answer, "span"));
+        assert!(found.0 <= all.0 && found.1 <= all.1, "counted twice: {found:?} of {all:?}");
+        if found == all {
+            break;
+        }
+        assert!(back.elapsed() < limit, "{status} {found:?} of {all:?}: {answer}");
+        std::thread::yield_now();
+    }
+    println!(
+        "ClickHouse was away for {seconds} s: {calls} calls and {spans} spans, caught up in {:.1} s",
+        back.elapsed().as_secs_f64()
+    );
+}
+
 #[test]
 fn a_server_that_starts_without_it_serves_and_catches_up() {
     let Some(mut clickhouse) = clickhouse() else { return };

@@ -16,6 +16,7 @@ use brokle_core::tenancy::Tenant;
 use brokle_identity::KeyService;
 use brokle_identity::keys::NewKey;
 use brokle_storage::sql::{ConnectOptions, Database};
+use brokle_test_services::{ClickHouse, Redis};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -23,7 +24,7 @@ use sha2::Sha256;
 use crate::cli::{KEY, Server, brokle};
 
 const TOKEN: &str = "a-token-that-nobody-must-see";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One request that came, and what it was answered with.
 #[derive(Clone, Debug)]
@@ -148,8 +149,12 @@ fn grant(server: &Server, plugin: &str, receiver: &Receiver, secret: &str) {
     assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
 }
 
-/// Sends spans of these names; true when they were acknowledged.
+/// Sends spans of these names, and sees them acknowledged.
 fn send(server: &Server, key: &str, names: &[String]) {
+    send_with(server, key, names, |name| format!("input of {name}"));
+}
+
+fn send_with(server: &Server, key: &str, names: &[String], input: impl Fn(&str) -> String) {
     let now = SystemClock.now().timestamp_nanos_opt().unwrap();
     let span = |name: &String| {
         let mut id = 7_u128;
@@ -158,7 +163,7 @@ fn send(server: &Server, key: &str, names: &[String]) {
         json!({
             "traceId": format!("{id:032x}"), "spanId": format!("{low:016x}"), "name": name,
             "startTimeUnixNano": now.to_string(), "endTimeUnixNano": (now + 1_000_000).to_string(),
-            "attributes": [{ "key": "brokle.input", "value": { "stringValue": format!("input of {name}") } }],
+            "attributes": [{ "key": "brokle.input", "value": { "stringValue": input(name) } }],
         })
     };
     let spans: Vec<Value> = names.iter().map(span).collect();
@@ -397,4 +402,70 @@ fn one_observation_that_is_never_taken_doesnt_hold_up_the_others() {
     server.signal("TERM");
     let log = server.log();
     assert!(log.contains("an observation is never taken") && !log.contains("input of"), "{log}");
+}
+
+#[test]
+fn workers_export_each_observation_once_and_whole_and_sum_up() {
+    let (Some(redis), Some(clickhouse)) = (Redis::start().unwrap(), ClickHouse::start().unwrap()) else {
+        return;
+    };
+    let (redis, clickhouse_url) = (redis.url(), clickhouse.database_url());
+    let receiver = Receiver::start(|_| 200);
+    let folder = tempfile::tempdir().unwrap();
+    let start = |name: &str, role: &str, exporters: &str| {
+        let home = folder.path().join(name);
+        std::fs::create_dir(&home).unwrap();
+        // Nobody reads the log while the test goes on.
+        let text = format!(
+            "{exporters}\n[files]\nfolder = \"{}\"\n[batches]\nrun = false\n[telemetry]\ncapture = \"full\"\n\
+             [logs]\nlevel = \"off,brokle::serve=info\"\n",
+            folder.path().join("files").display()
+        );
+        std::fs::write(home.join("brokle.toml"), text).unwrap();
+        let mut command = brokle(&home, &["serve", "--role", role]);
+        let database = format!("sqlite:{}", folder.path().join("shared.db").display());
+        command.env("BROKLE_BOOTSTRAP_API_KEY", KEY).env("REDIS_URL", &redis).env("DATABASE_URL", database);
+        command.env("CLICKHOUSE_URL", &clickhouse_url).env("BROKLE_ENCRYPTION_KEY", "0".repeat(64));
+        command.env("BROKLE_PLUGIN_TOKEN", TOKEN);
+        Server::start(command)
+    };
+    let server = start("server", "server", "");
+    grant(&server, "brokle.exporter-webhook", &receiver, "signing-key");
+    let exporters = "[[exporters]]\nplugin = \"webhook\"\nstart = \"beginning\"\n";
+    let workers = [start("one", "worker", exporters), start("other", "worker", exporters)];
+    send(&server, KEY, &names("small", 40));
+    let large = |name: &str| format!("{name} {}", "x".repeat(300 << 10));
+    send_with(&server, KEY, &names("large", 5), large);
+
+    let observed = |seen: &[Seen]| -> Vec<Value> {
+        seen.iter().flat_map(|one| one.json()["observations"].as_array().unwrap().clone()).collect()
+    };
+    let taken = receiver.until("all spans", |seen| observed(seen).len() >= 45);
+    let project = taken[0].json()["project_id"].as_str().unwrap().to_owned();
+    let taken = observed(&taken);
+    let found: BTreeSet<&str> = taken.iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!((taken.len(), found.len()), (45, 45), "each once");
+    for one in taken.iter().filter(|one| one["name"].as_str().unwrap().starts_with("large")) {
+        assert_eq!(one["input"].as_str().unwrap(), large(one["name"].as_str().unwrap()), "whole");
+    }
+    let exported = |worker: &Server| {
+        let line = metric(worker, r#"brokle_exported_total{exporter="webhook",outcome="exported"}"#);
+        line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok()).unwrap_or_default()
+    };
+    assert_eq!(workers.iter().map(exported).sum::<u64>(), 45);
+    assert_eq!(exported(&server), 0);
+
+    // Workers sum up the hours, too, a minute later at most.
+    let begun = Instant::now();
+    loop {
+        let asked =
+            format!("GET /api/v1/projects/{project}/metrics?measures=count HTTP/1.1\r\nx-api-key: {KEY}");
+        let answer = server.ask(&asked);
+        assert!(answer.contains(r#""count":45"#), "{answer}");
+        if answer.contains(r#""source":"rollups""#) {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{answer}");
+        std::thread::yield_now();
+    }
 }

@@ -7,6 +7,9 @@
 //! once is merged to the row that arrived first. Every answer is made of merged rows (`FINAL`), so no number ever has a row
 //! twice. A row's place in lists is its arrival, a number that grows with each row that a writer stores.
 //!
+//! **Hourly sums** are made again, from merged rows, for each hour of which rows arrived ([`rollups`]); an answer takes the sums of
+//! hours that no later row belongs to, and the rows of the others.
+//!
 //! **Questions** are SQL of fixed texts; every value is a parameter of the server's (`{p0:String}`). Sums and exact
 //! percentiles are made by ClickHouse. What a question may cost is given to it as settings: rows that are read, groups,
 //! time.
@@ -24,6 +27,7 @@ mod history;
 mod list;
 mod metrics;
 mod retention;
+mod rollups;
 mod rows;
 mod scores;
 mod signals;
@@ -142,6 +146,10 @@ impl AnalyticsStore for ClickHouseObservations {
 
     fn keep(&self, days: u32) -> Answer<'_, ()> {
         Box::pin(retention::keep(&self.database, days))
+    }
+
+    fn sum_up(&self) -> Answer<'_, ()> {
+        Box::pin(rollups::sum_up(&self.database, arrivals::settled(self, self.clock.now())))
     }
 
     fn ping(&self) -> Answer<'_, ()> {

@@ -3,13 +3,15 @@
 //! [`Payloads`] is a store around another one. An input or output of more than so many bytes becomes the blob
 //! `PROJECT/payloads/TRACE/SPAN-input` (or `-output`); the row keeps the beginning of it, [`PREVIEW`] bytes, which lists, exports and
 //! searches see, and the attribute `brokle.input.blob_bytes` (`brokle.output.…`), which tells how long it is. [`trace`] puts the whole
-//! in its place, up to [`MAX_LOADED`] bytes of a trace. A blob's name is made of its row's own project: no row leads to
+//! in its place, up to [`MAX_LOADED`] bytes of a trace, and so do [`arrivals`], up to [`MAX_EXPORTED`] of an observation. While a blob can't
+//! be read a trace has its beginning; arrivals wait, since what goes elsewhere goes once. One that isn't there any more is its beginning for both. A blob's name is made of its row's own project: no row leads to
 //! another's, whatever its attributes say; those that a client sends under these names are dropped.
 //!
 //! First the file's log is written (`blob_storage_file_log`), then the blob, then the row: a crash in between leaves nothing that retention
 //! doesn't find. A blob that is there already stays, as its row would. While blobs can't be stored, rows keep everything.
 //!
 //! [`trace`]: AnalyticsStore::trace
+//! [`arrivals`]: QueryStore::arrivals
 
 use std::collections::HashMap;
 use std::io;
@@ -28,6 +30,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 
 use super::apart::Apart;
+use super::arrivals::MAX_BODIES;
 use super::query::{
     Filter, Group, GroupKind, Limits, Metrics, MetricsQuery, ObservationRow, Place, Query, QueryStore,
 };
@@ -44,6 +47,8 @@ use crate::blobs::BlobStore;
 pub const PREVIEW: usize = 1 << 10;
 /// Bytes of a trace's inputs and outputs that are read for it; the others stay previews.
 pub const MAX_LOADED: u64 = 64 << 20;
+/// Bytes of an observation's input and output that are read for whoever brings it elsewhere; what has more stays a preview.
+pub const MAX_EXPORTED: u64 = 3 << 20;
 /// Blobs of a batch, or of a trace, on their way at once.
 const AT_ONCE: usize = 8;
 /// How long a blob may take to be stored or read before its row goes without.
@@ -152,9 +157,61 @@ impl Payloads {
         }
         let mut loading = Vec::with_capacity(places.len());
         for (path, bytes, place) in places {
-            loading.push(fill(&*self.blobs, path, bytes, place));
+            loading.push(async move {
+                if let Err(error) = fill(&*self.blobs, &path, bytes, place).await {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, path, "an input or output can't be read: its beginning is shown");
+                }
+            });
         }
         stream::iter(loading).buffer_unordered(AT_ONCE).collect::<()>().await;
+    }
+
+    /// The same for observations that are to go elsewhere; those that are too much for one answer are left for the next.
+    async fn load_arrivals(
+        &self,
+        project: ProjectId,
+        after: Mark,
+        mut found: Arrivals,
+    ) -> Result<Arrivals, AnalyticsError> {
+        let (mut places, mut bodies, mut kept) = (Vec::new(), 0, 0);
+        for arrival in &mut found.rows {
+            if bodies >= MAX_BODIES {
+                break;
+            }
+            kept += 1;
+            let shown = [&arrival.node.input, &arrival.node.output].into_iter().flatten();
+            bodies += shown.map(|body| body.get().len()).sum::<usize>();
+            let mut left = MAX_EXPORTED;
+            collect(&mut arrival.node, project, &mut left, &mut places);
+            bodies += usize::try_from(MAX_EXPORTED - left).unwrap_or(usize::MAX);
+        }
+        let mut loading = Vec::with_capacity(places.len());
+        for (path, bytes, place) in places {
+            loading.push(async move {
+                match fill(&*self.blobs, &path, bytes, place).await {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        tracing::warn!(path, "an input or output isn't there: its beginning goes elsewhere");
+                        Ok(())
+                    }
+                    filled => filled,
+                }
+            });
+        }
+        let mut loading = stream::iter(loading).buffer_unordered(AT_ONCE);
+        while let Some(loaded) = loading.next().await {
+            loaded.map_err(|error| AnalyticsError::Unavailable(error.into()))?;
+        }
+        drop(loading);
+        if kept < found.rows.len() {
+            found.rows.truncate(kept);
+            found.end = after;
+            for arrival in &found.rows {
+                found.end.pass(&arrival.part, arrival.row);
+            }
+            found.more = true;
+        }
+        Ok(found)
     }
 
     /// Deletes the blobs of this time, or counts them. Their log goes with the rows.
@@ -214,18 +271,17 @@ async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> 
 }
 
 /// Puts the blob into its place; what can't be read stays its beginning.
-async fn fill(blobs: &dyn BlobStore, path: String, bytes: u64, place: &mut Option<Box<RawValue>>) {
-    match in_time(read(blobs, &path, bytes)).await {
-        Ok(body) => {
-            if let Ok(whole) = show(body) {
-                *place = Some(whole);
-            }
-        }
-        Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, path, "an input or output can't be read: its beginning is shown");
-        }
+async fn fill(
+    blobs: &dyn BlobStore,
+    path: &str,
+    bytes: u64,
+    place: &mut Option<Box<RawValue>>,
+) -> io::Result<()> {
+    let body = in_time(read(blobs, path, bytes)).await?;
+    if let Ok(whole) = show(body) {
+        *place = Some(whole);
     }
+    Ok(())
 }
 
 async fn read(blobs: &dyn BlobStore, path: &str, bytes: u64) -> io::Result<Vec<u8>> {
@@ -345,6 +401,10 @@ impl AnalyticsStore for Payloads {
         self.store.keep(days)
     }
 
+    fn sum_up(&self) -> Answer<'_, ()> {
+        self.store.sum_up()
+    }
+
     fn ping(&self) -> Answer<'_, ()> {
         self.store.ping()
     }
@@ -417,7 +477,10 @@ impl QueryStore for Payloads {
         to: Option<Mark>,
         limit: usize,
     ) -> Answer<'_, Arrivals> {
-        self.store.arrivals(project, filter, after, to, limit)
+        Box::pin(async move {
+            let found = self.store.arrivals(project, filter, after.clone(), to, limit).await?;
+            self.load_arrivals(project, after, found).await
+        })
     }
 
     fn arrived(&self) -> Answer<'_, Mark> {

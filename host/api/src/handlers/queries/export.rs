@@ -1,10 +1,13 @@
-//! Lists as files: NDJSON and CSV, page after page, so that memory is bounded by a page whatever the list's length.
+//! Lists as files: NDJSON, CSV and [Parquet](parquet), page after page, so that memory is bounded by a page whatever the list's
+//! length.
 //!
 //! The first page is read before the answer begins, so that what is wrong is a proper error. Should a later one fail, the
 //! connection breaks off: a file that ends well is complete.
 //!
 //! **CSV** is RFC 4180's, with a line of names. Lists and objects are JSON in their cell. A text that a spreadsheet
 //! would take for a formula (it begins with `=`, `+`, `-`, `@`, a tab or a carriage return) gets an apostrophe in front.
+
+mod parquet;
 
 use std::sync::Arc;
 
@@ -17,6 +20,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value};
 
+use self::parquet::Parquet;
 use super::{Fields, What, fetch};
 use crate::error::ApiError;
 
@@ -25,12 +29,16 @@ const PAGE: u32 = 500;
 /// The same with bodies, each of which may be large.
 const PAGE_WITH_BODIES: u32 = 20;
 
+/// As the Internet Assigned Numbers Authority has registered it.
+const PARQUET: &str = "application/vnd.apache.parquet";
+
 /// How a list is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Json,
     NdJson,
     Csv,
+    Parquet,
 }
 
 impl Format {
@@ -40,10 +48,10 @@ impl Format {
             Some("json") => return Ok(Self::Json),
             Some("ndjson") => return Ok(Self::NdJson),
             Some("csv") => return Ok(Self::Csv),
+            Some("parquet") => return Ok(Self::Parquet),
             Some(_) => {
-                return Err(
-                    ApiError::invalid_request("format: json, ndjson or csv is expected").param("format")
-                );
+                let message = "format: json, ndjson, csv or parquet is expected";
+                return Err(ApiError::invalid_request(message).param("format"));
             }
             None => {}
         }
@@ -54,6 +62,8 @@ impl Format {
             Self::NdJson
         } else if media("text/csv") {
             Self::Csv
+        } else if media(PARQUET) {
+            Self::Parquet
         } else {
             Self::Json
         })
@@ -64,6 +74,7 @@ impl Format {
             Self::Json => "application/json",
             Self::NdJson => "application/x-ndjson",
             Self::Csv => "text/csv; charset=utf-8; header=present",
+            Self::Parquet => PARQUET,
         }
     }
 }
@@ -93,11 +104,15 @@ pub(super) async fn export(mut export: Export) -> Result<Response, ApiError> {
         _ => PAGE,
     };
     let media_type = export.format.media_type();
-    let (first, rest) = export.page(true).await?;
+    let parquet = match export.format {
+        Format::Parquet => Some(Parquet::new(export.fields.names()).map_err(ApiError::internal)?),
+        _ => None,
+    };
+    let (first, rest) = Part { export, parquet, is_first: true }.write().await?;
     let first = futures_util::stream::iter([Ok::<_, ApiError>(first)]);
-    let rest = futures_util::stream::try_unfold(rest, |export| async {
-        let Some(export) = export else { return Ok(None) };
-        export.page(false).await.map(Some)
+    let rest = futures_util::stream::try_unfold(rest, |part| async {
+        let Some(part) = part else { return Ok(None) };
+        part.write().await.map(Some)
     });
     let body = Body::from_stream(futures_util::StreamExt::chain(first, rest));
     let mut answer = Response::new(body);
@@ -105,35 +120,51 @@ pub(super) async fn export(mut export: Export) -> Result<Response, ApiError> {
     Ok(answer)
 }
 
-impl Export {
-    /// A page as text, and what comes after it, if anything does.
-    async fn page(mut self, is_first: bool) -> Result<(Bytes, Option<Self>), ApiError> {
-        let left = self.limit.unwrap_or(u32::MAX);
-        self.question.limit = self.question.limit.min(left.max(1));
-        let page = fetch(&*self.store, self.project, self.what, self.question.clone()).await?;
-        let mut text = Vec::new();
-        if is_first && self.format == Format::Csv {
-            text.extend_from_slice(self.fields.names().join(",").as_bytes());
-            text.extend_from_slice(b"\r\n");
+/// A page that is to be written, and what comes after it.
+struct Part {
+    export: Export,
+    /// The file, if it is Parquet: rows wait in it for their group.
+    parquet: Option<Parquet>,
+    is_first: bool,
+}
+
+impl Part {
+    /// The page as bytes, and what comes after it, if anything does.
+    async fn write(mut self) -> Result<(Bytes, Option<Self>), ApiError> {
+        let export = &mut self.export;
+        let left = export.limit.unwrap_or(u32::MAX);
+        export.question.limit = export.question.limit.min(left.max(1));
+        let page = fetch(&*export.store, export.project, export.what, export.question.clone()).await?;
+        let mut out = Vec::new();
+        if self.is_first && export.format == Format::Csv {
+            out.extend_from_slice(export.fields.names().join(",").as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
         let mut rows = 0;
         for row in page.data.into_iter().take(left as usize) {
             rows += 1;
-            match self.format {
-                Format::Csv => write_csv(&mut text, self.fields.names(), &row),
-                _ => {
-                    serde_json::to_writer(&mut text, &self.fields.select(row)).map_err(ApiError::internal)?;
-                    text.push(b'\n');
+            match (&mut self.parquet, export.format) {
+                (Some(parquet), _) => {
+                    out.extend(parquet.add(&row).map_err(ApiError::internal)?.unwrap_or_default());
+                }
+                (None, Format::Csv) => write_csv(&mut out, export.fields.names(), &row),
+                (None, _) => {
+                    serde_json::to_writer(&mut out, &export.fields.select(row))
+                        .map_err(ApiError::internal)?;
+                    out.push(b'\n');
                 }
             }
         }
         let left = left - rows.min(left);
-        let next = page.next_cursor.filter(|_| left > 0).map(|place| {
-            self.limit = self.limit.map(|_| left);
-            self.question.after = Some(place);
-            self
-        });
-        Ok((text.into(), next))
+        let Some(place) = page.next_cursor.filter(|_| left > 0) else {
+            if let Some(parquet) = self.parquet {
+                out.extend(parquet.finish().map_err(ApiError::internal)?);
+            }
+            return Ok((out.into(), None));
+        };
+        export.limit = export.limit.map(|_| left);
+        export.question.after = Some(place);
+        Ok((out.into(), Some(Self { is_first: false, ..self })))
     }
 }
 

@@ -21,10 +21,14 @@ const PART: &str = "arrival";
 
 /// Where everything ends that has arrived.
 pub(super) fn mark(store: &ClickHouseObservations, now: DateTime<Utc>) -> Mark {
-    let settled = now.checked_sub_signed(store.settle).unwrap_or(now);
     let mut mark = Mark::default();
-    mark.pass(PART, first_arrival(settled));
+    mark.pass(PART, settled(store, now));
     mark
+}
+
+/// Its number.
+pub(super) fn settled(store: &ClickHouseObservations, now: DateTime<Utc>) -> i64 {
+    first_arrival(now.checked_sub_signed(store.settle).unwrap_or(now))
 }
 
 /// What is behind `after`, and not behind `to`.

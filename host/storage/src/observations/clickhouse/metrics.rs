@@ -1,7 +1,9 @@
-//! Counts, sums and percentiles, made by ClickHouse from rows: one question for the observations, one for their scores.
+//! Counts, sums and percentiles, made by ClickHouse from rows or from hours' sums: one question for the observations, one for their
+//! scores.
 
 mod hours;
 mod measures;
+mod summed;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,9 +15,11 @@ use serde::Deserialize;
 pub(super) use self::hours::hours;
 use self::measures::Counted;
 pub(super) use self::measures::{COST, sum};
+pub(super) use self::summed::{HOURS, PARTS};
 use super::super::AnalyticsError;
 use super::super::query::metrics::{
-    Bucket, Cell, Counter, MAX_CELLS, Measure, Measured, Metrics, MetricsQuery, ScoreStatistic,
+    Bucket, Cell, Counter, Dimension, MAX_CELLS, Measure, Measured, Metrics, MetricsQuery, Quantity,
+    ScoreStatistic, Statistic,
 };
 use super::super::query::{Subject, TooMuch};
 use super::ClickHouseObservations;
@@ -39,9 +43,15 @@ pub(super) async fn metrics(
     project: ProjectId,
     query: MetricsQuery,
 ) -> Result<Metrics, AnalyticsError> {
-    let plan = Plan::new(&query.measures);
+    let from_hours = summed::question(store, project, &query).await?;
+    let from_rollups = from_hours.is_some();
+    let (plan, sql) = from_hours.unwrap_or_else(|| {
+        let plan = Plan::new(&query.measures, &Source::ROWS);
+        let sql = plan.observations(project, &query);
+        (plan, sql)
+    });
     let mut cells: BTreeMap<Place, Found> = BTreeMap::new();
-    for found in ask(store, plan.observations(project, &query)).await? {
+    for found in ask(store, sql).await? {
         cells.insert((found.bucket, found.dimensions.clone()), found);
     }
     let mut scores: HashMap<Place, Found> = HashMap::new();
@@ -59,7 +69,7 @@ pub(super) async fn metrics(
         let values = plan.places.iter().map(|at| at.of(&found, of_scores)).collect();
         Cell { bucket: place.0.and_then(DateTime::from_timestamp_micros), dimensions: place.1, values }
     });
-    Ok(Metrics { cells: cells.collect(), from_rollups: false })
+    Ok(Metrics { cells: cells.collect(), from_rollups })
 }
 
 async fn ask(store: &ClickHouseObservations, sql: Sql) -> Result<Vec<Found>, AnalyticsError> {
@@ -93,6 +103,23 @@ impl At {
     }
 }
 
+/// What measures are made of, called `o` in any case.
+struct Source {
+    time: &'static str,
+    dimension: fn(Dimension) -> &'static str,
+    counter: fn(Counter) -> Counted,
+    statistic: fn(Quantity, Statistic) -> String,
+}
+
+impl Source {
+    const ROWS: Self = Self {
+        time: "o.start_time",
+        dimension: measures::dimension,
+        counter: measures::counter,
+        statistic: |quantity, statistic| measures::statistic(statistic, &measures::quantity(quantity)),
+    };
+}
+
 /// The measures as SQL, in the places where they will be found.
 #[derive(Default)]
 struct Plan {
@@ -106,18 +133,17 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(measures: &[Measure]) -> Self {
+    fn new(measures: &[Measure], source: &Source) -> Self {
         let mut plan = Self::default();
         for measure in measures {
             let at = match measure {
                 Measure::Counter(Counter::Cost) => At::Cost,
-                Measure::Counter(counter) => match measures::counter(*counter) {
+                Measure::Counter(counter) => match (source.counter)(*counter) {
                     Counted::Count(sql) => add(&mut plan.counts, sql, At::Count),
                     Counted::Share(sql) => add(&mut plan.numbers, sql, At::Number),
                 },
                 Measure::Of(quantity, statistic) => {
-                    let sql = measures::statistic(*statistic, &measures::quantity(*quantity));
-                    add(&mut plan.numbers, sql, At::Number)
+                    add(&mut plan.numbers, (source.statistic)(*quantity, *statistic), At::Number)
                 }
                 Measure::Score(name, statistic) => plan.score(name, *statistic),
             };
@@ -149,23 +175,26 @@ impl Plan {
     }
 
     fn observations(&self, project: ProjectId, query: &MetricsQuery) -> Sql {
-        let select = format!(
-            "SELECT {}, {} AS counts, {} AS numbers, {COST} AS cost",
-            place(query),
-            array(&self.counts, "UInt64"),
-            array(&self.numbers, "Nullable(Float64)")
-        );
-        let mut sql = Sql::observations(&select, project, query.from, query.to);
+        let mut sql = Sql::observations(&self.select(query, &Source::ROWS), project, query.from, query.to);
         sql.filter(&query.filter, Subject::Observations, project);
         sql.push(&format!(" GROUP BY bucket, dimensions LIMIT {}", MAX_CELLS + 1));
         sql
+    }
+
+    fn select(&self, query: &MetricsQuery, source: &Source) -> String {
+        format!(
+            "SELECT {}, {} AS counts, {} AS numbers, {COST} AS cost",
+            place(query, source),
+            array(&self.counts, "UInt64"),
+            array(&self.numbers, "Nullable(Float64)")
+        )
     }
 
     /// A score counts once in a cell, however many of its rows it belongs to.
     fn scores(&self, project: ProjectId, query: &MetricsQuery) -> Sql {
         let select = format!(
             "SELECT DISTINCT {}, o.trace_id AS trace_id, o.span_id AS span_id, ifNull(o.session_id, '') AS session_id",
-            place(query)
+            place(query, &Source::ROWS)
         );
         let mut rows = Sql::observations(&select, project, query.from, query.to);
         rows.filter(&query.filter, Subject::Observations, project);
@@ -213,18 +242,17 @@ fn array(expressions: &[String], kind: &str) -> String {
 }
 
 /// Where a row belongs: `bucket` and `dimensions`.
-fn place(query: &MetricsQuery) -> String {
+fn place(query: &MetricsQuery, source: &Source) -> String {
     let begin = query.bucket.map(|bucket| match bucket {
-        Bucket::Minute => "toStartOfMinute(o.start_time)",
-        Bucket::Hour => "toStartOfHour(o.start_time)",
-        Bucket::Day => "toStartOfDay(o.start_time)",
-        Bucket::Week => "toMonday(o.start_time)",
-        Bucket::Month => "toStartOfMonth(o.start_time)",
+        Bucket::Minute => "toStartOfMinute",
+        Bucket::Hour => "toStartOfHour",
+        Bucket::Day => "toStartOfDay",
+        Bucket::Week => "toMonday",
+        Bucket::Month => "toStartOfMonth",
     });
     let bucket = begin.map_or("CAST(NULL, 'Nullable(Int64)')".to_owned(), |begin| {
-        format!("toNullable(toInt64(toUnixTimestamp(toDateTime({begin}, 'UTC'))) * 1000000)")
+        format!("toNullable(toInt64(toUnixTimestamp(toDateTime({begin}({}), 'UTC'))) * 1000000)", source.time)
     });
-    let dimensions: Vec<_> =
-        query.dimensions.iter().map(|one| measures::dimension(*one).to_owned()).collect();
+    let dimensions: Vec<_> = query.dimensions.iter().map(|one| (source.dimension)(*one).to_owned()).collect();
     format!("{bucket} AS bucket, {} AS dimensions", array(&dimensions, "Nullable(String)"))
 }

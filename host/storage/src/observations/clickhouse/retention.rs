@@ -22,8 +22,9 @@ struct Table {
     count: fn(&mut Removed) -> Option<&mut u64>,
 }
 
-const TABLES: [Table; 7] = [
+const TABLES: [Table; 8] = [
     by_month("observations", "start_time", |removed| Some(&mut removed.observations)),
+    by_month("observation_hours", "hour", |_| None),
     by_month("metrics", "time", |removed| Some(&mut removed.points)),
     by_month("logs", "time", |removed| Some(&mut removed.logs)),
     whole("traces", "last_start", |_| None),

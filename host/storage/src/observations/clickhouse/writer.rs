@@ -29,7 +29,7 @@ const LOOKED_UP: usize = 1_000;
 /// waits for it.
 pub(super) const INSERT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A writer stores fewer rows than this in a microsecond.
-const ARRIVALS_PER_MICROSECOND: i64 = 1 << 10;
+pub(super) const ARRIVALS_PER_MICROSECOND: i64 = 1 << 10;
 
 /// Inserts on a thread of its own, with connections of its own, so that whoever waits needs no runtime.
 pub(super) struct Writer {

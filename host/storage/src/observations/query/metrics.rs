@@ -8,6 +8,8 @@
 //! `latency_p95` ([`Quantity`], [`Statistic`]); and scores, `scores.NAME.STATISTIC` such as `scores.helpfulness.avg`.
 //! A score counts once in each group that has its observation, one of its trace or one of its session.
 
+pub(crate) mod summed;
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,8 +1,9 @@
 //! Observations in the order in which they arrived.
 //!
-//! Within a month's file rows are numbered as they are committed, by one writer; a part is a month. Files have no order
-//! among each other: a mark has a place in each. A file that has fewer rows than the mark says was made anew: it begins
-//! anew.
+//! Within a month's file rows are numbered as they are committed, by one writer. A number is given once: the file remembers
+//! the last one when retention deletes rows. A part is a file, by its month and a number that it gets by chance when it is made:
+//! one that was deleted and made anew is another part. Files have no order among each other: a mark has a place in each. A
+//! file that has given fewer numbers than the mark says was put back from a copy: it begins anew.
 
 use brokle_core::ids::ProjectId;
 use rusqlite::Connection;
@@ -15,7 +16,46 @@ use super::super::view::Node;
 use super::super::{AnalyticsError, Month};
 use super::query::{Beside, Budget, Needs, Sql, ask};
 use super::reader::Readers;
-use super::{body, columns};
+use super::{body, columns, schema};
+
+/// `file` is what tells it from others of its month, 0 for one that was made before there were such numbers; `given` the last
+/// number of a row that was there when rows were deleted.
+const TABLE: &str = "CREATE TABLE arrivals (file INTEGER NOT NULL, given INTEGER NOT NULL) STRICT";
+
+/// Makes the table.
+pub(super) fn create(connection: &Connection, is_new: bool) -> Result<(), AnalyticsError> {
+    connection.execute(TABLE, [])?;
+    // Its numbers needn't be secret, and SQLite's own chance is there wherever the file is made.
+    let sql = "INSERT INTO arrivals SELECT iif(?1, abs(random() / 2) + 1, 0), 0";
+    connection.execute(sql, [is_new])?;
+    Ok(())
+}
+
+/// The last number that a row was given.
+pub(super) fn given(connection: &Connection) -> Result<i64, AnalyticsError> {
+    let last: Option<i64> =
+        connection.query_row("SELECT max(rid) FROM observations", [], |row| row.get(0))?;
+    let kept = match schema::has_arrivals(connection)? {
+        true => connection.query_row("SELECT given FROM arrivals", [], |row| row.get(0))?,
+        false => 0,
+    };
+    Ok(last.unwrap_or_default().max(kept))
+}
+
+/// Remembers that number: rows are about to be deleted.
+pub(super) fn keep_given(connection: &Connection) -> Result<(), AnalyticsError> {
+    connection.execute("UPDATE arrivals SET given = ?1", [given(connection)?])?;
+    Ok(())
+}
+
+/// What the file is called in marks.
+fn part(connection: &Connection, month: Month) -> Result<String, AnalyticsError> {
+    let file: i64 = match schema::has_arrivals(connection)? {
+        true => connection.query_row("SELECT file FROM arrivals", [], |row| row.get(0))?,
+        false => 0,
+    };
+    Ok(if file == 0 { month.to_string() } else { format!("{month}-{file:x}") })
+}
 
 /// What is behind `after`, and not behind `to`.
 pub(super) fn arrivals(
@@ -30,23 +70,22 @@ pub(super) fn arrivals(
     let needs = Needs::of(filter);
     let months: Vec<Month> = readers.months(None, None)?.collect();
     let mut end = after.clone();
-    end.keep(|part| months.iter().any(|month| month.to_string() == part));
+    end.keep(|part| months.iter().any(|month| is_of(part, *month)));
     let mut reader = Reading { project, filter, limit, left: MAX_LOOKED_AT, bytes: 0, rows: Vec::new() };
     let mut more = false;
     for month in months {
-        let part = month.to_string();
-        let bound = match to {
-            // One that wasn't there when the end was named.
-            Some(to) => match to.last(&part) {
-                None => continue,
-                bound => bound,
-            },
-            None => None,
-        };
         let passed = ask(readers, month, needs, &budget, |connection, beside| {
-            reader.read(connection, beside, &part, after.row(&part), bound)
+            let part = part(connection, month)?;
+            let bound = to.map(|to| to.last(&part));
+            // One that wasn't there when the end was named.
+            if bound == Some(None) {
+                return Ok(None);
+            }
+            let passed = reader.read(connection, beside, &part, after.row(&part), bound.flatten())?;
+            Ok(Some((part, passed)))
         })?;
-        let Some((passed, is_all)) = passed else { continue };
+        let Some((part, (passed, is_all))) = passed.flatten() else { continue };
+        end.keep(|other| !is_of(other, month));
         end.pass(&part, passed);
         more |= !is_all;
         if reader.is_full() {
@@ -61,16 +100,17 @@ pub(super) fn arrivals(
 pub(super) fn mark(readers: &Readers) -> Result<Mark, AnalyticsError> {
     let mut mark = Mark::default();
     for month in readers.months(None, None)? {
-        let last = readers.with(month, last)?;
-        mark.pass(&month.to_string(), last.unwrap_or_default());
+        let place = readers.with(month, |connection| Ok((part(connection, month)?, given(connection)?)))?;
+        if let Some((part, last)) = place {
+            mark.pass(&part, last);
+        }
     }
     Ok(mark)
 }
 
-fn last(connection: &Connection) -> Result<i64, AnalyticsError> {
-    let last: Option<i64> =
-        connection.query_row("SELECT max(rid) FROM observations", [], |row| row.get(0))?;
-    Ok(last.unwrap_or_default())
+/// Whether the part is a file of this month.
+fn is_of(part: &str, month: Month) -> bool {
+    part.split('-').next() == Some(&month.to_string())
 }
 
 struct Reading<'a> {
@@ -97,7 +137,7 @@ impl Reading<'_> {
         after: i64,
         to: Option<i64>,
     ) -> Result<(i64, bool), AnalyticsError> {
-        let last = last(connection)?;
+        let last = given(connection)?;
         let after = if last < after { 0 } else { after };
         let last = to.map_or(last, |to| to.min(last));
         let bound = last.min(after.saturating_add(self.left));

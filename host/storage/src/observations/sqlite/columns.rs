@@ -18,10 +18,10 @@ pub(super) const INSERT: &str = "INSERT INTO observations (
     input_tokens, output_tokens, cached_read, cache_write, reasoning,
     audio_input, audio_output, image_input, image_output, cost,
     streaming, status, http_status, finish_reason, error_class, error_message, user, session, tags, attributes,
-    steps
+    steps, rid
 ) VALUES (
     ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25,
-    ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41
+    ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41, ?42
 ) ON CONFLICT (project, trace_id, span_id) DO NOTHING";
 
 /// What [`summary`] reads, in its order; `rid` first.
@@ -36,10 +36,11 @@ const STEPS: usize = 39;
 
 const _: () = assert!(MAX_TRACE_ROWS < i32::MAX as u32);
 
-/// Appends the row. False when it was there already.
+/// Appends the row by this number. False when it was there already.
 pub(super) fn insert(
     statement: &mut CachedStatement<'_>,
     observation: &Observation,
+    rid: i64,
 ) -> Result<bool, AnalyticsError> {
     let tenant = &observation.tenant;
     let usage = observation.usage.unwrap_or_default();
@@ -85,6 +86,7 @@ pub(super) fn insert(
         json(&observation.tags, observation.tags.is_empty())?,
         json(&observation.attributes, observation.attributes.is_empty())?,
         json(&observation.steps, observation.steps.is_empty())?,
+        rid,
     ])?;
     Ok(changed > 0)
 }

@@ -13,7 +13,7 @@ use super::super::retention::Removed;
 use super::super::{AnalyticsError, Month};
 use super::reader::Readers;
 use super::writer::Writer;
-use super::{files, schema};
+use super::{arrivals, files, schema};
 
 /// Rows of a transaction.
 const CHUNK: i64 = 5_000;
@@ -100,6 +100,7 @@ fn delete_some(
     project: ProjectId,
     time: &Range<i64>,
 ) -> Result<bool, AnalyticsError> {
+    arrivals::keep_given(transaction)?;
     let project = project.as_u128().to_be_bytes();
     let named = params![project, time.start, time.end, CHUNK];
     let mut deleted = 0;

@@ -3,16 +3,18 @@
 use rusqlite::Connection;
 
 use super::super::AnalyticsError;
-use super::{blobs, signals, unavailable};
+use super::{arrivals, blobs, signals, unavailable};
 
 /// What `user_version` says. A file of a later version is left alone.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 /// The first layout that has log records and metrics' points.
 const WITH_SIGNALS: i64 = 2;
 /// The first layout that has the log of blobs.
 const WITH_BLOBS: i64 = 3;
 /// The first layout that knows how the times of an hour are spread.
 const WITH_SPREADS: i64 = 4;
+/// The first layout that gives a row's number once.
+const WITH_ARRIVALS: i64 = 5;
 
 /// Ids are their bytes, times and durations microseconds, money decimal text, lists and maps JSON (NULL when empty).
 const TABLES: &str = "
@@ -114,6 +116,9 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), AnalyticsError>
             if before < WITH_SPREADS {
                 transaction.execute_batch(SPREADS)?;
             }
+            if before < WITH_ARRIVALS {
+                arrivals::create(&transaction, before == 0)?;
+            }
             transaction.pragma_update(None, "user_version", VERSION)?;
             Ok(transaction.commit()?)
         }
@@ -127,6 +132,11 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), AnalyticsError>
 /// Whether the file knows how the times of an hour are spread.
 pub(super) fn has_spreads(connection: &Connection) -> Result<bool, AnalyticsError> {
     Ok(version(connection)? >= WITH_SPREADS)
+}
+
+/// Whether the file gives a row's number once, and has a name of its own for that.
+pub(super) fn has_arrivals(connection: &Connection) -> Result<bool, AnalyticsError> {
+    Ok(version(connection)? >= WITH_ARRIVALS)
 }
 
 /// Whether there is something to read yet: a file may be seen before its tables are committed.

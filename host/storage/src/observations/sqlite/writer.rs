@@ -11,7 +11,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use super::super::payloads::BlobRow;
 use super::super::{AnalyticsError, Inserted, Month};
 use super::body::Packer;
-use super::{blobs, columns, files, rollups, schema, signals};
+use super::{arrivals, blobs, columns, files, rollups, schema, signals};
 
 /// Files kept open: this month's and, around its end, its neighbour's; more while a backlog is worked off.
 const MAX_OPEN: usize = 4;
@@ -156,11 +156,12 @@ fn write(
     inserted: &mut Inserted,
 ) -> Result<(), AnalyticsError> {
     let mut sums = rollups::Batch::default();
+    let mut rid = arrivals::given(transaction)? + 1;
     let mut insert = transaction.prepare_cached(columns::INSERT)?;
     let mut insert_bodies =
         transaction.prepare_cached("INSERT INTO bodies (rid, input, output) VALUES (?1, ?2, ?3)")?;
     for observation in rows {
-        if !columns::insert(&mut insert, observation)? {
+        if !columns::insert(&mut insert, observation, rid)? {
             inserted.duplicates += 1;
             continue;
         }
@@ -169,8 +170,9 @@ fn write(
         if observation.input.is_some() || observation.output.is_some() {
             let input = observation.input.as_ref().map(|body| packer.pack(body));
             let output = observation.output.as_ref().map(|body| packer.pack(body));
-            insert_bodies.execute(params![transaction.last_insert_rowid(), input, output])?;
+            insert_bodies.execute(params![rid, input, output])?;
         }
+        rid += 1;
     }
     sums.write(transaction)
 }

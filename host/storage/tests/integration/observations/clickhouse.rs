@@ -49,6 +49,8 @@ async fn migrations_go_up_and_down_and_say_where_they_stand() {
         "blob_storage_file_log",
         "logs",
         "metrics",
+        "observation_hours",
+        "observation_hours_built",
         "observations",
         "quality_scores",
         "request_logs",
@@ -103,6 +105,10 @@ async fn what_two_writers_insert_at_once_counts_once_and_the_first_stays() {
     assert_eq!(super::names(&page), ["first"]);
     let users = one.groups(calls.tenant.project, GroupKind::Trace, year()).await.unwrap().data;
     assert_eq!(users[0].totals.observations, 1);
+    one.sum_up().await.unwrap();
+    let hours =
+        client.query("SELECT sum(count) FROM observation_hours FINAL").fetch_one::<u64>().await.unwrap();
+    assert_eq!(hours, 1, "summed up once");
     client.query("OPTIMIZE TABLE observations FINAL").execute().await.unwrap();
     let page = one.list(calls.tenant.project, TraceFilter::default(), 10, None).await.unwrap();
     assert_eq!(super::names(&page), ["first"], "merged to the same");

@@ -78,11 +78,6 @@ impl Store {
         self.directory.as_ref().expect("a store of files").path()
     }
 
-    /// Whether questions may be answered from sums that are kept.
-    pub(super) fn keeps_sums(&self) -> bool {
-        self.directory.is_some()
-    }
-
     pub(super) fn deliver(&self, batch: &[Observation]) -> Inserted {
         let mut inserted = Inserted::default();
         self.store.insert(batch, &mut inserted).unwrap();
@@ -191,6 +186,7 @@ pub(super) async fn migrated(url: &str) -> ClickHouseObservations {
     let client = client(url);
     for table in [
         "observations",
+        "observation_hours",
         "traces",
         "quality_scores",
         "metrics",

@@ -1,5 +1,6 @@
 //! What only the store of files promises.
 
+use brokle_storage::observations::query::Filter;
 use brokle_storage::observations::signal::PointsQuery;
 use brokle_storage::observations::{
     AnalyticsError, AnalyticsStore as _, Inserted, Month, QueryStore as _, SqliteObservations, TraceFilter,
@@ -48,7 +49,7 @@ async fn a_file_of_before_there_were_logs_is_read_and_brought_up() {
     let path = fixture.directory().join("observations-202603.db");
     let old = rusqlite::Connection::open(&path).unwrap();
     old.execute_batch(
-        "DROP TABLE logs; DROP TABLE points; DROP TABLE blobs; ALTER TABLE rollups DROP COLUMN latency;
+        "DROP TABLE logs; DROP TABLE points; DROP TABLE blobs; DROP TABLE arrivals; ALTER TABLE rollups DROP COLUMN latency;
          ALTER TABLE rollups DROP COLUMN first_token; PRAGMA user_version = 1",
     )
     .unwrap();
@@ -78,6 +79,26 @@ async fn a_file_of_before_there_were_logs_is_read_and_brought_up() {
         again.list(fixture.tenant.project, TraceFilter::default(), 10, None).await.unwrap().data.len(),
         3
     );
+}
+
+#[tokio::test]
+async fn an_exporters_mark_in_a_file_of_before_stays_good() {
+    let fixture = Store::sqlite(Default::default());
+    let day = |name, day| fixture.call(name, &format!("2026-03-{day:02}T00:00:00Z"));
+    fixture.insert(&[day("old", 1), day("older", 2)]);
+    let old = rusqlite::Connection::open(fixture.directory().join("observations-202603.db")).unwrap();
+    old.execute_batch("DROP TABLE arrivals; PRAGMA user_version = 4").unwrap();
+    let again = SqliteObservations::open(fixture.directory()).unwrap();
+    let project = fixture.tenant.project;
+    let before = again.arrived().await.unwrap();
+    assert_eq!(serde_json::to_string(&before).unwrap(), r#"{"202603":2}"#);
+    // The first change brings the file up, and is the one that deletes its newest row.
+    let gone = "2026-03-02T00:00:00Z".parse().unwrap().."2026-03-03T00:00:00Z".parse().unwrap();
+    again.expire(project, gone, false).await.unwrap();
+    again.insert(&[day("new", 3)], &mut Inserted::default()).unwrap();
+    let next = again.arrivals(project, Filter::default(), before, None, 10).await.unwrap();
+    let names: Vec<_> = next.rows.iter().map(|row| row.node.summary.name.as_str()).collect();
+    assert_eq!(names, ["new"]);
 }
 
 #[tokio::test]

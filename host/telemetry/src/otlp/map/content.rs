@@ -79,7 +79,7 @@ fn find(places: &mut Places<'_>, sources: &[Source]) -> Option<Value> {
     })
 }
 
-/// The messages with the system's before them.
+/// The messages with the system's before them; OpenLIT has it there already.
 fn with_instructions(messages: Value, instructions: Value) -> Value {
     let parsed = |value: Value| match value {
         Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
@@ -87,6 +87,7 @@ fn with_instructions(messages: Value, instructions: Value) -> Value {
     };
     let system = json!({ "role": "system", "parts": parsed(instructions) });
     match parsed(messages) {
+        Value::Array(messages) if messages.first() == Some(&system) => Value::Array(messages),
         Value::Array(messages) => std::iter::once(system).chain(messages).collect(),
         other => Value::Array(vec![system, other]),
     }

@@ -1,8 +1,6 @@
 //! Metrics: one pass over narrow rows, put into cells here.
 //!
-//! Where the hourly sums can answer (no filter; counts, tokens, cost, and averages and percentiles of latency and time to the
-//! first token; by model, provider, environment and type; hours or more), whole hours come from them, and rows are read for the
-//! two ends only. The numbers are the same, but for percentiles, which are off by half a percent at most.
+//! Where the hourly sums [can answer](summed), whole hours come from them, and rows are read for the two ends only. The numbers are the same, but for percentiles, which are off by half a percent at most.
 
 mod cell;
 mod rollups;
@@ -18,7 +16,7 @@ use rusqlite::{CachedStatement, Connection, Row, params, params_from_iter};
 use self::cell::{Entry, Sums};
 use super::super::super::AnalyticsError;
 use super::super::super::query::metrics::{
-    Bucket, Cell, Counter, Dimension, MAX_CELLS, Measure, Metrics, MetricsQuery, Quantity,
+    Bucket, Cell, Counter, Dimension, MAX_CELLS, Measure, Metrics, MetricsQuery, Quantity, summed,
 };
 use super::super::super::query::{Limits, Subject, TooMuch};
 use super::super::columns::{broken, count};
@@ -35,7 +33,7 @@ pub(in super::super) fn metrics(
     let plan = Plan::new(query);
     let mut cells = Cells { plan, names: Names::default(), cells: HashMap::new(), rows: 0, limits };
     let budget = Budget::new(limits);
-    let whole = if rollups::can_answer(query) { rollups::whole_hours(query.from, query.to) } else { None };
+    let whole = if summed::can_answer(query) { summed::whole_hours(query.from, query.to) } else { None };
     let hours = match whole {
         Some(whole) => rollups::hours(readers, project, query, whole)?.map(|hours| (whole, hours)),
         None => None,

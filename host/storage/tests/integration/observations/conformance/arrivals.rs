@@ -7,7 +7,7 @@ use brokle_storage::observations::{Arrivals, Mark};
 use bytes::Bytes;
 
 use super::super::tenant;
-use super::{Store, on_every_store, parse};
+use super::{Store, at, on_every_store, parse};
 
 on_every_store!(
     what_arrives_late_is_behind_every_mark,
@@ -15,6 +15,8 @@ on_every_store!(
     the_same_two_marks_give_the_same_rows,
     only_what_passes_and_only_the_projects_own,
     a_row_comes_with_its_bodies_and_steps,
+    what_arrives_after_retention_is_behind_every_mark_and_once,
+    a_store_that_was_emptied_begins_anew_for_every_mark,
 );
 
 async fn after(store: &Store, filter: &str, mark: &Mark, to: Option<&Mark>, limit: usize) -> Arrivals {
@@ -87,6 +89,46 @@ async fn the_same_two_marks_give_the_same_rows(store: Store) {
     let mut middle = Mark::default();
     middle.pass(&batch.rows[0].part, batch.rows[0].row);
     assert_eq!(names(&after(&store, "", &middle, Some(&batch.end), 1_000).await), names(&batch)[1..]);
+}
+
+/// Deletes the tenant's rows of these days of March.
+async fn expire(store: &Store, days: std::ops::Range<u32>) {
+    let [from, to] = [days.start, days.end].map(|day| at(&format!("2026-03-{day:02}T00:00:00Z")));
+    store.store.expire(store.tenant.project, from..to, false).await.unwrap();
+}
+
+async fn what_arrives_after_retention_is_behind_every_mark_and_once(store: Store) {
+    let call = |name| store.call(name, "2026-03-20T00:00:00Z");
+    store.insert(&[store.call("kept", "2026-03-01T00:00:00Z"), call("a"), call("b"), call("c")]);
+    let some = after(&store, "", &Mark::default(), None, 3).await;
+    let all = after(&store, "", &Mark::default(), None, 10).await.end;
+    expire(&store, 20..21).await;
+    for mark in [&some.end, &all] {
+        assert!(names(&after(&store, "", mark, None, 10).await).is_empty(), "nothing comes again");
+    }
+    let now = store.store.arrived().await.unwrap();
+    store.insert(&[call("d")]);
+    for mark in [&some.end, &all, &now] {
+        let next = after(&store, "", mark, None, 10).await;
+        assert_eq!(names(&next), ["d"]);
+        assert!(names(&after(&store, "", &next.end, None, 10).await).is_empty());
+    }
+    // Once more: what was deleted is remembered beyond the next deletion.
+    expire(&store, 1..31).await;
+    store.insert(&[store.call("e", "2026-03-02T00:00:00Z")]);
+    assert_eq!(names(&after(&store, "", &all, None, 10).await), ["e"]);
+}
+
+async fn a_store_that_was_emptied_begins_anew_for_every_mark(store: Store) {
+    let calls = |names: [&str; 3]| names.map(|name| store.call(name, "2026-03-20T00:00:00Z"));
+    store.insert(&calls(["a", "b", "c"]));
+    let all = after(&store, "", &Mark::default(), None, 10).await.end;
+    expire(&store, 1..31).await;
+    // As many as the mark has passed.
+    store.insert(&calls(["d", "e", "f"]));
+    let next = after(&store, "", &all, None, 10).await;
+    assert_eq!(names(&next), ["d", "e", "f"]);
+    assert!(names(&after(&store, "", &next.end, None, 10).await).is_empty());
 }
 
 async fn only_what_passes_and_only_the_projects_own(store: Store) {

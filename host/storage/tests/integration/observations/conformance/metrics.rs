@@ -14,6 +14,7 @@ on_every_store!(
     percentiles_are_those_of_the_rows,
     percentiles_of_many_rows_are_off_by_half_a_percent_at_most,
     sums_agree_with_the_rows_by_every_way,
+    kept_sums_stay_right_whatever_comes_again_or_late,
     tags_count_in_each_of_their_groups,
     scores_count_once_in_a_group,
     attempts_and_cache_are_told,
@@ -121,11 +122,12 @@ async fn percentiles_of_many_rows_are_off_by_half_a_percent_at_most(store: Store
     for some in rows.chunks(3_000) {
         store.insert(some);
     }
+    store.store.sum_up().await.unwrap();
     let (from, to) = (at("2026-01-30T07:12:34Z"), at("2026-02-03T12:00:00Z"));
     let asked =
         query(&["count", "latency_p50", "latency_p99", "ttft_p95", "latency_avg"], &[Dimension::Model], None);
     let found = ask(&store, MetricsQuery { from, to, ..asked }).await;
-    assert_eq!(found.from_rollups, store.keeps_sums());
+    assert!(found.from_rollups);
     assert_eq!(found.cells.len(), 3);
     let off = |measured: &Measured, expected: f64| match measured {
         Measured::Number(number) => (number - expected).abs() / expected,
@@ -152,6 +154,7 @@ async fn percentiles_of_many_rows_are_off_by_half_a_percent_at_most(store: Store
 async fn sums_agree_with_the_rows_by_every_way(store: Store) {
     let rows = rows(&store);
     store.insert(&rows);
+    store.store.sum_up().await.unwrap();
     let measures = [
         "count",
         "errors",
@@ -171,7 +174,7 @@ async fn sums_agree_with_the_rows_by_every_way(store: Store) {
         // A filter that everything passes makes it read rows.
         let read = MetricsQuery { filter: parse("provider:p"), ..summed.clone() };
         let (summed, read) = (ask(&store, summed).await, ask(&store, read).await);
-        assert!(summed.from_rollups == store.keeps_sums() && !read.from_rollups);
+        assert!(summed.from_rollups && !read.from_rollups);
         assert_eq!(summed.cells.len(), read.cells.len());
         for (one, other) in summed.cells.iter().zip(&read.cells) {
             assert_eq!((one.bucket, &one.dimensions), (other.bucket, &other.dimensions));
@@ -209,6 +212,45 @@ async fn sums_agree_with_the_rows_by_every_way(store: Store) {
             assert_eq!(cell.values[..7], expected, "{:?} {:?}", cell.bucket, cell.dimensions);
         }
     }
+}
+
+async fn kept_sums_stay_right_whatever_comes_again_or_late(store: Store) {
+    let rows = rows(&store);
+    let (early, late) = rows.split_at(1_000);
+    store.insert(early);
+    store.store.sum_up().await.unwrap();
+    let measures = ["count", "errors", "total_tokens", "cost", "latency_avg"];
+    let same = async |what: &str| {
+        let summed = query(&measures, &[Dimension::Model], Some(Bucket::Day));
+        let read = MetricsQuery { filter: parse("provider:p"), ..summed.clone() };
+        let (summed, read) = (ask(&store, summed).await, ask(&store, read).await);
+        assert!(summed.from_rollups && !read.from_rollups, "{what}");
+        assert_eq!(summed.cells.len(), read.cells.len(), "{what}");
+        for (one, other) in summed.cells.iter().zip(&read.cells) {
+            assert_eq!((one.bucket, &one.dimensions), (other.bucket, &other.dimensions), "{what}");
+            assert_eq!(one.values[..4], other.values[..4], "{what}");
+            let Measured::Number(average) = other.values[4] else { panic!("{other:?}") };
+            assert!(close(&one.values[4], average), "{what}");
+        }
+        read.cells.iter().map(|cell| cell.values[0].clone()).collect::<Vec<_>>()
+    };
+    let first = same("summed up").await;
+    assert_eq!(store.deliver(early).rows, 0);
+    assert_eq!(same("comes again").await, first);
+    // Into hours that are summed up, and the same again.
+    store.insert(late);
+    let all = same("some are late").await;
+    assert_ne!(all, first);
+    store.store.sum_up().await.unwrap();
+    store.deliver(&rows);
+    assert_eq!(same("summed up with them").await, all);
+    store.store.sum_up().await.unwrap();
+    assert_eq!(same("summed up twice").await, all);
+    let (project, day) = (store.tenant.project, at("2026-01-31T00:00:00Z")..at("2026-02-01T00:00:00Z"));
+    store.store.expire(project, day.clone(), false).await.unwrap();
+    assert_eq!(same("a day is deleted").await.len(), all.len() - 3);
+    store.store.sum_up().await.unwrap();
+    assert_eq!(same("and summed up").await.len(), all.len() - 3);
 }
 
 async fn tags_count_in_each_of_their_groups(store: Store) {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use brokle_core::observation::Observation;
 use brokle_storage::blobs::{BlobStore as _, Folder};
-use brokle_storage::observations::payloads::PREVIEW;
-use brokle_storage::observations::query::Query;
-use brokle_storage::observations::{Inserted, Month, Payloads};
+use brokle_storage::observations::payloads::{MAX_EXPORTED, PREVIEW};
+use brokle_storage::observations::query::{Filter, Query};
+use brokle_storage::observations::{AnalyticsError, Arrivals, Inserted, Mark, Month, Payloads};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -20,6 +20,8 @@ on_every_store!(
     no_attribute_leads_to_anothers_blob,
     blobs_go_with_their_rows,
     without_blobs_rows_keep_everything,
+    what_goes_elsewhere_is_whole_and_bounded,
+    what_goes_elsewhere_waits_for_its_blobs,
 );
 
 /// The store with blobs around it.
@@ -133,6 +135,68 @@ async fn blobs_go_with_their_rows(store: Store) {
     assert_eq!((removed.observations, removed.blobs), (1, 2));
     assert_eq!(there().await, [false, false, true]);
     assert_eq!(store.store.expire(project, time, false).await.unwrap(), Default::default());
+}
+
+async fn arrivals(store: &Store, after: &Mark) -> Result<Arrivals, AnalyticsError> {
+    store.store.arrivals(store.tenant.project, Filter::default(), after.clone(), None, 100).await
+}
+
+async fn what_goes_elsewhere_is_whole_and_bounded(store: Store) {
+    let (store, _, _directory) = apart(store);
+    let most = usize::try_from(MAX_EXPORTED).unwrap();
+    let call = |name, letter, bytes| Observation {
+        input: Some(body(letter, bytes).into()),
+        ..store.call(name, "2026-03-01T00:00:00Z")
+    };
+    let mut calls: Vec<_> = (0..7).map(|n| call("large", char::from(b'a' + n), 1 << 20)).collect();
+    calls.push(call("most", 'm', most));
+    calls.push(call("too large", 't', most + 1));
+    calls.push(call("small", 's', 100));
+    store.store.insert(&calls, &mut Inserted::default()).unwrap();
+    let (mut mark, mut found) = (Mark::default(), Vec::new());
+    loop {
+        let page = arrivals(&store, &mark).await.unwrap();
+        let bodies: usize = page.rows.iter().map(|row| row.node.input.as_ref().unwrap().get().len()).sum();
+        assert!(bodies < (2 << 20) + most, "an answer has {bodies} bytes");
+        mark = page.end;
+        found.extend(page.rows);
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(found.len(), calls.len(), "each once");
+    for (call, row) in calls.iter().zip(&found) {
+        assert_eq!(row.node.summary.span_id, call.span_id);
+        let (given, got) = (call.input.as_ref().unwrap(), row.node.input.as_ref().unwrap().get().as_bytes());
+        if call.name == "too large" {
+            assert!(
+                got.len() <= PREVIEW + 10
+                    && row.node.summary.attributes.contains_key("brokle.input.blob_bytes")
+            );
+        } else {
+            assert_eq!(got, given, "{}", call.name);
+        }
+    }
+}
+
+async fn what_goes_elsewhere_waits_for_its_blobs(store: Store) {
+    let (store, blobs, directory) = apart(store);
+    let call = large(&store, "2026-03-01T00:00:00Z");
+    store.store.insert(std::slice::from_ref(&call), &mut Inserted::default()).unwrap();
+    // Another file system that isn't mounted, so to say.
+    let [there, away] = ["blobs", "away"].map(|name| directory.path().join(name));
+    std::fs::rename(&there, &away).unwrap();
+    std::fs::write(&there, "a file").unwrap();
+    let answer = arrivals(&store, &Mark::default()).await;
+    assert!(matches!(answer, Err(AnalyticsError::Unavailable(_))), "{answer:?}");
+    std::fs::remove_file(&there).unwrap();
+    std::fs::rename(&away, &there).unwrap();
+    let page = arrivals(&store, &Mark::default()).await.unwrap();
+    assert_eq!(page.rows[0].node.output.as_ref().unwrap().get().as_bytes(), call.output.as_ref().unwrap());
+    // One that somebody deleted holds nothing up.
+    blobs.delete(&path(&call, "output")).await.unwrap();
+    let page = arrivals(&store, &Mark::default()).await.unwrap();
+    assert!(page.rows[0].node.output.as_ref().unwrap().get().len() <= PREVIEW + 10);
 }
 
 async fn without_blobs_rows_keep_everything(store: Store) {

@@ -130,7 +130,7 @@ impl Sums {
         }
     }
 
-    /// An hour's sums. Only what [`can_answer`](super::rollups::can_answer) lets through is asked for afterwards.
+    /// An hour's sums. Only what [`can_answer`](super::summed::can_answer) lets through is asked for afterwards.
     pub(super) fn add_rollup(&mut self, rollup: &Rollup, spread: Option<&Spread>) {
         let sums = &rollup.sums;
         for (mine, theirs) in [

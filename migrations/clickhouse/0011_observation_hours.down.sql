@@ -1,0 +1,2 @@
+DROP TABLE IF EXISTS observation_hours_built;
+DROP TABLE IF EXISTS observation_hours;
