@@ -18,7 +18,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 LICENSED := $(sort $(notdir $(patsubst %/,%,$(wildcard ee-plugins/*/))))
 GUESTS := $(sort $(notdir $(patsubst %/,%,$(wildcard tests/guests/*/))))
 
-.PHONY: help doctor run build release plugins ee-plugins guests test dev-services lint bench bench-decode bench-features bench-plugins bench-telemetry soak fuzz docs dist profile
+.PHONY: help doctor run build release plugins ee-plugins guests test dev-services lint bench bench-features bench-dialects bench-plugins bench-telemetry soak fuzz docs dist profile bench-decode
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +96,10 @@ bench-decode: ## Measure what reading spans takes, beside a bare Protobuf decode
 bench-features: release ## Measure what each feature adds, alone and all together
 	$(CARGO) build --release -p brokle-bench
 	$(CARGO_TARGET_DIR)/release/bench features --floor $(CARGO_TARGET_DIR)/release/floor --brokle $(CARGO_TARGET_DIR)/release/brokle
+
+bench-dialects: release ## Measure what translation and large bodies cost
+	$(CARGO) build --release -p brokle-bench
+	$(CARGO_TARGET_DIR)/release/bench dialects --floor $(CARGO_TARGET_DIR)/release/floor --brokle $(CARGO_TARGET_DIR)/release/brokle
 
 TELEMETRY_ROWS ?= 10000000
 bench-telemetry: release ## Send spans as fast as they are taken, and ask over TELEMETRY_ROWS of them

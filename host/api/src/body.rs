@@ -98,6 +98,11 @@ pub async fn read_counted(
         grow(data.len())?;
         // Most bodies come in one piece, which is then handed on as it is.
         if let Some(rest) = &mut rest {
+            if rest.capacity() - rest.len() < data.len() {
+                // In large steps: what was read is copied each time.
+                let expected = usize::try_from(hint.lower().min(received.saturating_mul(8)));
+                rest.reserve(expected.unwrap_or_default().saturating_sub(rest.len()).max(data.len()));
+            }
             rest.extend_from_slice(&data);
         } else if first.is_empty() {
             first = data;

@@ -91,6 +91,8 @@ pub(crate) struct Meter {
     is_inner: bool,
     /// Its part in a comparison of two calls.
     part: Option<Box<Part>>,
+    /// What it cost, where that isn't the model's price for a call.
+    billed: Option<Option<Usd>>,
 }
 
 impl Meter {
@@ -115,6 +117,7 @@ impl Meter {
             is_beside: false,
             is_inner: false,
             part: None,
+            billed: None,
         }
     }
 
@@ -459,8 +462,17 @@ impl Meter {
         }
     }
 
+    /// What it cost is known from elsewhere, and it took so long.
+    pub(crate) fn billed(&mut self, cost: Option<Usd>, took: Duration) {
+        self.billed = Some(cost);
+        self.started = Instant::now().checked_sub(took).unwrap_or(self.started);
+    }
+
     /// The cost so far, when the price is known.
     pub(crate) fn cost(&self) -> Option<Usd> {
+        if let Some(cost) = self.billed {
+            return cost;
+        }
         if self.is_cached {
             return Some(Usd::ZERO);
         }

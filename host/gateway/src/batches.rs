@@ -13,12 +13,16 @@
 //! was lost: a line whose answer is stored isn't asked again. One whose answer was on its way when its server died is asked
 //! twice: nobody knows what became of it.
 //!
+//! **A provider's.** A batch whose file is kept by a provider is that provider's to work on ([`native`]): its lines are no calls of
+//! ours, but what they use is accounted for the same key when it ends.
+//!
 //! **Ends.** `completed`; `failed` when its file can't be used ([`input`]); `cancelled` once the lines under way are answered;
 //! `expired` after [`WINDOW`], when every line that is left is answered `batch_expired`. Good answers are one file, others
 //! another one, in the order of their lines. A server that stops waits for the lines under way and leaves the rest to the next.
 
 mod input;
 mod line;
+mod native;
 mod run;
 
 use std::collections::HashMap;
@@ -125,14 +129,16 @@ impl BatchService {
     /// # Errors
     /// 400 for what can't be a batch, 403 for an endpoint that the key isn't for, 404 for a file that isn't the project's, 429
     /// `too_many_batches`, 503.
-    pub async fn create(&self, principal: &Principal, new: NewBatch) -> Result<Batch, Refusal> {
+    pub async fn create(&self, principal: &Arc<Principal>, new: NewBatch) -> Result<Batch, Refusal> {
         let tenant = principal.tenant;
-        if line::Endpoint::of(&new.endpoint).is_none() {
+        // Some providers' lines leave out the version.
+        let path = native::path(&new.endpoint);
+        if line::Endpoint::of(&path).is_none() {
             let message =
                 format!("Batches can't ask this endpoint; these they can: {}.", line::Endpoint::names());
             return Err(Refusal::invalid("endpoint", message));
         }
-        if !principal.allowed.endpoint(Some(&new.endpoint)) {
+        if !principal.allowed.endpoint(Some(&path)) {
             let message = "This API key may not be used for this endpoint.";
             return Err(Refusal::client(403, "endpoint_not_allowed", message));
         }
@@ -144,6 +150,20 @@ impl BatchService {
         let file = file.map_err(|refusal| Refusal { param: Some("input_file_id".into()), ..refusal })?;
         if file.purpose != "batch" {
             return Err(Refusal::invalid("input_file_id", "The file's purpose must be 'batch'."));
+        }
+        match &file.connection {
+            Some(connection) => {
+                let keeper = self.gateway.keeper_at(tenant, connection).await.ok_or_else(|| {
+                    let message = "The connection at which the file is kept isn't there any more.";
+                    let gone = Refusal::client(404, "provider_not_found", message);
+                    Refusal { param: Some("input_file_id".into()), ..gone }
+                })?;
+                keeper.admit(principal).await?;
+            }
+            None if path != new.endpoint => {
+                return Err(Refusal::invalid("endpoint", format!("'endpoint' must be '{path}'.")));
+            }
+            None => {}
         }
         let now = self.clock.now();
         let batch = Batch {
@@ -164,6 +184,8 @@ impl BatchService {
             finalizing_at: None,
             cancelling_at: None,
             ended_at: None,
+            connection: file.connection,
+            vendor_id: None,
         };
         let most = i64::try_from(self.settings.max_open).unwrap_or(i64::MAX);
         let created = self.database.batches().create(tenant, &batch, most).await;
@@ -216,6 +238,7 @@ impl BatchService {
         if let Some(pace) = self.running.lock().get(&batch.id) {
             pace.send_replace(Pace::Halt);
         }
+        self.wake.notify_one();
         Ok(batch)
     }
 

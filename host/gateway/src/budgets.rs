@@ -250,6 +250,16 @@ impl Budgets {
         Ok(Reserved { reservations, notice: fullest.map(|(_, notice)| notice) })
     }
 
+    /// Charges what was used without having been set aside, in every budget that counts it: it was used, whatever is left.
+    pub(crate) fn charge(&self, caller: &Caller<'_>, used: Use) {
+        let now = self.clock.now();
+        for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.who.counts(caller)) {
+            let cell = self.cell((index, rule.who.subject(caller), rule.per.start_of(now)));
+            let (before, after) = cell.spend(used.of(rule.unit).unwrap_or(Usd::ZERO));
+            self.alert(rule, before, after);
+        }
+    }
+
     /// What a call used takes the place of what was set aside.
     pub(crate) fn settle(&self, reservations: Vec<Reservation>, used: Use) {
         for reservation in reservations {

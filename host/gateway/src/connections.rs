@@ -24,7 +24,7 @@ use http::header::{HeaderName, HeaderValue};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
-use crate::egress::{Egress, Origin};
+use crate::egress::{Egress, Origin, fill};
 use crate::gate::Gate;
 use crate::keys::Keys;
 use crate::refusal::Refusal;
@@ -77,7 +77,7 @@ pub struct NewConnection {
     pub id: Option<String>,
     /// What operators call it.
     pub name: String,
-    /// None: the plugin's own.
+    /// None: the plugin's own. What stands in braces is filled from the options ([`fill`]).
     pub base_url: Option<String>,
     /// The credentials, which calls take turns with.
     pub secrets: Vec<Secret>,
@@ -122,7 +122,10 @@ impl Connection {
         let usual = preset.map_or(&manifest.base_url, |(_, preset)| &preset.base_url);
         let base_url = new.base_url.clone().or_else(|| usual.clone());
         let origin = match base_url.as_deref() {
-            Some(url) => Some(Origin::parse(url).map_err(fault)?),
+            Some(url) => {
+                let url = fill(url, &options).map_err(fault)?;
+                Some(Origin::parse(&url).map_err(fault)?)
+            }
             None if manifest.offline => None,
             None => return Err(fault("it has no base URL, and its plugin has none either".into())),
         };

@@ -37,7 +37,7 @@ pub(crate) use body::planned;
 pub use build::build;
 pub(crate) use build::is_reserved;
 pub(crate) use encode::{decoded, form_value};
-pub use origin::Origin;
+pub use origin::{Origin, fill};
 pub use outgoing::{BodyError, CallerBody, Outgoing, Streamed};
 pub use segments::Segments;
 

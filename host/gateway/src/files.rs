@@ -4,6 +4,9 @@
 //! [`Settings::max_bytes`], a project at most [`Settings::project_bytes`] and [`Settings::project_files`], uploads that are
 //! under way included. It is forgotten when its time is over, [`Settings::keep`] unless its owner says less.
 //!
+//! **A provider's.** A file that its caller sends to a provider (`x-brokle-provider`) is streamed there and kept there: here is a row
+//! that says whose it is, and what it is called there. It counts for the project's quota like any other.
+//!
 //! The row comes first and is nobody's to see until the bytes are stored; an upload that never ends is swept up after
 //! [`STALE`]. A file goes the other way round: its row first, so that what is seen can be read.
 
@@ -11,18 +14,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brokle_core::clock::Clock;
-use brokle_core::ids::FileId;
+use brokle_core::ids::{EnvironmentId, FileId};
 use brokle_core::random::Random;
 use brokle_core::tenancy::Tenant;
+use brokle_identity::Principal;
 use brokle_storage::blobs::{BlobReader, BlobStore};
 use brokle_storage::sql::files::{BeginError, File, Quota};
 use brokle_storage::sql::{Database, Page, StorageError};
 use bytes::Bytes;
+use chrono::DateTime;
 
+use crate::egress::CallerBody;
+use crate::gateway::Gateway;
+use crate::native::{Done, Keeper, KeptFile};
 use crate::refusal::{Fault, Refusal};
 
 /// After which time an upload that hasn't ended never will.
 const STALE: Duration = Duration::from_secs(3_600);
+
+/// Bytes of an upload's form beside its file's.
+pub const FORM: u64 = 64 << 10;
 
 /// What is kept, and how much of it.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +77,7 @@ pub struct NewFile {
 pub struct FileService {
     database: Database,
     blobs: Arc<dyn BlobStore>,
+    gateway: Arc<Gateway>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     settings: Settings,
@@ -77,11 +89,12 @@ impl FileService {
     pub fn new(
         database: Database,
         blobs: Arc<dyn BlobStore>,
+        gateway: Arc<Gateway>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         settings: Settings,
     ) -> Self {
-        Self { database, blobs, clock, random, settings }
+        Self { database, blobs, gateway, clock, random, settings }
     }
 
     /// What is kept, and how much of it.
@@ -104,20 +117,7 @@ impl FileService {
         if let Some(keep) = new.keep.filter(|keep| *keep < self.settings.keep) {
             file.expires_at = file.created_at + keep;
         }
-        let quota = Quota {
-            bytes: i64::try_from(self.settings.project_bytes).unwrap_or(i64::MAX),
-            files: i64::try_from(self.settings.project_files).unwrap_or(i64::MAX),
-        };
-        match self.database.files().begin(tenant.organization, &file, quota).await {
-            Ok(()) => {}
-            Err(BeginError::Quota) => {
-                let (bytes, files) = (self.settings.project_bytes, self.settings.project_files);
-                let message =
-                    format!("The project's files may be {files} and have {bytes} bytes: delete some first.");
-                return Err(Refusal::client(403, "quota_exceeded", message));
-            }
-            Err(BeginError::Storage(error)) => return Err(unavailable(&error)),
-        }
+        self.begin(&file).await?;
         let content: BlobReader = Box::pin(std::io::Cursor::new(new.content));
         if let Err(error) = self.blobs.put(&file.blob, content).await {
             let _ = self.database.files().delete(tenant.organization, tenant.project, file.id).await;
@@ -126,6 +126,107 @@ impl FileService {
         let finished = self.database.files().finish(tenant.organization, file.id).await;
         finished.map_err(|error| unavailable(&error))?;
         Ok(file)
+    }
+
+    /// Makes room for a file.
+    async fn begin(&self, file: &File) -> Result<(), Refusal> {
+        let quota = Quota {
+            bytes: i64::try_from(self.settings.project_bytes).unwrap_or(i64::MAX),
+            files: i64::try_from(self.settings.project_files).unwrap_or(i64::MAX),
+        };
+        match self.database.files().begin(file.organization, file, quota).await {
+            Ok(()) => Ok(()),
+            Err(BeginError::Quota) => {
+                let (bytes, files) = (self.settings.project_bytes, self.settings.project_files);
+                let message =
+                    format!("The project's files may be {files} and have {bytes} bytes: delete some first.");
+                Err(Refusal::client(403, "quota_exceeded", message))
+            }
+            Err(BeginError::Storage(error)) => Err(unavailable(&error)),
+        }
+    }
+
+    /// Sends a file to a provider, a connection or the first one to a provider of this name, and keeps whose it is. `kind` is
+    /// the form's media type with its boundary, `length` what it says that it has; its file's purpose must be `batch`.
+    ///
+    /// # Errors
+    /// 400 for another purpose, or a provider that keeps no files; 403 `guarded` or `quota_exceeded`; 404 `provider_not_found`;
+    /// 413; 429; what the provider refuses; 503.
+    pub async fn upload(
+        &self,
+        principal: &Principal,
+        provider: &str,
+        kind: &str,
+        length: Option<u64>,
+        body: CallerBody,
+    ) -> Result<File, Refusal> {
+        let keeper = self.gateway.keeper(principal, provider).await?;
+        keeper.take(principal).await?;
+        let most = self.settings.max_bytes + FORM;
+        // Until it is known what it has, it takes as much room as it may.
+        let room = length.unwrap_or(most).min(most);
+        let mut file = self.describe(principal.tenant, String::new(), "batch", room);
+        file.blob.clear();
+        file.connection = Some(keeper.connection().id.to_string());
+        self.begin(&file).await?;
+        let sent = match keeper.upload(kind, body, most).await {
+            Ok(kept) => self.finish(&keeper, &mut file, kept).await,
+            Err(refusal) => Err(refusal),
+        };
+        if sent.is_err() {
+            let _ = self.database.files().delete(file.organization, file.project, file.id).await;
+        }
+        sent.map(|()| file)
+    }
+
+    async fn finish(&self, keeper: &Keeper<'_>, file: &mut File, kept: KeptFile) -> Result<(), Refusal> {
+        let stored = match kept.purpose.as_str() {
+            "batch" => {
+                file.vendor_id = Some(kept.id.clone());
+                file.filename = kept.filename.chars().filter(|one| !one.is_control()).take(255).collect();
+                file.bytes = kept.bytes.max(0);
+                let its_end = kept.expires_at.and_then(|at| DateTime::from_timestamp(at, 0));
+                file.expires_at = its_end.map_or(file.expires_at, |end| end.min(file.expires_at));
+                self.database.files().finish_native(file).await.map_err(|error| unavailable(&error))
+            }
+            _ => {
+                let message = "Only files whose purpose is 'batch' go to a provider.";
+                Err(Refusal::invalid("purpose", message))
+            }
+        };
+        if stored.is_err() {
+            // Nobody would know of it.
+            let _ = keeper.ask::<Done>("files.delete", &kept.id, Bytes::new()).await;
+        }
+        stored
+    }
+
+    /// What its keeper says of a file's state: `processed` of all that is kept here.
+    ///
+    /// # Errors
+    /// 404 when its provider has it no more, or isn't there any more; what the provider refuses.
+    pub async fn state(&self, file: &File) -> Result<String, Refusal> {
+        let Some((keeper, id)) = self.keeper(file).await? else { return Ok("processed".to_owned()) };
+        let kept: KeptFile = keeper.ask("files.get", id, Bytes::new()).await?;
+        Ok(kept.status.unwrap_or_else(|| "processed".to_owned()))
+    }
+
+    /// Who keeps a file, and what it is called there; none: it is kept here.
+    async fn keeper<'a>(&'a self, file: &'a File) -> Result<Option<(Keeper<'a>, &'a str)>, Refusal> {
+        let (Some(connection), Some(id)) = (&file.connection, &file.vendor_id) else { return Ok(None) };
+        let tenant = Tenant {
+            organization: file.organization,
+            project: file.project,
+            // Connections are a project's or an organization's.
+            environment: EnvironmentId::from_u128(0),
+        };
+        match self.gateway.keeper_at(tenant, connection).await {
+            Some(keeper) => Ok(Some((keeper, id))),
+            None => {
+                let message = "The connection at which the file is kept isn't there any more.";
+                Err(Refusal::client(404, "provider_not_found", message))
+            }
+        }
     }
 
     /// A file that is about to be, with an id of its own.
@@ -140,6 +241,8 @@ impl FileService {
             purpose: purpose.to_owned(),
             bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
             blob: format!("{}/{id}", tenant.project),
+            connection: None,
+            vendor_id: None,
             created_at,
             expires_at: created_at + self.settings.keep,
         }
@@ -190,8 +293,11 @@ impl FileService {
     /// What is in a file.
     ///
     /// # Errors
-    /// 503 when it can't be read now.
+    /// 503 when it can't be read now; what its provider refuses.
     pub async fn content(&self, file: &File) -> Result<BlobReader, Refusal> {
+        if let Some((keeper, id)) = self.keeper(file).await? {
+            return keeper.content(id).await;
+        }
         self.blobs.get(&file.blob).await.map_err(|error| unavailable(&error))
     }
 
@@ -206,11 +312,19 @@ impl FileService {
             let message = "A batch that hasn't ended has this file for its lines.";
             return Err(Refusal::client(409, "file_in_use", message));
         }
+        if let Ok(Some((keeper, id))) = self.keeper(&file).await {
+            let deleted = keeper.ask::<Done>("files.delete", id, Bytes::new()).await;
+            // What isn't there needn't be deleted.
+            deleted.map(drop).or_else(|refusal| if refusal.status == 404 { Ok(()) } else { Err(refusal) })?;
+        }
         self.forget(&file).await.map_err(|error| unavailable(&error))
     }
 
     async fn forget(&self, file: &File) -> Result<(), StorageError> {
         self.database.files().delete(file.organization, file.project, file.id).await?;
+        if file.connection.is_some() {
+            return Ok(());
+        }
         if let Err(error) = self.blobs.delete(&file.blob).await {
             tracing::warn!(%error, blob = file.blob, "a file's bytes weren't removed");
         }
@@ -226,6 +340,11 @@ impl FileService {
             Vec::new()
         });
         for file in found {
+            if let Ok(Some((keeper, id))) = self.keeper(&file).await
+                && let Err(refusal) = keeper.ask::<Done>("files.delete", id, Bytes::new()).await
+            {
+                tracing::warn!(code = %refusal.code, file = %file.id, "a forgotten file may still be at its provider");
+            }
             match self.forget(&file).await {
                 Ok(()) | Err(StorageError::NotFound) => {}
                 Err(error) => tracing::debug!(%error, file = %file.id, "an old file stays for now"),

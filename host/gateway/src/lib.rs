@@ -28,6 +28,7 @@ mod hold;
 pub mod keys;
 pub mod limits;
 mod models;
+mod native;
 mod operation;
 mod pipeline;
 mod raw;

@@ -86,7 +86,7 @@ impl Operation {
         }
     }
 
-    /// Whether it can be streamed.
+    /// Whether it can be streamed by `stream`. Speech has a word of its own for events, `stream_format`.
     pub fn streams(self) -> bool {
         let typed = matches!(self, Self::ImageGenerations | Self::ImageEdits | Self::Transcriptions);
         self.has_choices() || typed

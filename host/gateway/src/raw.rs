@@ -152,7 +152,7 @@ impl Gateway {
             _ => call.path.to_owned(),
         };
         let kind = call.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        let answer = self.send_raw(connection, &wanted, kind, call.body, &passed).await?;
+        let answer = self.send_raw(connection, &wanted, kind, call.body, MOST, &passed).await?;
         meter.attempt_answered(answer.status().as_u16(), answer.headers());
         Ok(answer)
     }
@@ -223,12 +223,14 @@ impl Gateway {
         }
     }
 
-    async fn send_raw(
+    /// Sends a caller's body as it comes, up to `most` bytes.
+    pub(crate) async fn send_raw(
         &self,
         connection: &Connection,
         wanted: &UpstreamRequest,
         kind: Option<&str>,
         body: CallerBody,
+        most: u64,
         passed: &HeaderMap,
     ) -> Result<Response<Upstream>, Refusal> {
         let (tokens, clock) = (&self.tokens, &*self.parts.clock);
@@ -241,7 +243,7 @@ impl Gateway {
             self.cooling.heard(connection, key, &answer);
             return Ok(answer);
         }
-        let (body, fault) = Streamed::new(body, MOST, self.parts.timeouts.idle)?;
+        let (body, fault) = Streamed::new(body, most, self.parts.timeouts.idle)?;
         let request = build(Segments::default())?.map(|_| Outgoing::Streamed(Box::new(body)));
         let sent = self.parts.egress.send(connection, request).await;
         // What the caller didn't send isn't the provider's fault.

@@ -96,6 +96,7 @@ impl Request {
     pub(crate) fn read(operation: Operation, body: Bytes) -> Result<Self, Refusal> {
         let mut model = None;
         let mut streaming = false;
+        let mut speaks_events = false;
         let mut stream_options = None;
         let mut max_output_tokens = None;
         let mut choices = 1;
@@ -114,6 +115,8 @@ impl Request {
             match key {
                 "model" => model = Some(range),
                 "stream" => streaming = value == b"true",
+                // Speech has another word for it.
+                "stream_format" => speaks_events = value == b"\"sse\"",
                 "stream_options" => stream_options = Some(range),
                 "max_tokens" | "max_completion_tokens" => {
                     max_output_tokens = number(value).or(max_output_tokens);
@@ -145,6 +148,7 @@ impl Request {
         if streaming && !operation.streams() {
             return Err(Refusal::invalid("stream", "This operation can't be streamed."));
         }
+        let streaming = streaming || (operation == Operation::Speech && speaks_events);
         if operation == Operation::ChatCompletions && memchr::memmem::find(&body, b"\"image_url\"").is_some()
         {
             features.push("vision".to_owned());

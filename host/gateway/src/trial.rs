@@ -15,6 +15,7 @@ use hyper::body::Incoming as Upstream;
 
 use crate::attempts::{error_body, next_piece, plugin_head, send};
 use crate::connections::{NewConnection, Template};
+use crate::egress::Origin;
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
 use crate::routing::Candidate;
@@ -99,6 +100,12 @@ impl Gateway {
         }))
     }
 
+    /// Where a connection of the tenant's goes; none where it can't be made.
+    #[must_use]
+    pub fn origin_of(&self, tenant: Tenant, provider: &str, new: NewConnection) -> Option<Origin> {
+        self.bind(tenant, provider, new).ok()?.connection.origin.clone()
+    }
+
     fn bind(&self, tenant: Tenant, provider: &str, new: NewConnection) -> Result<Candidate, String> {
         let plugins = self.parts.plugins.load();
         // A tenant's word doesn't open private addresses.
@@ -139,7 +146,8 @@ impl Gateway {
         Err(self.refused(instance, &call, head.status.as_u16(), &head.headers, body).await?)
     }
 
-    async fn refused(
+    /// Why a vendor refused, in its component's words.
+    pub(crate) async fn refused(
         &self,
         mut instance: ProviderInstance,
         call: &Call,

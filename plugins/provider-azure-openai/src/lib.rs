@@ -25,7 +25,7 @@ use brokle_plugin::provider::{
     Provider, ResponseHead, UpstreamRequest,
 };
 use brokle_plugin::{Description, Problem};
-use shared_canonical::media;
+use shared_canonical::{kept, media};
 
 mod error;
 
@@ -96,11 +96,14 @@ impl Provider for AzureOpenAi {
             ),
             ("completions", &["stream", "logprobs"]),
             ("embeddings", &["base64", "dimensions"]),
-            ("images.generations", &[]),
-            ("images.edits", &[]),
-            ("audio.speech", &[]),
-            ("audio.transcriptions", &[]),
+            ("images.generations", &["stream"]),
+            ("images.edits", &["stream"]),
+            ("audio.speech", &["stream"]),
+            ("audio.transcriptions", &["stream"]),
             ("audio.translations", &[]),
+            ("realtime", &["audio", "tools"]),
+            ("files", &[]),
+            ("batches", &[]),
             ("models", &[]),
             ("raw", &[]),
         ])
@@ -122,9 +125,18 @@ impl Provider for AzureOpenAi {
         let base =
             call.attributes.iter().find(|(name, _)| name == "base_path").map(|(_, path)| path.as_str());
         let deployment = options.deployments.get(&call.model).unwrap_or(&call.model);
+        let auth = auth(&options)?;
+        if kept::is_one(&call.operation) {
+            let mut request = kept::request(call)?.auth(auth);
+            request.path = options.address(request.path.trim_start_matches('/'), None, base);
+            return Ok(request.into());
+        }
+        if call.operation == "realtime" {
+            let path = realtime(deployment, base, &options);
+            return Ok(UpstreamRequest::get(path).auth(auth).native().into());
+        }
         let path = path(&call.operation, deployment, base, &options)
             .ok_or_else(|| Problem::unsupported_operation(call))?;
-        let auth = auth(&options)?;
         if call.operation == "models" {
             return Ok(UpstreamRequest::get(path).auth(auth).native().into());
         }
@@ -156,25 +168,68 @@ fn path(operation: &str, deployment: &str, base: Option<&str>, options: &Options
         "moderations" | "rerank" => return None,
         other => media::path(other)?.trim_start_matches('/'),
     };
+    let deployment = Some(deployment).filter(|_| operation != "models");
+    Some(options.address(name, deployment, base))
+}
+
+/// Path and query of a realtime session. The deployments' API has it in previews only: who names one gets that, all others
+/// the v1 API.
+fn realtime(deployment: &str, base: Option<&str>, options: &Options) -> String {
+    let (route, version) = match (options.route(base), options.api_version.as_deref()) {
+        (Route::Deployment, Some(version)) if version.ends_with("-preview") => {
+            (Route::Deployment, Some(version))
+        }
+        // The version of one API means nothing to the other.
+        (Route::Deployment, _) => (Route::V1, None),
+        (Route::V1, version) => (Route::V1, version),
+    };
+    let path = address("realtime", None, base, route, version);
+    let before = if version.is_some() { '&' } else { '?' };
+    let name = if route == Route::V1 { "model" } else { "deployment" };
+    format!("{path}{before}{name}={}", encoded(deployment))
+}
+
+/// Path and query of what has this name in the API, of a deployment or of the resource.
+fn address(
+    name: &str,
+    deployment: Option<&str>,
+    base: Option<&str>,
+    route: Route,
+    version: Option<&str>,
+) -> String {
     let base = base.unwrap_or_default().trim_end_matches('/');
-    let at_v1 = base.ends_with("/openai/v1");
-    let route = options.route.unwrap_or(if at_v1 { Route::V1 } else { Route::Deployment });
     let prefix = match base.ends_with("/openai") {
         true => "",
         false => "/openai",
     };
-    let mut path = match route {
-        Route::V1 if at_v1 => format!("/{name}"),
-        Route::V1 => format!("{prefix}/v1/{name}"),
-        Route::Deployment if operation == "models" => format!("{prefix}/{name}"),
-        Route::Deployment => format!("{prefix}/deployments/{}/{name}", encoded(deployment)),
+    let mut path = match (route, deployment) {
+        (Route::V1, _) if base.ends_with("/openai/v1") => format!("/{name}"),
+        (Route::V1, _) => format!("{prefix}/v1/{name}"),
+        (Route::Deployment, None) => format!("{prefix}/{name}"),
+        (Route::Deployment, Some(deployment)) => {
+            format!("{prefix}/deployments/{}/{name}", encoded(deployment))
+        }
     };
-    let version = options.api_version.as_deref().or((route == Route::Deployment).then_some(API_VERSION));
     if let Some(version) = version {
         path.push_str("?api-version=");
         path.push_str(version);
     }
-    Some(path)
+    path
+}
+
+impl Options {
+    /// Which API is asked.
+    fn route(&self, base: Option<&str>) -> Route {
+        let at_v1 = base.is_some_and(|base| base.trim_end_matches('/').ends_with("/openai/v1"));
+        self.route.unwrap_or(if at_v1 { Route::V1 } else { Route::Deployment })
+    }
+
+    /// What has this name in the API that is asked.
+    fn address(&self, name: &str, deployment: Option<&str>, base: Option<&str>) -> String {
+        let route = self.route(base);
+        let version = self.api_version.as_deref().or((route == Route::Deployment).then_some(API_VERSION));
+        address(name, deployment, base, route, version)
+    }
 }
 
 /// One segment of a path (RFC 3986 section 2.3).

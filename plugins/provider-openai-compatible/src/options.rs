@@ -19,6 +19,7 @@ pub(crate) struct Options {
     pub(crate) path_prefix: String,
     pub(crate) paths: BTreeMap<String, String>,
     pub(crate) operations: Option<Vec<String>>,
+    pub(crate) streams: Vec<String>,
     pub(crate) max_tokens: Limit,
     pub(crate) developer_role: DeveloperRole,
     pub(crate) reasoning: ThinkingPlace,
@@ -76,6 +77,7 @@ impl Default for Options {
             path_prefix: String::new(),
             paths: BTreeMap::new(),
             operations: None,
+            streams: Vec::new(),
             max_tokens: Limit::default(),
             developer_role: DeveloperRole::default(),
             reasoning: ThinkingPlace::default(),
@@ -120,7 +122,21 @@ impl Options {
         if self.operations.as_ref().is_some_and(|all| !all.iter().any(|one| one == operation)) {
             return Ok(None);
         }
-        let own = self.paths.get(operation).map_or(usual, String::as_str);
+        self.prefixed(self.paths.get(operation).map_or(usual, String::as_str)).map(Some)
+    }
+
+    /// A path of what the vendor keeps, `files` or `batches`; none where the options don't name them.
+    ///
+    /// # Errors
+    /// The path needs an option that isn't set.
+    pub(crate) fn kept(&self, kind: &str, path: &str) -> Result<Option<String>, Problem> {
+        match self.operations.iter().flatten().any(|one| one == kind) {
+            true => self.prefixed(path).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn prefixed(&self, own: &str) -> Result<String, Problem> {
         let mut path = self.path_prefix.clone();
         if path.contains("{account_id}") {
             let Some(account) = self.account_id.as_deref().filter(|id| !id.is_empty()) else {
@@ -130,7 +146,7 @@ impl Options {
             path = path.replace("{account_id}", account);
         }
         path.push_str(own);
-        Ok(Some(path))
+        Ok(path)
     }
 
     /// How the key goes in. `has_key` is what the host says of the connection.

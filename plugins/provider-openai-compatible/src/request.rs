@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use brokle_plugin::Problem;
 use brokle_plugin::provider::{Call, Edit, SetEdit, UpstreamRequest};
 use serde_json::value::RawValue;
-use shared_canonical::media;
+use shared_canonical::{kept, media};
 
 use crate::options::{DeveloperRole, Limit, Options, ThinkingPlace, Unsupported};
 
@@ -28,11 +28,23 @@ pub(crate) fn upstream(call: &Call, get: &Get<'_>, format: Option<&str>) -> Resu
     if call.operation == "raw" {
         return Ok(UpstreamRequest::raw().auth(auth));
     }
+    if kept::is_one(&call.operation) {
+        let mut request = kept::request(call)?.auth(auth);
+        let kind = call.operation.split_once('.').map_or("", |(kind, _)| kind);
+        let path = options.kept(kind, &request.path)?;
+        request.path = path.ok_or_else(|| Problem::unsupported_operation(call))?;
+        return Ok(request);
+    }
     let path = options.path(&call.operation)?.ok_or_else(|| Problem::unsupported_operation(call))?;
     if call.operation == "models" {
         return Ok(UpstreamRequest::get(path).auth(auth).native());
     }
     if media::path(&call.operation).is_some() {
+        if call.streaming && !options.streams.contains(&call.operation) {
+            let member = if call.operation == "audio.speech" { "stream_format" } else { "stream" };
+            let message = format!("{} doesn't stream this operation.", options.vendor());
+            return Err(Problem::unsupported(member, message));
+        }
         return Ok(media::request(call, UpstreamRequest::post(path).auth(auth), &call.model, format));
     }
     let chat = call.operation == "chat.completions";

@@ -14,6 +14,7 @@ use alloc::{format, vec};
 
 use brokle_plugin::provider::{Body, Call, Edit, NoDecoder, Preparation, Provider, UpstreamRequest};
 use brokle_plugin::{Description, Problem};
+use shared_canonical::kept::{self, plain};
 use shared_canonical::media;
 
 struct OpenAi;
@@ -58,11 +59,13 @@ impl Provider for OpenAi {
             ("embeddings", &["base64", "dimensions"]),
             ("images.generations", &["stream"]),
             ("images.edits", &["stream"]),
-            ("audio.speech", &[]),
+            ("audio.speech", &["stream"]),
             ("audio.transcriptions", &["stream"]),
             ("audio.translations", &[]),
             ("moderations", &[]),
             ("realtime", &["audio", "tools"]),
+            ("files", &[]),
+            ("batches", &[]),
             ("models", &[]),
             ("raw", &[]),
         ])
@@ -86,6 +89,9 @@ impl Provider for OpenAi {
         }
         if call.operation == "realtime" {
             return Ok(options.identify(realtime(call)?).into());
+        }
+        if kept::is_one(&call.operation) {
+            return Ok(options.identify(kept::request(call)?).into());
         }
         if call.format == RESPONSES {
             return Ok(options.identify(responses(call)?.native()).into());
@@ -152,13 +158,6 @@ fn responses(call: &Call) -> Result<UpstreamRequest, Problem> {
         }
     }
     Ok(UpstreamRequest { method: method.into(), ..UpstreamRequest::get(path) })
-}
-
-/// Whether a text can stand in a URL as it is.
-fn plain(text: &str) -> bool {
-    (1..=256).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.,".contains(&b))
-        && !text.starts_with('.')
 }
 
 fn path(operation: &str) -> Option<&'static str> {

@@ -1,5 +1,5 @@
 //! What adapters share about the canonical form: a request's members ([`Fields`]), chat answers ([`Chat`]), embeddings
-//! ([`embeddings`]), pictures and sound ([`media`]), `data:` URLs and path segments ([`url`]).
+//! ([`embeddings`]), pictures and sound ([`media`]), files and batches ([`kept`]), `data:` URLs and path segments ([`url`]).
 //!
 //! A library, not a component. Without `std` in a guest, so that components without it may use it.
 
@@ -10,6 +10,7 @@ extern crate alloc;
 mod chat;
 pub mod embeddings;
 mod fields;
+pub mod kept;
 pub mod media;
 pub mod url;
 

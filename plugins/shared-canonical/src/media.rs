@@ -33,8 +33,8 @@ pub fn request(
         }
         false => BodyPlan::Edits(vec![Edit::set("/model", model)]),
     };
-    // Sound, subtitles and plain text have nothing in them to count.
-    let opaque = call.operation == "audio.speech"
+    // Sound, subtitles and plain text have nothing in them to count; events of sound do.
+    let opaque = (call.operation == "audio.speech" && !call.streaming)
         || (form
             && call.operation != "images.edits"
             && format.is_some_and(|format| !format.ends_with("json")));

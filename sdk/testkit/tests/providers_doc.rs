@@ -26,12 +26,13 @@ const CHAT: [(&str, &str); 10] = [
 ];
 
 /// Columns of the table of operations.
-const OPERATIONS: [(&str, &str); 7] = [
+const OPERATIONS: [(&str, &str); 8] = [
     ("chat.completions", "chat"),
     ("completions", "completions"),
     ("embeddings", "embeddings"),
     ("rerank", "rerank"),
     ("realtime", "realtime"),
+    ("batches", "batches"),
     ("models", "models"),
     ("raw", "raw"),
 ];

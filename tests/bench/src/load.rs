@@ -41,6 +41,11 @@ pub(crate) struct Round {
 impl Load {
     pub(crate) fn new(addr: SocketAddr, request: Bytes, streamed: bool, connections: usize) -> Self {
         let end: &[u8] = if streamed { b"data: [DONE]" } else { b"}" };
+        Self::ending(addr, request, end, connections)
+    }
+
+    /// Load whose answers end with these bytes.
+    pub(crate) fn ending(addr: SocketAddr, request: Bytes, end: &'static [u8], connections: usize) -> Self {
         Self { addr, request, end, connections: (0..connections).map(|_| None).collect() }
     }
 

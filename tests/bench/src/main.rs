@@ -12,6 +12,8 @@
 //! `bench features` starts Brokle once for each feature, alone and all together, and compares with the floor and with a start without
 //! any.
 //!
+//! `bench dialects` measures what translation costs, and large bodies.
+//!
 //! `bench soak` plays what isn't fair (slow clients, overload, hundreds of streams, a stop in the middle) and holds it against
 //! promises.
 //!
@@ -27,6 +29,7 @@
 )]
 
 mod candidate;
+mod dialects;
 mod features;
 mod listen;
 mod load;
@@ -39,6 +42,7 @@ mod soak;
 mod streams;
 mod telemetry;
 mod upstream;
+mod vendors;
 mod wire;
 
 use clap::{Parser, Subcommand};
@@ -66,6 +70,8 @@ enum Command {
     Run(run::Args),
     /// Measure what each feature adds; exits with 1 when a target is missed.
     Features(features::Args),
+    /// Measure translation and large bodies; exits with 1 when a target is missed.
+    Dialects(dialects::Args),
     /// What Brokle does under load that isn't fair; exits with 1 when a promise is broken.
     Soak(soak::Args),
     /// Spans in, and questions over them; exits with 1 when a target is missed.
@@ -80,6 +86,7 @@ async fn main() -> ExitCode {
         }
         Command::Run(args) => run::run(args).await,
         Command::Features(args) => features::run(args).await,
+        Command::Dialects(args) => dialects::run(args).await,
         Command::Soak(args) => soak::run(args).await,
         Command::Telemetry(args) => telemetry::run(args).await,
     };

@@ -79,6 +79,11 @@ impl Server {
         Ok((field("VmRSS:").ok_or_else(missing)?, field("VmHWM:").ok_or_else(missing)?))
     }
 
+    /// Lets its highest memory be what it has now (proc(5), `clear_refs`).
+    pub(crate) fn forget_peak(&self) -> io::Result<()> {
+        fs::write(self.proc("clear_refs"), "5")
+    }
+
     /// Files and sockets that it has open.
     pub(crate) fn descriptors(&self) -> io::Result<usize> {
         Ok(fs::read_dir(self.proc("fd"))?.count())

@@ -1,9 +1,11 @@
 //! An upstream that costs next to nothing: fixed bytes, at once, on one thread.
 //!
 //! `POST /v1/chat/completions` answers about 600 bytes with a usage of 200 tokens, or, when the body says
-//! `"stream":true`, [`CHUNKS`] chunks, a usage chunk and `[DONE]`. The run steers it over two paths of its own:
+//! `"stream":true`, [`CHUNKS`] chunks, a usage chunk and `[DONE]`. Other vendors' paths have answers in their forms
+//! ([`Vendors`]). The run steers it over two paths of its own:
 //! `POST /__delay/MS` sets the pause between chunks, `GET /__served` tells how many completions it has answered.
 
+use crate::vendors::Vendors;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -40,7 +42,7 @@ pub(crate) fn streamed_content() -> String {
     (0..CHUNKS).map(word).collect()
 }
 
-fn word(index: usize) -> String {
+pub(crate) fn word(index: usize) -> String {
     format!(" word{index:02}")
 }
 
@@ -64,6 +66,7 @@ pub(crate) async fn serve(listen: SocketAddr, delay: Duration) -> io::Result<()>
 struct Fixed {
     whole: Bytes,
     events: Vec<Bytes>,
+    vendors: Vendors,
     stream: Finder<'static>,
     delay_ms: AtomicU64,
     served: AtomicU64,
@@ -94,6 +97,7 @@ impl Fixed {
         Self {
             whole: whole.into(),
             events,
+            vendors: Vendors::new(),
             stream: Finder::new(br#""stream""#),
             delay_ms: AtomicU64::new(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
             served: AtomicU64::new(0),
@@ -102,8 +106,10 @@ impl Fixed {
 }
 
 async fn answer(fixed: Arc<Fixed>, mut request: Request<Incoming>) -> Result<Response<Answer>, hyper::Error> {
-    let path = request.uri().path();
-    if request.method() == Method::POST && path == "/v1/chat/completions" {
+    let path = request.uri().path().to_owned();
+    let path = path.as_str();
+    let is_chat = path == "/v1/chat/completions";
+    if request.method() == Method::POST && (is_chat || fixed.vendors.answer(path, false).is_some()) {
         let mut flag = StreamFlag::default();
         while let Some(frame) = request.body_mut().frame().await {
             if let Ok(data) = frame?.into_data() {
@@ -111,7 +117,10 @@ async fn answer(fixed: Arc<Fixed>, mut request: Request<Incoming>) -> Result<Res
             }
         }
         fixed.served.fetch_add(1, Ordering::Relaxed);
-        let (content_type, body) = if flag.found {
+        let vendors = fixed.vendors.answer(path, flag.found);
+        let (content_type, body) = if let Some((kind, body)) = vendors {
+            (kind, Answer::Whole(Some(body)))
+        } else if flag.found {
             let delay = Duration::from_millis(fixed.delay_ms.load(Ordering::Relaxed));
             ("text/event-stream; charset=utf-8", Answer::stream(fixed, delay))
         } else {

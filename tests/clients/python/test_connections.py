@@ -135,6 +135,23 @@ def test_a_change_takes_effect_and_a_new_address_needs_the_credential_again(made
     assert eventually(gone).code == "model_not_found"
 
 
+def test_an_option_that_is_part_of_the_address_is_checked_and_moves_no_credential():
+    new = {"provider": "azure-foundry", "name": f"foundry-{uuid.uuid4().hex[:8]}", "secret": SECRET}
+    for options in ({}, {"resource": "evil.example/"}, {"resource": "a@b"}):
+        status, problem = connections("POST", "?verify=false", {**new, "options": options})
+        assert status == 422 and "resource" in problem["detail"], problem
+    status, made = connections("POST", "?verify=false", {**new, "options": {"resource": "ours"}})
+    assert status in (200, 201), made
+    path = f"/{made['id']}"
+    status, problem = connections("PATCH", f"{path}?verify=false", {"options": {"resource": "theirs"}})
+    assert (status, problem["param"]) == (422, "secret")
+    kept = {"options": {"resource": "ours", "max_tokens": "keep"}}
+    assert connections("PATCH", f"{path}?verify=false", kept)[0] == 200, "it goes where it went"
+    again = {"options": {"resource": "theirs"}, "secret": "sk-another-0123456789"}
+    assert connections("PATCH", f"{path}?verify=false", again)[0] == 200
+    assert connections("DELETE", path)[0] == 204
+
+
 def test_two_of_one_name_and_fields_that_are_not_there(made):
     status, problem = connections("POST", "?verify=false", wanted(name=made["name"]))
     assert status == 409, problem

@@ -116,7 +116,8 @@ impl From<Batch> for BatchObject {
 pub struct BatchRequest {
     /// The file of its lines, uploaded with `purpose=batch`.
     pub input_file_id: String,
-    /// What its lines ask: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/moderations` or `/v1/responses`.
+    /// What its lines ask: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/moderations` or `/v1/responses`; of a
+    /// file that a provider keeps also without the version, where it has none there.
     pub endpoint: String,
     /// `24h`
     pub completion_window: String,
@@ -149,7 +150,8 @@ fn answered(batch: Result<Batch, brokle_gateway::Refusal>) -> Response {
 
 /// Makes a batch of a file's calls.
 ///
-/// They are made for this key, within its limits and budgets, and answered within 24 hours.
+/// They are made for this key, within its limits and budgets, and answered within 24 hours: here, or by the provider that keeps
+/// the file.
 #[utoipa::path(post, path = "/v1/batches", tag = "batches",
     security(("bearer" = []), ("api_key" = [])),
     request_body = BatchRequest,

@@ -529,23 +529,26 @@ pub(crate) async fn change(
         enabled: body.enabled,
     };
     if reaches {
+        let address = |connection: &Connection| {
+            let new = for_gateway(connection, Vec::new());
+            caller.gateway.origin_of(caller.tenant, &connection.provider, new)
+        };
+        let before = address(&next);
+        next.base_url = update.base_url.clone().unwrap_or(next.base_url);
+        next.options = update.options.clone().unwrap_or(next.options);
+        next.headers = update.headers.clone().unwrap_or(next.headers);
         let secrets = match &update.secret {
             SecretChange::Set(secrets) => secrets.clone(),
             SecretChange::Clear => Vec::new(),
             SecretChange::Keep => {
-                // The credential goes where it was meant to go: another address needs it again.
-                if update.base_url.as_ref().is_some_and(|url| *url != next.base_url)
-                    && next.sealed_secret.is_some()
-                {
-                    let message = "secret: another base_url needs the credential again".to_owned();
+                // The credential goes where it was meant to go: another address needs it again, whatever it comes from.
+                if next.sealed_secret.is_some() && (before.is_none() || before != address(&next)) {
+                    let message = "secret: another address needs the credential again".to_owned();
                     return Err(wrong(message).param("secret"));
                 }
                 caller.service.open_secrets(caller.tenant.organization, id).await.map_err(failed)?
             }
         };
-        next.base_url = update.base_url.clone().unwrap_or(next.base_url);
-        next.options = update.options.clone().unwrap_or(next.options);
-        next.headers = update.headers.clone().unwrap_or(next.headers);
         caller.check(&next.provider, for_gateway(&next, secrets), asked.verify).await?;
     }
     let changed = caller.service.update(caller.tenant.organization, id, &update).await.map_err(failed)?;

@@ -1,5 +1,8 @@
 //! `/v1/files`: what projects upload for batches, and what batches make.
+//!
+//! With `x-brokle-provider` an upload is streamed to that provider, which keeps it; all else goes by the file's id.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,19 +12,21 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use brokle_core::form::Form;
-use brokle_gateway::files::{FileService, NewFile, write_id};
+use brokle_gateway::Operation;
+use brokle_gateway::files::{FORM, FileService, NewFile, write_id};
 use brokle_identity::Scope;
 use brokle_storage::blobs::BlobReader;
 use brokle_storage::sql::files::File;
 use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
 use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderName, HeaderValue};
+use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 
-use super::call::{form_only, refused};
+use super::call::{form_only, gateway, refused, request_id};
 use super::connections::query;
 use crate::app::App;
 use crate::auth::{Authenticated, authenticate};
@@ -30,8 +35,8 @@ use crate::error::{ApiError, OpenAiError};
 
 /// Uploads that are in memory at once.
 static UPLOADS: Semaphore = Semaphore::const_new(4);
-/// Bytes of a form beside its file's.
-const FORM: u64 = 64 << 10;
+/// The provider that is to keep a file: a connection's name, or a provider's.
+const PROVIDER: HeaderName = HeaderName::from_static("x-brokle-provider");
 /// OpenAI's purposes of uploads. What isn't a batch's is kept and given back, and means nothing here.
 const PURPOSES: [&str; 6] = ["assistants", "batch", "evals", "fine-tune", "user_data", "vision"];
 /// OpenAI's bounds of `expires_after`, in seconds.
@@ -55,8 +60,8 @@ pub struct FileObject {
     pub filename: String,
     /// `batch`, `batch_output`, ….
     pub purpose: String,
-    /// `processed`
-    pub status: &'static str,
+    /// `processed`; of one that a provider keeps whatever that says.
+    pub status: Cow<'static, str>,
 }
 
 impl From<File> for FileObject {
@@ -69,7 +74,7 @@ impl From<File> for FileObject {
             expires_at: file.expires_at.timestamp(),
             filename: file.filename,
             purpose: file.purpose,
-            status: "processed",
+            status: "processed".into(),
         }
     }
 }
@@ -137,15 +142,18 @@ fn service(app: &App) -> Result<&FileService, ApiError> {
 /// Keeps a file.
 ///
 /// A form with `file`, `purpose` (`batch` for the lines of a batch) and, if it isn't to be kept as long as others,
-/// `expires_after[anchor]` (`created_at`) and `expires_after[seconds]`.
+/// `expires_after[anchor]` (`created_at`) and `expires_after[seconds]`. With the header `x-brokle-provider`, a connection's name
+/// or a provider's, it goes to that provider and is kept there, and so are its batches; its purpose is `batch` then.
 #[utoipa::path(post, path = "/v1/files", tag = "batches",
     security(("bearer" = []), ("api_key" = [])),
+    params(("x-brokle-provider" = Option<String>, Header, description = "The provider that is to keep it")),
     request_body(content = Vec<u8>, content_type = "multipart/form-data", description = "`file`, `purpose`"),
     responses(
         (status = 200, description = "The file", body = FileObject),
         (status = 400, description = "The form is wrong; `param` names the field", body = OpenAiError),
         (status = 401, description = "There is no valid key", body = OpenAiError),
-        (status = 403, description = "The key lacks the scope `gateway`, or the project's quota is used up", body = OpenAiError),
+        (status = 403, description = "The key lacks the scope `gateway`, guardrails rule on it, or the project's quota is used up", body = OpenAiError),
+        (status = 404, description = "There is no such provider", body = OpenAiError),
         (status = 413, description = "The file is too large", body = OpenAiError),
         (status = 503, description = "It can't be kept now", body = OpenAiError),
     ))]
@@ -155,6 +163,24 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
     caller.require(Scope::Gateway)?;
     form_only(&head.headers)?;
     let files = service(&app)?;
+    if let Some(provider) = head.headers.get(PROVIDER) {
+        let Ok(provider) = provider.to_str() else {
+            return Err(ApiError::invalid_request("'x-brokle-provider' is a name."));
+        };
+        let id = request_id(&app, &head.extensions);
+        let gateway = gateway(&app)?;
+        let Some(_place) = gateway.admit() else {
+            return Ok(gateway.shed(None, Operation::Raw, id).await.map(Body::new));
+        };
+        let number = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
+        let length = head.headers.get(CONTENT_LENGTH).and_then(number);
+        let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let body = body.map_err(Into::into).boxed_unsync();
+        return Ok(match files.upload(&caller.0, provider, kind, length, body).await {
+            Ok(file) => Json(FileObject::from(file)).into_response(),
+            Err(refusal) => refused(&refusal),
+        });
+    }
     let limits = BodyLimits { max_bytes: files.settings().max_bytes + FORM, ..app.body };
     let Ok(_upload) = UPLOADS.try_acquire() else {
         let message = "As many files are being uploaded as the server takes at once. Try again shortly.";
@@ -255,8 +281,14 @@ pub(crate) async fn get(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     caller.require(Scope::Gateway)?;
-    Ok(match service(&app)?.get(caller.0.tenant, &id).await {
-        Ok(file) => Json(FileObject::from(file)).into_response(),
+    let files = service(&app)?;
+    let found = async {
+        let file = files.get(caller.0.tenant, &id).await?;
+        let status = files.state(&file).await?.into();
+        Ok(FileObject { status, ..FileObject::from(file) })
+    };
+    Ok(match found.await {
+        Ok(file) => Json(file).into_response(),
         Err(refusal) => refused(&refusal),
     })
 }
@@ -314,7 +346,9 @@ pub(crate) async fn content(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(file.bytes));
+    if file.connection.is_none() {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(file.bytes));
+    }
     Ok(response)
 }
 

@@ -13,7 +13,7 @@ use brokle_gateway::budgets::Budgets;
 use brokle_gateway::cache::Cache;
 use brokle_gateway::cache::vectors::{InClickHouse, InMemory, OnDisk, Vectors};
 use brokle_gateway::connections::{Directory, NewConnection, Template};
-use brokle_gateway::egress::Egress;
+use brokle_gateway::egress::{Egress, fill};
 use brokle_gateway::files::FileService;
 use brokle_gateway::guardrails::{ConfigFault, Guardrail, Guardrails, Masking, OnFailure};
 use brokle_gateway::limits::{Limit, SharedLimits};
@@ -33,6 +33,7 @@ use brokle_telemetry::live::Live;
 use brokle_telemetry::metrics::Metrics;
 use brokle_telemetry::recording::Recording;
 use brokle_telemetry::{Options, Recorder, Worker};
+use serde_json::Map;
 
 use super::Failure;
 use super::{analytics, plugins, routing};
@@ -191,6 +192,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     let files = Arc::new(FileService::new(
         database.clone(),
         with.blobs,
+        Arc::clone(&gateway),
         Arc::clone(&batches_clock),
         Arc::clone(&batches_random),
         config.files.settings(),
@@ -292,7 +294,9 @@ fn fixed(config: &Config, view: &View) -> Result<Vec<Template>, Failure> {
             continue;
         }
         let name = provider.plugin.manifest().name.clone();
-        if let (None, None, Some(variable)) = (&base_url, &manifest.base_url, &manifest.base_url_env) {
+        // One that has to be filled first is none.
+        let usual = manifest.base_url.as_deref().filter(|url| fill(url, &Map::new()).is_ok());
+        if let (None, None, Some(variable)) = (&base_url, usual, &manifest.base_url_env) {
             tracing::warn!("{name} has a key and no address: set {variable} to connect it");
             continue;
         }
@@ -322,13 +326,16 @@ fn presets(
         let secret = preset.api_key_env.as_deref().and_then(variable);
         let base_url = preset.base_url_env.as_deref().and_then(variable);
         let is_wanted = secret.is_some() || (preset.keyless && base_url.is_some());
-        if !is_wanted || (base_url.is_none() && preset.base_url.is_none()) {
+        if !is_wanted {
             return None;
         }
-        let mut options: serde_json::Map<_, _> =
-            [("preset".to_owned(), name.as_str().into())].into_iter().collect();
+        let mut options: Map<_, _> = [("preset".to_owned(), name.as_str().into())].into_iter().collect();
         for (option, name) in &preset.options_env {
             options.insert(option.clone(), variable(name)?.into());
+        }
+        let usual = preset.base_url.as_deref().and_then(|url| fill(url, &options).ok());
+        if base_url.is_none() && usual.is_none() {
+            return None;
         }
         let new = NewConnection {
             name: name.clone(),

@@ -63,8 +63,9 @@ impl<'a> Attempt<'a> {
         if self.request.streaming && !operation.has_choices() && !instance.can(operation.name(), "stream") {
             let provider = &self.candidate.connection.provider;
             let message = format!("Provider '{provider}' doesn't stream this operation.");
+            let param = if operation == Operation::Speech { "stream_format" } else { "stream" };
             return Err(Refusal {
-                param: Some("stream".into()),
+                param: Some(param.into()),
                 ..Refusal::client(400, "unsupported", message)
             });
         }
@@ -299,7 +300,10 @@ impl<'a> Attempt<'a> {
             let message = "The provider answered a request for a stream with a document.";
             return Err(Refusal::upstream(502, "upstream_error", message));
         }
-        // Of transcripts, OpenAI says that some models ignore the wish for a stream.
+        // Of transcripts and speech, OpenAI says that some models ignore the wish for a stream.
+        if self.request.operation == Operation::Speech && !kind.starts_with("text/event-stream") {
+            return Ok(Served::Relay { headers, head: Vec::new(), body });
+        }
         if self.request.streaming && !document {
             headers.extend(event_stream());
             let timeouts = self.candidate.timeouts(self.gateway);

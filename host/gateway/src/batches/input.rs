@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 /// Errors that are told.
-const TOLD: usize = 100;
+pub(super) const TOLD: usize = 100;
 /// The longest line: 16 MiB.
 const LONGEST: u64 = 16 << 20;
 /// The longest `custom_id`, in characters.

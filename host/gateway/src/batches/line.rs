@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use brokle_core::ids::RequestId;
+use brokle_core::ids::{BatchId, RequestId};
 use brokle_identity::AuthError;
 use brokle_storage::sql::batches::Batch;
 use bytes::{Bytes, BytesMut};
@@ -43,6 +43,10 @@ impl Endpoint {
         ENDPOINTS.into_iter().find(|endpoint| endpoint.path == path)
     }
 
+    pub(super) fn operation(self) -> Operation {
+        self.operation
+    }
+
     /// All of them, for people.
     pub(super) fn names() -> String {
         ENDPOINTS.map(|endpoint| endpoint.path).join(", ")
@@ -73,8 +77,7 @@ pub(super) async fn ask(
     pace: &mut watch::Receiver<Pace>,
 ) -> Option<Answered> {
     let endpoint = Endpoint::of(&batch.endpoint)?;
-    let mut headers = HeaderMap::new();
-    headers.extend(HeaderValue::from_str(&write_id(batch.id)).ok().map(|id| (TAGS, id)));
+    let headers = tags(batch.id);
     let (mut failures, mut wait) = (0, Duration::from_secs(1));
     loop {
         let answer = match service.gateway.admit() {
@@ -126,6 +129,11 @@ pub(super) async fn ask(
             return None;
         }
     }
+}
+
+/// What its calls are tagged with.
+pub(super) fn tags(batch: BatchId) -> HeaderMap {
+    HeaderMap::from_iter(HeaderValue::from_str(&write_id(batch)).ok().map(|id| (TAGS, id)))
 }
 
 const TAGS: http::HeaderName = http::HeaderName::from_static("x-brokle-tags");

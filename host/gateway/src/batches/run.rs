@@ -19,8 +19,9 @@ use tokio::sync::watch;
 use super::BatchService;
 use super::input::{self, Asked, Lines, Piece};
 use super::line::{self, Pace};
+use super::native;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub(super) type Called = Result<Arc<Principal>, AuthError>;
 
 /// Answers that are in memory at once when files are written; each may be large.
@@ -43,9 +44,15 @@ pub(super) async fn drive(
         pace.send_replace(Pace::Halt);
     }
     let work = Work { service, lease, batch, pace: &pace };
+    let done = async {
+        match &batch.connection {
+            Some(_) => native::look(service, lease, batch).await,
+            None => work.run().await,
+        }
+    };
     tokio::select! {
         kept = keep(&work, stop) => kept,
-        done = work.run() => done,
+        done = done => done,
     }
 }
 
@@ -62,19 +69,45 @@ fn is_over(service: &BatchService, batch: &Batch) -> bool {
 
 /// The key that a batch's lines are asked for, as it is now.
 pub(super) async fn called(service: &BatchService, batch: &Batch) -> Result<Called, StorageError> {
-    let key = match service.database.api_keys().get(batch.tenant.organization, batch.key).await {
-        Err(StorageError::NotFound) => return Ok(Err(AuthError::Unknown)),
-        key => key?,
-    };
-    if key.revoked_at.is_some() {
+    let Some(owner) = owner(service, batch).await? else { return Ok(Err(AuthError::Unknown)) };
+    if owner.key.revoked_at.is_some() {
         return Ok(Err(AuthError::Revoked));
     }
-    if key.expires_at.is_some_and(|end| end <= service.clock.now()) {
+    if owner.key.expires_at.is_some_and(|end| end <= service.clock.now()) {
         return Ok(Err(AuthError::Expired));
     }
-    let project = service.database.projects().get(batch.tenant.organization, batch.tenant.project).await?;
-    let owner = KeyOwner { valid_until: key.expires_at, capture: project.capture, key };
     Ok(Ok(Arc::new(Principal::from(&owner))))
+}
+
+/// Whose key made a batch, whether it is valid now or not; none: there is no such key.
+pub(super) async fn principal(
+    service: &BatchService,
+    batch: &Batch,
+) -> Result<Option<Arc<Principal>>, StorageError> {
+    Ok(owner(service, batch).await?.map(|owner| Arc::new(Principal::from(&owner))))
+}
+
+async fn owner(service: &BatchService, batch: &Batch) -> Result<Option<KeyOwner>, StorageError> {
+    let key = match service.database.api_keys().get(batch.tenant.organization, batch.key).await {
+        Err(StorageError::NotFound) => return Ok(None),
+        key => key?,
+    };
+    let project = service.database.projects().get(batch.tenant.organization, batch.tenant.project).await?;
+    Ok(Some(KeyOwner { valid_until: key.expires_at, capture: project.capture, key }))
+}
+
+/// Stores what was paid for, while the database is away a few times, a second apart.
+pub(super) async fn persist<F>(store: impl Fn() -> F) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(), StorageError>>,
+{
+    for _ in 1..STORE_TRIES {
+        match store().await {
+            Err(StorageError::Unavailable(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
+            stored => return Ok(stored?),
+        }
+    }
+    Ok(store().await?)
 }
 
 /// Renews the lease, and hears of what ends the batch; ends itself only when the lease is lost.
@@ -228,13 +261,8 @@ impl Work<'_> {
 
     async fn store(&self, line: i64, answered: line::Answered) -> Result<(), Failure> {
         let answer = BatchLine { line, succeeded: answered.succeeded, result: answered.result };
-        for _ in 1..STORE_TRIES {
-            match self.service.database.batches().answer(self.lease, &answer).await {
-                Err(StorageError::Unavailable(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
-                stored => return Ok(stored?),
-            }
-        }
-        Ok(self.service.database.batches().answer(self.lease, &answer).await?)
+        let batches = self.service.database.batches();
+        persist(|| batches.answer(self.lease, &answer)).await
     }
 
     /// Answers each line that is left by the batch's end.

@@ -36,6 +36,13 @@ impl Money {
     fn spent(&self) -> Usd {
         self.stored + self.writing + self.pending
     }
+
+    /// The sum before and after.
+    fn spend(&mut self, used: Usd) -> (Usd, Usd) {
+        let before = self.spent();
+        self.pending += used;
+        (before, self.spent())
+    }
 }
 
 /// The share in percent, rounded down; of a budget of nothing everything is always used.
@@ -66,6 +73,11 @@ impl Cell {
         let amount = amount.unwrap_or(Usd::ZERO);
         money.reserved += amount;
         Ok(Reservation { rule: self.rule, cell: Arc::clone(self), amount, settled: false })
+    }
+
+    /// Spends without having set aside. Returns the sum before and after.
+    pub(super) fn spend(&self, used: Usd) -> (Usd, Usd) {
+        self.money.lock().spend(used)
     }
 
     /// What is spent and set aside.
@@ -127,9 +139,7 @@ impl Reservation {
         self.settled = true;
         let mut money = self.cell.money.lock();
         money.reserved = money.reserved.checked_sub(self.amount).unwrap_or(Usd::ZERO);
-        let before = money.spent();
-        money.pending += used;
-        (before, money.spent())
+        money.spend(used)
     }
 }
 

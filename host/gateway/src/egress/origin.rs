@@ -1,4 +1,8 @@
 //! Where a connection's requests go, and nowhere else.
+//!
+//! A base URL may have placeholders, `{region}`, which the connection's options of these names fill. What fills one is a single
+//! label of a host's name (RFC 1123): letters, digits, and hyphens between them, so that it can neither end the host's name nor
+//! begin another part of the URL.
 
 use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -12,6 +16,40 @@ pub struct Origin {
     authority: Authority,
     /// Without a slash at the end.
     prefix: String,
+}
+
+/// A base URL, its placeholders filled from these options.
+///
+/// # Errors
+/// An option is missing, or can't stand there; a brace has no other half.
+pub fn fill(base_url: &str, options: &serde_json::Map<String, serde_json::Value>) -> Result<String, String> {
+    let mut filled = String::with_capacity(base_url.len());
+    let mut rest = base_url;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (name, end) = after
+            .split_once('}')
+            .ok_or_else(|| format!("the base URL '{base_url}' has a placeholder without an end"))?;
+        let value = options.get(name).ok_or_else(|| {
+            format!("its option '{}' is missing: the base URL is {base_url}", name.escape_debug())
+        })?;
+        let value = value.as_str().filter(|value| is_label(value)).ok_or_else(|| {
+            format!(
+                "its option '{name}' can't stand in the base URL {base_url}: letters, digits and hyphens can"
+            )
+        })?;
+        filled.push_str(before);
+        filled.push_str(value);
+        rest = end;
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 impl Origin {
@@ -115,6 +153,38 @@ mod tests {
         {
             assert!(!holds(url), "{url}");
         }
+    }
+
+    #[test]
+    fn what_fills_a_placeholder_is_a_label() {
+        let options = |value: serde_json::Value| serde_json::Map::from_iter([("region".to_owned(), value)]);
+        let url = "https://bedrock-runtime.{region}.amazonaws.com/{region}";
+        let filled = fill(url, &options("eu-west-1".into())).unwrap();
+        assert_eq!(filled, "https://bedrock-runtime.eu-west-1.amazonaws.com/eu-west-1");
+        assert_eq!(fill("https://x/", &options(1.into())).unwrap(), "https://x/");
+        for value in [
+            "",
+            "evil.example/",
+            "a.b",
+            "a/b",
+            "a@b",
+            "a:b",
+            "a#",
+            "a?",
+            "-a",
+            "a-",
+            "{region}",
+            "a\r\n",
+            "ä",
+        ] {
+            assert!(fill(url, &options(value.into())).is_err(), "{value}");
+        }
+        assert!(
+            fill(url, &options(7.into())).is_err() && fill(url, &options("x".repeat(64).into())).is_err()
+        );
+        let missing = fill(url, &serde_json::Map::new()).unwrap_err();
+        assert!(missing.contains("'region' is missing"), "{missing}");
+        assert!(fill("https://{region", &options("x".into())).is_err());
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) enum Events {
         /// The chunk with the usage isn't for the caller.
         strip_usage: bool,
     },
-    /// Events whose `type` tells them apart: images and transcripts. The one that ends with `.completed` or `.done` is the last
+    /// Events whose `type` tells them apart: images, transcripts and speech. The one that ends with `.completed` or `.done` is the last
     /// that counts, and has the usage.
     Typed,
 }
@@ -174,7 +174,11 @@ fn read_typed(data: &[u8], meter: &mut Meter) -> Result<bool, Refusal> {
         return Err(error_of(data));
     }
     meter.first_token();
-    if let Some(usage) = usage_of(data) {
+    if let Some(mut usage) = usage_of(data) {
+        if kind == b"\"speech.audio.done\"" {
+            // It doesn't say so, but sound is all that comes out.
+            usage.audio_output = usage.output;
+        }
         meter.usage(&usage);
     }
     Ok(kind.ends_with(b".completed\"") || kind.ends_with(b".done\""))

@@ -24,6 +24,8 @@ use tokio::task::JoinHandle;
 use crate::harness::{Extra, To, World, world_extra};
 use crate::vendor::{Reply, Seen, Vendor, reply};
 
+mod native;
+
 const URL: &str = "/v1/chat/completions";
 
 /// A server's files and batches; several of them share a world.
@@ -61,8 +63,15 @@ impl Place {
     fn server(&self) -> Server {
         let (database, random) = (self.world.database.clone(), Arc::new(SystemRandom));
         let blobs = Arc::new(Folder::new(self.folder.path()));
-        let files =
-            FileService::new(database.clone(), blobs, self.clock.clone(), random.clone(), self.settings);
+        let gateway = Arc::clone(&self.world.gateway);
+        let files = FileService::new(
+            database.clone(),
+            blobs,
+            gateway,
+            self.clock.clone(),
+            random.clone(),
+            self.settings,
+        );
         let files = Arc::new(files);
         let settings = batches::Settings {
             concurrency: 2,
@@ -416,7 +425,7 @@ async fn what_isnt_ones_own_isnt_there() {
         completion_window: "24h".into(),
         metadata: Default::default(),
     };
-    let refused = server.batches.create(&holder, new).await.unwrap_err();
+    let refused = server.batches.create(&Arc::new(holder), new).await.unwrap_err();
     assert_eq!((refused.status, refused.param.as_deref()), (404, Some("input_file_id")));
 }
 

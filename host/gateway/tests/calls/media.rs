@@ -152,16 +152,60 @@ async fn a_wish_for_a_stream_is_granted_by_those_who_can() {
     let vendor = Vendor::start(|_| reply(200, &serde_json::json!({"text": "What was said."}))).await;
     let url = format!("{}/v1", vendor.origin());
     let one = |name, plugin| To { name, plugin, url: url.clone(), priority: 0, models: Vec::new() };
-    let world = world(vec![one("o", "provider_openai"), one("a", "provider_azure_openai")]).await;
+    let world =
+        world(vec![one("o", "provider_openai"), one("a", "provider_openai_compatible:together")]).await;
     let answer = transcribe(&world, with_stream("openai/whisper-1")).await;
     assert_eq!(answer.json().await["text"], "What was said.");
-    let wanted = r#"{"model":"azure/gpt-image-1","prompt":"x","stream":true}"#;
+    let wanted = r#"{"model":"a/gpt-image-1","prompt":"x","stream":true}"#;
     let answer = world.call(Operation::ImageGenerations, wanted).await;
     let told = (answer.status(), answer.json().await["error"].clone());
     assert_eq!(
         (told.0, &told.1["code"], &told.1["param"]),
         (400, &"unsupported".into(), &"stream".into()),
         "{told:?}"
+    );
+}
+
+const SOUND: &str = "data: {\"type\":\"speech.audio.delta\",\"audio\":\"AAEC\"}\n\n";
+const SPOKEN: &str = "data: {\"type\":\"speech.audio.done\",\"usage\":{\"input_tokens\":14,\"output_tokens\":101,\"total_tokens\":115}}\n\n";
+
+#[tokio::test]
+async fn speech_as_events_is_counted_as_sound() {
+    let vendor = Vendor::start(|seen| match seen.text().contains("tts-1") {
+        // As OpenAI says of these, it knows nothing of events.
+        true => (200, "audio/mpeg", AUDIO.into()),
+        false => (200, "text/event-stream", [SOUND, SPOKEN].concat().into()),
+    })
+    .await;
+    let url = format!("{}/v1", vendor.origin());
+    let one = |name, plugin| To { name, plugin, url: url.clone(), priority: 0, models: Vec::new() };
+    let world =
+        world(vec![one("o", "provider_openai"), one("a", "provider_openai_compatible:together")]).await;
+    let say = |model: &str| {
+        format!(r#"{{"model":"{model}","voice":"alloy","input":"Hello","stream_format":"sse"}}"#)
+    };
+    let answer = world.call(Operation::Speech, &say("openai/gpt-4o-mini-tts")).await;
+    assert!(answer.header("content-type").unwrap().starts_with("text/event-stream"));
+    assert_eq!(answer.text().await, [SOUND, SPOKEN].concat());
+    let kept = world.only_trace().await;
+    let usage = &kept["usage"];
+    assert_eq!(
+        (&usage["input"], &usage["output"], &usage["audio_output"]),
+        (&14.into(), &101.into(), &101.into()),
+        "{kept:#}"
+    );
+    // 14 tokens of text at 0.6, 101 of sound at 12 dollars a million.
+    assert_eq!(kept["cost"], "0.0012204", "{kept:#}");
+    let answer = world.call(Operation::Speech, &say("openai/tts-1")).await;
+    assert_eq!((answer.status(), answer.header("content-type")), (200, Some("audio/mpeg")));
+    assert_eq!(answer.bytes().await, AUDIO);
+    let answer = world.call(Operation::Speech, &say("a/some-voice")).await;
+    assert_eq!(answer.status(), 400);
+    let error = answer.json().await["error"].clone();
+    assert_eq!(
+        (&error["code"], &error["param"]),
+        (&"unsupported".into(), &"stream_format".into()),
+        "{error}"
     );
 }
 

@@ -52,6 +52,24 @@ fn bind(view: &View, provider: &str, preset: Option<&str>) -> Result<Connection,
 }
 
 #[tokio::test]
+async fn an_address_is_filled_from_the_connections_options() {
+    let world = world(Vec::new()).await;
+    let mut view = View::new();
+    view.add_provider(compatible(&world, true).await);
+    let bind = |options: serde_json::Value| {
+        let options = options.as_object().unwrap().clone();
+        let new = NewConnection { name: "c".into(), options, ..NewConnection::default() };
+        let template = Template { provider: "azure-foundry".into(), new, trusted: false };
+        template.bind(&view, &Egress::new(false, std::time::Duration::from_secs(1)))
+    };
+    let ours = bind(serde_json::json!({"resource": "ours"})).unwrap();
+    assert_eq!(ours.origin.unwrap().host(), "ours.services.ai.azure.com");
+    let missing = bind(serde_json::json!({})).unwrap_err();
+    assert!(missing.contains("connection 'c': its option 'resource' is missing"), "{missing}");
+    assert!(bind(serde_json::json!({"resource": "evil.example/"})).is_err());
+}
+
+#[tokio::test]
 async fn a_preset_gives_address_and_options_and_the_connection_may_say_otherwise() {
     let world = world(Vec::new()).await;
     let mut view = View::new();

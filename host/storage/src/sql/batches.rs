@@ -5,6 +5,9 @@
 //!
 //! **Answers** are a row each, written in the transaction that counts them: what has a row is never asked again. They leave
 //! when the batch ends, in the transaction that names the files which hold them from then on.
+//!
+//! **A provider's.** A batch that names a connection is worked on by its provider; whoever has the lease only asks how it goes,
+//! when its `poll_at` has come.
 
 use brokle_core::ids::{ApiKeyId, BatchId, EnvironmentId, FileId, OrganizationId, ProjectId};
 use brokle_core::tenancy::Tenant;
@@ -106,6 +109,10 @@ pub struct Batch {
     pub cancelling_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub ended_at: Option<DateTime<Utc>>,
+    /// The connection of the provider that works on it, by its id; none: a server does.
+    pub connection: Option<String>,
+    /// Its name there; empty: the provider was asked for it, and the answer isn't known.
+    pub vendor_id: Option<String>,
 }
 
 /// The answer to a line.
@@ -149,6 +156,8 @@ struct Row {
     finalizing_at: Option<DateTime<Utc>>,
     cancelling_at: Option<DateTime<Utc>>,
     ended_at: Option<DateTime<Utc>>,
+    connection_id: Option<String>,
+    vendor_id: Option<String>,
 }
 
 impl TryFrom<Row> for Batch {
@@ -179,6 +188,8 @@ impl TryFrom<Row> for Batch {
             finalizing_at: row.finalizing_at,
             cancelling_at: row.cancelling_at,
             ended_at: row.ended_at,
+            connection: row.connection_id,
+            vendor_id: row.vendor_id,
         })
     }
 }
@@ -187,7 +198,7 @@ macro_rules! columns {
     () => {
         "id, organization_id, project_id, environment_id, key_id, endpoint, input_file_id, metadata, status, errors, total, \
          completed, failed, output_file_id, error_file_id, created_at, expires_at, in_progress_at, finalizing_at, \
-         cancelling_at, ended_at"
+         cancelling_at, ended_at, connection_id, vendor_id"
     };
 }
 
@@ -209,7 +220,7 @@ macro_rules! read_one {
 
 mod work;
 
-pub use self::work::Lease;
+pub use self::work::{Lease, Progress};
 
 /// The tables of batches and their lines.
 #[derive(Clone, Copy, Debug)]
@@ -240,8 +251,8 @@ impl Batches<'_> {
             if open < most {
                 sqlx::query(
                     "INSERT INTO batches (id, organization_id, project_id, environment_id, key_id, endpoint,
-                        input_file_id, metadata, status, created_at, expires_at)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'validating', $9, $10)",
+                        input_file_id, metadata, status, created_at, expires_at, connection_id)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'validating', $9, $10, $11)",
                 )
                 .bind(batch.id.to_string())
                 .bind(tenant.organization.to_string())
@@ -253,6 +264,7 @@ impl Batches<'_> {
                 .bind(batch.metadata.to_string())
                 .bind(batch.created_at)
                 .bind(batch.expires_at)
+                .bind(batch.connection.as_deref())
                 .execute(&mut *tx)
                 .await?;
             }
@@ -343,7 +355,7 @@ impl Batches<'_> {
     ) -> Result<Batch, StorageError> {
         transaction!(self.0, Access::Write, Scope::Organization(organization), |tx| {
             sqlx::query(
-                "UPDATE batches SET status = 'cancelling', cancelling_at = $4
+                "UPDATE batches SET status = 'cancelling', cancelling_at = $4, poll_at = NULL
                  WHERE organization_id = $1 AND project_id = $2 AND id = $3 AND status IN ('validating', 'in_progress')",
             )
             .bind(organization.to_string())

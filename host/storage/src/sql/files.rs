@@ -1,4 +1,5 @@
-//! Files that projects upload and batches make, without their bytes: those are in a [`BlobStore`](crate::blobs::BlobStore).
+//! Files that projects upload and batches make, without their bytes: those are in a [`BlobStore`](crate::blobs::BlobStore),
+//! or at the provider that a row names.
 //!
 //! A file is `uploading` until its bytes are stored, and nobody's to see. It counts for the project's quota from the
 //! beginning, so that uploads at the same time can't exceed it together.
@@ -27,8 +28,13 @@ pub struct File {
     pub purpose: String,
     /// Its size.
     pub bytes: i64,
-    /// What its bytes are stored under.
+    /// What its bytes are stored under; nothing is, where a provider keeps them.
     pub blob: String,
+    /// The connection of the provider that keeps it, by its id.
+    #[sqlx(rename = "connection_id")]
+    pub connection: Option<String>,
+    /// Its name there.
+    pub vendor_id: Option<String>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it is forgotten.
@@ -57,7 +63,7 @@ pub enum BeginError {
 
 macro_rules! columns {
     () => {
-        "id, organization_id, project_id, filename, purpose, bytes, blob, created_at, expires_at"
+        "id, organization_id, project_id, filename, purpose, bytes, blob, connection_id, vendor_id, created_at, expires_at"
     };
 }
 
@@ -66,7 +72,7 @@ macro_rules! insert_file {
     ($tx:ident, $file:expr, $status:literal) => {
         sqlx::query(
             "INSERT INTO files (id, organization_id, project_id, filename, purpose, bytes, blob, status, created_at, \
-             expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             expires_at, connection_id, vendor_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         )
         .bind($file.id.to_string())
         .bind($file.organization.to_string())
@@ -78,6 +84,8 @@ macro_rules! insert_file {
         .bind($status)
         .bind($file.created_at)
         .bind($file.expires_at)
+        .bind($file.connection.as_deref())
+        .bind($file.vendor_id.as_deref())
         .execute(&mut *$tx)
         .await?
     };
@@ -156,6 +164,33 @@ impl Files<'_> {
                 )
                 .bind(organization.to_string())
                 .bind(id.to_string())
+                .fetch_optional(&mut *tx)
+                .await?
+            }
+        );
+        finished.map(drop).ok_or(StorageError::NotFound)
+    }
+
+    /// A provider has it: what it is called there, and what it turned out to be.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] when the organization has none of this id that is being uploaded.
+    pub async fn finish_native(&self, file: &File) -> Result<(), StorageError> {
+        let finished: Option<String> = transaction!(
+            self.0,
+            Access::Write,
+            Scope::Organization(file.organization),
+            |tx| {
+                sqlx::query_scalar(
+                    "UPDATE files SET status = 'processed', vendor_id = $3, filename = $4, bytes = $5, expires_at = $6
+                     WHERE organization_id = $1 AND id = $2 AND status = 'uploading' RETURNING id",
+                )
+                .bind(file.organization.to_string())
+                .bind(file.id.to_string())
+                .bind(file.vendor_id.as_deref())
+                .bind(&file.filename)
+                .bind(file.bytes)
+                .bind(file.expires_at)
                 .fetch_optional(&mut *tx)
                 .await?
             }

@@ -4,7 +4,7 @@ use brokle_core::clock::SystemClock;
 use brokle_core::ids::{ApiKeyId, BatchId, FileId};
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::Tenant;
-use brokle_storage::sql::batches::{Batch, BatchLine, BatchStatus, Lease};
+use brokle_storage::sql::batches::{Batch, BatchLine, BatchStatus, Lease, Progress};
 use brokle_storage::sql::files::{BeginError, File, Quota};
 use brokle_storage::sql::{Database, Page, StorageError};
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ on_both_databases!(
     a_lease_is_one_servers,
     answers_are_counted_once_and_leave_with_the_end,
     open_batches_are_bounded_and_found,
+    a_providers_batch_is_looked_at_when_its_time_has_come,
 );
 
 fn file(tenant: Tenant, purpose: &str, bytes: i64) -> File {
@@ -29,6 +30,8 @@ fn file(tenant: Tenant, purpose: &str, bytes: i64) -> File {
         purpose: purpose.into(),
         bytes,
         blob: format!("{}/{id}", tenant.project),
+        connection: None,
+        vendor_id: None,
         created_at: at(0),
         expires_at: at(1_000),
     }
@@ -60,6 +63,8 @@ fn batch(tenant: Tenant, input: FileId) -> Batch {
         finalizing_at: None,
         cancelling_at: None,
         ended_at: None,
+        connection: None,
+        vendor_id: None,
     }
 }
 
@@ -238,4 +243,56 @@ async fn open_batches_are_bounded_and_found(fixture: Fixture) {
     let (older, newer) = (first.id.min(second.id), first.id.max(second.id));
     assert_eq!(list(None).await, [newer, older]);
     assert_eq!(list(Some(newer)).await, [older]);
+}
+
+async fn a_providers_batch_is_looked_at_when_its_time_has_come(fixture: Fixture) {
+    let database = fixture.migrated().await;
+    let tenant = add_tenant(database, "acme").await;
+    let input = File { blob: String::new(), connection: Some("theirs".into()), ..file(tenant, "batch", 9) };
+    database.files().begin(tenant.organization, &input, ROOM).await.unwrap();
+    let kept =
+        File { vendor_id: Some("file-1".into()), bytes: 7, filename: "named.jsonl".into(), ..input.clone() };
+    database.files().finish_native(&kept).await.unwrap();
+    let read = database.files().get(tenant.organization, tenant.project, input.id, at(1)).await.unwrap();
+    assert_eq!(read, kept);
+    let twice = database.files().finish_native(&kept).await;
+    assert!(matches!(twice, Err(StorageError::NotFound)));
+    let (batches, one) =
+        (database.batches(), Batch { connection: Some("theirs".into()), ..batch(tenant, input.id) });
+    batches.create(tenant, &one, 10).await.unwrap();
+    let (held, late) = (lease(&one, "a"), lease(&one, "b"));
+    batches.lease(&held, at(1), at(10)).await.unwrap();
+    batches.name(&held, Some("batch_1")).await.unwrap();
+    assert!(matches!(batches.name(&late, None).await, Err(StorageError::NotFound)));
+    let progress = Progress {
+        status: BatchStatus::InProgress,
+        counts: (3, 1, 0),
+        in_progress_at: Some(at(2)),
+        finalizing_at: None,
+    };
+    assert!(matches!(batches.progress(&late, &progress).await, Err(StorageError::NotFound)));
+    let now = batches.progress(&held, &progress).await.unwrap();
+    let later = Progress { in_progress_at: Some(at(3)), ..progress.clone() };
+    assert_eq!(
+        batches.progress(&held, &later).await.unwrap().in_progress_at,
+        Some(at(2)),
+        "the first time counts"
+    );
+    assert_eq!(
+        (now.vendor_id.as_deref(), now.counts, now.status),
+        (Some("batch_1"), (3, 1, 0), BatchStatus::InProgress)
+    );
+    batches.ask_again(&held, BatchStatus::InProgress, at(20)).await.unwrap();
+    assert_eq!(batches.next(at(19), 4).await.unwrap(), None, "nobody looks before");
+    assert!(batches.next(at(20), 4).await.unwrap().is_some());
+    // Cancelled, it is looked at at once, also when that comes in the middle of a look.
+    batches.cancel(tenant.organization, tenant.project, one.id, at(5)).await.unwrap();
+    assert!(batches.next(at(6), 4).await.unwrap().is_some());
+    batches.lease(&held, at(6), at(10)).await.unwrap();
+    batches.ask_again(&held, BatchStatus::InProgress, at(20)).await.unwrap();
+    assert!(batches.next(at(7), 4).await.unwrap().is_some());
+    batches.lease(&held, at(7), at(10)).await.unwrap();
+    assert_eq!(batches.progress(&held, &progress).await.unwrap().status, BatchStatus::Cancelling);
+    batches.ask_again(&held, BatchStatus::Cancelling, at(20)).await.unwrap();
+    assert_eq!(batches.next(at(8), 4).await.unwrap(), None);
 }

@@ -4,6 +4,7 @@
     reason = "clippy.toml lets tests panic, but only sees helpers as tests inside #[test] functions"
 )]
 
+mod dialects;
 mod features;
 mod floor;
 mod run;

@@ -19,6 +19,19 @@ pub struct Lease {
     pub holder: String,
 }
 
+/// What a provider says of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Where it is; one that is being cancelled here stays so.
+    pub status: BatchStatus,
+    /// Lines, and how many of them have a good answer, and another one.
+    pub counts: (i64, i64, i64),
+    /// When it was seen at work, if it is.
+    pub in_progress_at: Option<DateTime<Utc>>,
+    /// When it was seen to have asked its last line, if it has.
+    pub finalizing_at: Option<DateTime<Utc>>,
+}
+
 impl Batches<'_> {
     /// The next batch, of whichever organization, that nobody works on: of the project that has the fewest at work, and fewer
     /// than `most`, the oldest.
@@ -41,6 +54,7 @@ impl Batches<'_> {
                         ) AS at_work
                         FROM batches b
                         WHERE b.ended_at IS NULL AND (b.leased_until IS NULL OR b.leased_until < $1)
+                          AND (b.poll_at IS NULL OR b.poll_at <= $1)
                      ) AS waiting WHERE at_work < $2 ORDER BY at_work, id LIMIT 1",
                 )
                 .bind(now)
@@ -103,6 +117,87 @@ impl Batches<'_> {
             .await?;
         });
         Ok(())
+    }
+
+    /// Gives the lease back; nobody is to ask about it before `until`, unless somebody has cancelled it since it was read to
+    /// be in this state.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] and the like.
+    pub async fn ask_again(
+        &self,
+        lease: &Lease,
+        seen: BatchStatus,
+        until: DateTime<Utc>,
+    ) -> Result<(), StorageError> {
+        transaction!(self.0, Access::Write, Scope::Organization(lease.organization), |tx| {
+            sqlx::query(
+                "UPDATE batches SET leased_until = NULL, lease_holder = NULL,
+                    poll_at = CASE WHEN status = $5 THEN $4 END
+                 WHERE organization_id = $1 AND id = $2 AND lease_holder = $3",
+            )
+            .bind(lease.organization.to_string())
+            .bind(lease.batch.to_string())
+            .bind(&lease.holder)
+            .bind(until)
+            .bind(seen.as_str())
+            .execute(&mut *tx)
+            .await?;
+        });
+        Ok(())
+    }
+
+    /// What a provider calls a batch. Empty: it is about to be asked for it; none: it wasn't made.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] when the lease is somebody else's.
+    pub async fn name(&self, lease: &Lease, vendor_id: Option<&str>) -> Result<(), StorageError> {
+        let named: Option<String> = transaction!(
+            self.0,
+            Access::Write,
+            Scope::Organization(lease.organization),
+            |tx| {
+                sqlx::query_scalar(
+                    "UPDATE batches SET vendor_id = $4
+                     WHERE organization_id = $1 AND id = $2 AND lease_holder = $3 AND ended_at IS NULL RETURNING id",
+                )
+                .bind(lease.organization.to_string())
+                .bind(lease.batch.to_string())
+                .bind(&lease.holder)
+                .bind(vendor_id)
+                .fetch_optional(&mut *tx)
+                .await?
+            }
+        );
+        named.map(drop).ok_or(StorageError::NotFound)
+    }
+
+    /// Notes what the provider says of a batch that it works on.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] when the lease is somebody else's.
+    pub async fn progress(&self, lease: &Lease, progress: &Progress) -> Result<Batch, StorageError> {
+        transaction!(self.0, Access::Write, Scope::Organization(lease.organization), |tx| {
+            sqlx::query_as::<_, Row>(concat!(
+                "UPDATE batches SET status = CASE WHEN status = 'cancelling' THEN status ELSE $4 END,
+                    total = $5, completed = $6, failed = $7,
+                    in_progress_at = coalesce(in_progress_at, $8), finalizing_at = coalesce(finalizing_at, $9)
+                 WHERE organization_id = $1 AND id = $2 AND lease_holder = $3 AND ended_at IS NULL RETURNING ",
+                columns!()
+            ))
+            .bind(lease.organization.to_string())
+            .bind(lease.batch.to_string())
+            .bind(&lease.holder)
+            .bind(progress.status.as_str())
+            .bind(progress.counts.0)
+            .bind(progress.counts.1)
+            .bind(progress.counts.2)
+            .bind(progress.in_progress_at)
+            .bind(progress.finalizing_at)
+            .fetch_one(&mut *tx)
+            .await?
+        })
+        .try_into()
     }
 
     /// Its file was read, and has so many lines. One that is being ended goes on ending.

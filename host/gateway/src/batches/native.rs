@@ -1,0 +1,443 @@
+//! Batches that a provider works on: asked for once, looked at until they end, and accounted then.
+//!
+//! **Once.** Whoever has the lease asks the provider for the batch, and notes beforehand that it does. Where the answer isn't known
+//! (the connection broke, the server died), the batch fails with `creation_unknown` rather than being paid for twice; its
+//! metadata has `brokle_batch_id`, by which it is found at the provider.
+//!
+//! **Looks** are [`SOONEST`] to [`LATEST`] apart, a tenth of the batch's age: however often its caller asks, and whether it asks
+//! at all.
+//!
+//! **The account** is one observation for the batch, written when it ends, with what the lines of its output say was used. Each
+//! line has its model's batch price, or where the catalogue knows none its ordinary one. Its ids and its time are the batch's own:
+//! a server that dies between the account and the end leaves the next one to write the same row again, which is stored once.
+
+use std::collections::BTreeMap;
+
+use brokle_core::json;
+use brokle_core::money::Usd;
+use brokle_core::observation::{SpanId, TraceId};
+use brokle_core::usage::Usage;
+use brokle_identity::Principal;
+use brokle_storage::sql::StorageError;
+use brokle_storage::sql::batches::{Batch, BatchStatus, Lease, Progress};
+use brokle_storage::sql::files::File;
+use bytes::Bytes;
+use chrono::TimeDelta;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::BatchService;
+use super::input::{Lines, Piece, TOLD};
+use super::line::Endpoint;
+use super::run::{Failure, called, persist, principal, take};
+use crate::account::Meter;
+use crate::budgets::Use;
+use crate::gateway::Incoming;
+use crate::native::{Keeper, KeptBatch, KeptFile};
+use crate::operation::Operation;
+use crate::pipeline;
+use crate::refusal::Refusal;
+use crate::who::Caller;
+
+/// The shortest time between two looks.
+const SOONEST: TimeDelta = TimeDelta::seconds(1);
+/// The longest.
+const LATEST: TimeDelta = TimeDelta::seconds(60);
+/// How long after its time a batch is given up whose provider can't be asked.
+const GIVEN_UP: TimeDelta = TimeDelta::hours(48);
+
+/// Looks at a batch under its lease: has it made, or asks how it goes, and ends it if it has ended.
+///
+/// # Errors
+/// What keeps it from being looked at; it stays as it is, for whoever has its lease next.
+pub(super) async fn look(service: &BatchService, lease: &Lease, batch: &Batch) -> Result<(), Failure> {
+    let connection = batch.connection.as_deref().unwrap_or_default();
+    let Some(keeper) = service.gateway.keeper_at(batch.tenant, connection).await else {
+        let gone = Refusal::client(404, "provider_not_found", "The batch's connection isn't there any more.");
+        return Look { service, lease, batch }.later(&gone).await;
+    };
+    Look { service, lease, batch }.run(&keeper).await
+}
+
+struct Look<'a> {
+    service: &'a BatchService,
+    lease: &'a Lease,
+    batch: &'a Batch,
+}
+
+impl Look<'_> {
+    async fn run(&self, keeper: &Keeper<'_>) -> Result<(), Failure> {
+        let kept = match self.batch.vendor_id.as_deref() {
+            None if self.batch.status == BatchStatus::Cancelling => {
+                return self.end(BatchStatus::Cancelled, &json!([]), [None, None]).await;
+            }
+            None => match self.make(keeper).await? {
+                Some(kept) => kept,
+                None => return Ok(()),
+            },
+            Some("") => return self.fail("creation_unknown", UNKNOWN).await,
+            Some(id) => match keeper.ask::<KeptBatch>("batches.get", id, Bytes::new()).await {
+                Ok(kept) => self.cancelled(keeper, kept).await,
+                Err(refusal) if refusal.status == 404 => {
+                    return self.fail("batch_missing", "The provider has no such batch any more.").await;
+                }
+                Err(refusal) => return self.later(&refusal).await,
+            },
+        };
+        self.note(keeper, kept).await
+    }
+
+    /// Has the batch made; none: it wasn't, and that is noted.
+    async fn make(&self, keeper: &Keeper<'_>) -> Result<Option<KeptBatch>, Failure> {
+        let (batch, batches) = (self.batch, self.service.database.batches());
+        if self.is_over() {
+            return self
+                .fail("batch_expired", "The provider took no batches for too long.")
+                .await
+                .map(|()| None);
+        }
+        let caller = match pipeline::identified(called(self.service, batch).await?) {
+            Ok(caller) => caller,
+            Err(refusal) => return self.fail(&refusal.code, &refusal.message).await.map(|()| None),
+        };
+        let (tenant, files) = (batch.tenant, self.service.database.files());
+        let file = files.get(tenant.organization, tenant.project, batch.input, batch.created_at).await;
+        let input = match file {
+            Err(StorageError::NotFound) => None,
+            file => file?.vendor_id,
+        };
+        let Some(input) = input else {
+            return self.fail("input_file_missing", "The batch's file isn't there.").await.map(|()| None);
+        };
+        if !caller.allowed.every_model() {
+            match self.check_models(keeper, &caller, &input).await {
+                Ok(errors) if errors.is_empty() => {}
+                Ok(errors) => {
+                    let errors = Value::Array(errors);
+                    return self.end(BatchStatus::Failed, &errors, [None, None]).await.map(|()| None);
+                }
+                Err(refusal) => return self.later(&refusal).await.map(|()| None),
+            }
+        }
+        let mut metadata = batch.metadata.clone();
+        if let Some(metadata) = metadata.as_object_mut().filter(|metadata| metadata.len() < 16) {
+            metadata.insert("brokle_batch_id".into(), super::write_id(batch.id).into());
+        }
+        let asked = json!({
+            "input_file_id": input, "endpoint": batch.endpoint, "completion_window": "24h", "metadata": metadata,
+        });
+        batches.name(self.lease, Some("")).await?;
+        match keeper.ask::<KeptBatch>("batches.create", "", asked.to_string().into()).await {
+            Ok(kept) => {
+                persist(|| batches.name(self.lease, Some(&kept.id))).await?;
+                tracing::info!(batch = %batch.id, connection = keeper.connection().name, "a provider works on a batch");
+                Ok(Some(kept))
+            }
+            Err(refusal) if is_unknown(&refusal) => {
+                self.fail("creation_unknown", UNKNOWN).await.map(|()| None)
+            }
+            Err(refusal) if refusal.retryable => {
+                persist(|| batches.name(self.lease, None)).await?;
+                self.later(&refusal).await.map(|()| None)
+            }
+            Err(refusal) => self.fail(&refusal.code, &refusal.message).await.map(|()| None),
+        }
+    }
+
+    /// The lines whose model the caller may not use, at most [`TOLD`] of them.
+    async fn check_models(
+        &self,
+        keeper: &Keeper<'_>,
+        caller: &Principal,
+        input: &str,
+    ) -> Result<Vec<Value>, Refusal> {
+        // One that is written twice is an error: nobody knows which one the provider takes.
+        #[derive(Deserialize)]
+        struct Line {
+            body: Body,
+        }
+        #[derive(Deserialize)]
+        struct Body {
+            model: String,
+        }
+        let broken = |_| Refusal::upstream(502, "upstream_disconnected", "The batch's file can't be read.");
+        let mut lines = Lines::new(keeper.content(input).await?);
+        let (mut errors, mut number) = (Vec::new(), 0);
+        loop {
+            let piece = lines.next().await.map_err(broken)?;
+            number += 1;
+            let fault = match &piece {
+                Piece::End => return Ok(errors),
+                Piece::TooLong => Some(("line_too_large", "This line is too long.".to_owned())),
+                Piece::Line(line) => match serde_json::from_slice::<Line>(line) {
+                    Err(error) => Some(("invalid_json_line", format!("This line can't be read: {error}."))),
+                    Ok(Line { body }) => {
+                        let allowed =
+                            caller.allowed.candidate(None, &keeper.connection().provider, &body.model);
+                        let message = "This API key may not use this line's model.".to_owned();
+                        (!allowed).then_some(("model_not_allowed", message))
+                    }
+                },
+            };
+            if let Some((code, message)) = fault {
+                errors.push(json!({"code": code, "message": message, "param": "body.model", "line": number}));
+            }
+            if errors.len() >= TOLD || matches!(piece, Piece::TooLong) {
+                return Ok(errors);
+            }
+        }
+    }
+
+    /// Cancels it there, if somebody has cancelled it here. What the provider says then, or else what it said before.
+    async fn cancelled(&self, keeper: &Keeper<'_>, kept: KeptBatch) -> KeptBatch {
+        let open = matches!(kept.status.as_str(), "validating" | "in_progress" | "finalizing");
+        if self.batch.status != BatchStatus::Cancelling || !open {
+            return kept;
+        }
+        match keeper.ask("batches.cancel", &kept.id, Bytes::new()).await {
+            Ok(cancelled) => cancelled,
+            Err(refusal) => {
+                tracing::info!(code = %refusal.code, batch = %self.batch.id, "a provider doesn't cancel a batch");
+                kept
+            }
+        }
+    }
+
+    /// Notes what the provider says, and ends the batch if it has ended there.
+    async fn note(&self, keeper: &Keeper<'_>, kept: KeptBatch) -> Result<(), Failure> {
+        let now = self.service.clock.now();
+        let status =
+            BatchStatus::try_from(kept.status.to_ascii_lowercase()).unwrap_or(BatchStatus::InProgress);
+        let has_ended = matches!(
+            status,
+            BatchStatus::Completed | BatchStatus::Failed | BatchStatus::Expired | BatchStatus::Cancelled
+        );
+        let counts = kept.request_counts.unwrap_or_default();
+        let finalizing = status == BatchStatus::Finalizing || status == BatchStatus::Completed;
+        let progress = Progress {
+            status: if has_ended { BatchStatus::Finalizing } else { status },
+            counts: (counts.total, counts.completed, counts.failed),
+            in_progress_at: (finalizing || status == BatchStatus::InProgress).then_some(now),
+            finalizing_at: finalizing.then_some(now),
+        };
+        let batches = self.service.database.batches();
+        batches.progress(self.lease, &progress).await?;
+        if !has_ended {
+            // Somebody may have cancelled it meanwhile.
+            let seen = match self.batch.status {
+                BatchStatus::Cancelling => BatchStatus::Cancelling,
+                _ => progress.status,
+            };
+            return Ok(batches.ask_again(self.lease, seen, self.next()).await?);
+        }
+        let output = match kept.output_file_id {
+            Some(id) => Some(self.output(keeper, id).await?),
+            None => None,
+        };
+        let failures = match kept.error_file_id {
+            Some(id) => {
+                let told = keeper.ask::<KeptFile>("files.get", &id, Bytes::new()).await;
+                Some(self.file("error", id, told.map_or(0, |file| file.bytes)))
+            }
+            None => None,
+        };
+        // Whoever has the lease by now accounts for it.
+        if take(self.service, self.lease).await?.is_none() {
+            return Ok(());
+        }
+        let (output, used) = output.unzip();
+        self.account(keeper, &used.unwrap_or_default(), status).await?;
+        let errors = Value::Array(kept.errors.map(|errors| errors.data).unwrap_or_default());
+        self.end(status, &errors, [output, failures]).await
+    }
+
+    /// A batch's output, and what its lines used.
+    async fn output(&self, keeper: &Keeper<'_>, id: String) -> Result<(File, Used), Failure> {
+        let mut used = Used::default();
+        let mut bytes = 0;
+        match keeper.content(&id).await {
+            Ok(content) => {
+                let mut lines = Lines::new(content);
+                loop {
+                    match lines.next().await? {
+                        Piece::End => break,
+                        Piece::TooLong => {
+                            used.is_partial = true;
+                            break;
+                        }
+                        Piece::Line(line) => {
+                            bytes += i64::try_from(line.len()).unwrap_or(0) + 1;
+                            used.count(self.service, keeper, &line);
+                        }
+                    }
+                }
+            }
+            // Somebody deleted it there: what it said is lost.
+            Err(refusal) if refusal.status == 404 => used.is_partial = true,
+            Err(refusal) => return Err(refusal.into()),
+        }
+        Ok((self.file("output", id, bytes), used))
+    }
+
+    fn file(&self, kind: &str, id: String, bytes: i64) -> File {
+        let name = format!("{}_{kind}.jsonl", super::write_id(self.batch.id));
+        let bytes = u64::try_from(bytes).unwrap_or(0);
+        let file = self.service.files.describe(self.batch.tenant, name, "batch_output", bytes);
+        let connection = self.batch.connection.clone();
+        File { blob: String::new(), connection, vendor_id: Some(id), ..file }
+    }
+
+    /// Charges budgets, and leaves a trace.
+    async fn account(&self, keeper: &Keeper<'_>, used: &Used, status: BatchStatus) -> Result<(), Failure> {
+        let (gateway, batch) = (&self.service.gateway, self.batch);
+        // Also where its key isn't valid any more: what was used was used.
+        let Some(principal) = principal(self.service, batch).await? else {
+            tracing::warn!(batch = %batch.id, "a batch's key isn't there any more, and its cost isn't accounted");
+            return Ok(());
+        };
+        let mut total = Spent::default();
+        for (model, spent) in &used.models {
+            let connection = keeper.connection();
+            let caller =
+                Caller { principal: &principal, user: "", model: Some((&connection.provider, model)) };
+            let tokens = spent.usage.total();
+            gateway.parts.budgets.charge(&caller, Use { cost: spent.cost, tokens });
+            total.add(spent.usage, spent.cost);
+        }
+        let operation = Endpoint::of(&path(&batch.endpoint)).map_or(Operation::Raw, Endpoint::operation);
+        let headers = super::line::tags(batch.id);
+        let mut meter = Meter::new(gateway.parts.books.clone(), operation);
+        meter.is_the_gateways();
+        let incoming = Incoming {
+            operation,
+            dialect: None,
+            caller: Ok(principal.clone()),
+            headers: &headers,
+            body: Bytes::new(),
+            request_id: brokle_core::ids::RequestId::from_u128(batch.id.as_u128()),
+            now: batch.created_at,
+            random: &*gateway.parts.random,
+        };
+        meter.open(&principal, &incoming);
+        meter.withhold_input();
+        let model = match used.models.len() {
+            1 => used.models.keys().next().cloned().unwrap_or_default(),
+            _ => String::new(),
+        };
+        meter.served_by(keeper.connection(), &model);
+        let took = (self.service.clock.now() - batch.created_at).to_std().unwrap_or_default();
+        let usage = Usage { estimated: total.usage.estimated || used.is_partial, ..total.usage };
+        meter.usage(&usage);
+        meter.billed(total.cost.filter(|_| !used.is_partial && !usage.is_empty()), took);
+        meter.complete();
+        let id = batch.id.as_u128().to_be_bytes();
+        let (trace, [.., a, b, c, d, e, f, g, h]) = (TraceId::from_bytes(id)?, id);
+        let span = SpanId::from_bytes([a, b, c, d, e, f, g, h])?;
+        meter.note(|observation| {
+            (observation.trace_id, observation.span_id) = (trace, span);
+            observation.name = format!("batch {}", batch.endpoint).into();
+            let mut say = |name: &str, value: Value| {
+                observation.attributes.insert(format!("brokle.batch.{name}"), value);
+            };
+            say("id", super::write_id(batch.id).into());
+            say("status", status.as_str().into());
+            say("lines", used.lines.into());
+        });
+        Ok(())
+    }
+
+    async fn fail(&self, code: &str, message: &str) -> Result<(), Failure> {
+        let errors = json!([{"code": code, "message": message, "param": null, "line": null}]);
+        self.end(BatchStatus::Failed, &errors, [None, None]).await
+    }
+
+    async fn end(
+        &self,
+        status: BatchStatus,
+        errors: &Value,
+        [output, failures]: [Option<File>; 2],
+    ) -> Result<(), Failure> {
+        let now = self.service.clock.now();
+        let batches = self.service.database.batches();
+        batches.end(self.lease, status, errors, output.as_ref(), failures.as_ref(), now).await?;
+        tracing::info!(batch = %self.batch.id, status = status.as_str(), "a batch has ended at its provider");
+        Ok(())
+    }
+
+    /// Leaves it for now, or gives it up.
+    async fn later(&self, refusal: &Refusal) -> Result<(), Failure> {
+        tracing::info!(code = %refusal.code, batch = %self.batch.id, "a batch's provider can't be asked");
+        if self.service.clock.now() >= self.batch.expires_at + GIVEN_UP {
+            let message = format!("The provider can't be asked: {}", refusal.message);
+            return self.fail(&refusal.code, &message).await;
+        }
+        let wait = refusal.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok()).unwrap_or(SOONEST);
+        let until = self.next().max(self.service.clock.now() + wait.min(LATEST));
+        Ok(self.service.database.batches().ask_again(self.lease, self.batch.status, until).await?)
+    }
+
+    /// When it is looked at next.
+    fn next(&self) -> chrono::DateTime<chrono::Utc> {
+        let now = self.service.clock.now();
+        now + ((now - self.batch.created_at) / 10).clamp(SOONEST, LATEST)
+    }
+
+    fn is_over(&self) -> bool {
+        self.service.clock.now() >= self.batch.expires_at
+    }
+}
+
+const UNKNOWN: &str = "Whether the provider made the batch isn't known: its answer didn't come. Look for brokle_batch_id there.";
+
+/// Whether the provider may have done what it was asked, though nobody heard of it.
+fn is_unknown(refusal: &Refusal) -> bool {
+    matches!(refusal.code.as_ref(), "upstream_disconnected" | "upstream_timeout")
+}
+
+/// The endpoint as our own API has it: some providers leave out the version.
+pub(super) fn path(endpoint: &str) -> String {
+    if endpoint.starts_with("/v1/") { endpoint.to_owned() } else { format!("/v1{endpoint}") }
+}
+
+/// What a batch used.
+#[derive(Default)]
+struct Used {
+    models: BTreeMap<String, Spent>,
+    lines: u64,
+    /// Not all of it could be read.
+    is_partial: bool,
+}
+
+/// What a model used of it.
+struct Spent {
+    usage: Usage,
+    /// None: the price of some of it isn't known.
+    cost: Option<Usd>,
+}
+
+impl Default for Spent {
+    fn default() -> Self {
+        Self { usage: Usage::default(), cost: Some(Usd::ZERO) }
+    }
+}
+
+impl Spent {
+    fn add(&mut self, usage: Usage, cost: Option<Usd>) {
+        self.usage.add(&usage);
+        self.cost = self.cost.zip(cost).and_then(|(sum, cost)| sum.checked_add(cost));
+    }
+}
+
+impl Used {
+    /// Counts a line of a batch's output. One without a count (an error's) used nothing.
+    fn count(&mut self, service: &BatchService, keeper: &Keeper<'_>, line: &[u8]) {
+        self.lines += 1;
+        let at = |pointer: &str| json::find(line, pointer).and_then(|at| line.get(at));
+        let Some(usage) = at("/response/body/usage").and_then(Usage::from_openai) else { return };
+        let model = at("/response/body/model").and_then(|text| serde_json::from_slice::<String>(text).ok());
+        let model = model.unwrap_or_default();
+        let row = service.gateway.parts.books.catalogue.find(&keeper.connection().catalogue, &model);
+        let cost = row.and_then(|row| row.batch_cost(&usage).or_else(|| row.cost(&usage)));
+        self.models.entry(model).or_default().add(usage, cost);
+    }
+}
