@@ -13,9 +13,10 @@ work=$CARGO_TARGET_DIR/profiling
 rm -rf "$work/counts"
 mkdir -p "$work/counts"
 
-# A folder of its own: what is built here has other flags than everything else.
+# A folder of its own: what is built here has other flags than everything else. Counting needs no link-time optimization, which is
+# most of a release's build; only the flags say so, since a profile's setting would give every function another name.
 echo "profile: an instrumented build"
-CARGO_TARGET_DIR=$work RUSTFLAGS="-Cprofile-generate=$work/counts" \
+CARGO_TARGET_DIR=$work RUSTFLAGS="-Cprofile-generate=$work/counts -Clto=off -Clinker-plugin-lto=no" \
     cargo build --release --target "$host" -p brokle --features embed-plugins
 cargo build --release -p brokle-bench
 echo "profile: load"
