@@ -53,6 +53,7 @@ $(PROFILE): profile/brokle.profdata.gz
 
 release: plugins $(PROFILE) ## Build one file with the components in it
 	RUSTFLAGS="$(RUSTFLAGS) -Cprofile-use=$(PROFILE)" $(CARGO) build --release --target $(HOST) -p brokle --features embed-plugins
+	@cksum < Cargo.lock | cmp -s - profile/made-for || echo "release: Cargo.lock isn't the one that the profile was made for: make profile" >&2
 	@mkdir -p $(CARGO_TARGET_DIR)/release
 	cp -f $(CARGO_TARGET_DIR)/$(HOST)/release/brokle $(CARGO_TARGET_DIR)/release/brokle
 

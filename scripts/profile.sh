@@ -26,4 +26,5 @@ echo "profile: load"
 compgen -G "$work/counts/*.profraw" >/dev/null || { echo "nothing was counted; see $work/bench.txt" >&2; exit 1; }
 "$merge" merge --sparse -o "$work/brokle.profdata" "$work"/counts/*.profraw
 gzip -9 -n -c "$work/brokle.profdata" >profile/brokle.profdata.gz
+cksum <Cargo.lock >profile/made-for
 ls -l profile/brokle.profdata.gz
