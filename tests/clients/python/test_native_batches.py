@@ -99,6 +99,8 @@ def keeper():
                                {"Authorization": f"Bearer {KEY}"})
         assert status in (200, 201), made
         yield server.kept, name
+        # Others' calls would go there.
+        call("DELETE", f"{BROKLE_URL}/api/v1/connections/{made['id']}", None, {"Authorization": f"Bearer {KEY}"})
         server.shutdown()
 
 
