@@ -4,48 +4,23 @@
 //! that no sandbox waits while a provider thinks; what the second is to know travels as bytes. The instance that writes
 //! or reads a stream is kept for it.
 
-use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker, Resource, ResourceAny};
-use wasmtime::{Result as Wasm, Store};
+use wasmtime::component::{Resource, ResourceAny};
 
 use crate::bindings::common::Problem;
 use crate::bindings::dialect::brokle::dialect::exchange;
 use crate::bindings::dialect::{Dialect, DialectIndices};
 use crate::body::Body;
 use crate::dialects::{Call, Frame, Head, Reading, Translated};
-use crate::engine::RuntimeConfig;
 use crate::error::PluginError;
 use crate::instance::{CallContext, Session, Spent, State, guarded};
-use crate::limits::Limits;
-use crate::loaded::{Loaded, World, plugin};
-use crate::manifest::Kind;
+use crate::loaded::{Loaded, bound_world, plugin};
 
 /// A dialect: compiled, linked, proved by its own test.
 pub struct DialectPlugin(Loaded<DialectIndices>);
 plugin!(DialectPlugin);
 
-impl World for DialectIndices {
-    const KIND: Kind = Kind::Dialect;
-
-    fn limits(config: &RuntimeConfig) -> Limits {
-        // It sees whole bodies, as providers do.
-        config.provider
-    }
-
-    fn link(linker: &mut Linker<State>) -> Wasm<()> {
-        Dialect::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
-    }
-
-    fn find(
-        _: &Component,
-        pre: &InstancePre<State>,
-        instance: &Instance,
-        store: &mut Store<State>,
-    ) -> Wasm<Self> {
-        let indices = Self::new(pre)?;
-        indices.load(store, instance)?;
-        Ok(indices)
-    }
-}
+// It sees whole bodies, as providers do: what they may use.
+bound_world!(Dialect, DialectIndices, provider);
 
 impl DialectPlugin {
     /// A fresh instance, for one request, one answer, or one stream.

@@ -4,46 +4,21 @@
 //! wants to know of the request when the answer comes travels as bytes, so that no sandbox is held while a provider
 //! thinks.
 
-use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker, Resource};
-use wasmtime::{Result as Wasm, Store};
+use wasmtime::component::Resource;
 
 use crate::bindings::guardrail::brokle::guardrail::facts;
 use crate::bindings::guardrail::{Guardrail, GuardrailIndices};
 use crate::body::Body;
-use crate::engine::RuntimeConfig;
 use crate::error::PluginError;
 use crate::guarding::{Call, Failure, Fragment, Ruling, StreamRuling, Text};
 use crate::instance::{CallContext, Session, Spent, State, guarded};
-use crate::limits::Limits;
-use crate::loaded::{Loaded, World, plugin};
-use crate::manifest::Kind;
+use crate::loaded::{Loaded, bound_world, plugin};
 
 /// A guardrail: compiled, linked, proved by its own test.
 pub struct GuardrailPlugin(Loaded<GuardrailIndices>);
 plugin!(GuardrailPlugin);
 
-impl World for GuardrailIndices {
-    const KIND: Kind = Kind::Guardrail;
-
-    fn limits(config: &RuntimeConfig) -> Limits {
-        config.guardrail
-    }
-
-    fn link(linker: &mut Linker<State>) -> Wasm<()> {
-        Guardrail::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
-    }
-
-    fn find(
-        _: &Component,
-        pre: &InstancePre<State>,
-        instance: &Instance,
-        store: &mut Store<State>,
-    ) -> Wasm<Self> {
-        let indices = Self::new(pre)?;
-        indices.load(store, instance)?;
-        Ok(indices)
-    }
-}
+bound_world!(Guardrail, GuardrailIndices, guardrail);
 
 impl GuardrailPlugin {
     /// Whether it has rules for a stage, `request` or `response`. One that nobody has used yet may have: it is asked.

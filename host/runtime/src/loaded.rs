@@ -244,3 +244,32 @@ macro_rules! plugin {
     };
 }
 pub(crate) use plugin;
+
+/// A world whose functions are called through its generated bindings, and whose components have the limits of this name.
+macro_rules! bound_world {
+    ($world:ident, $indices:ident, $limits:ident) => {
+        impl $crate::loaded::World for $indices {
+            const KIND: $crate::manifest::Kind = $crate::manifest::Kind::$world;
+
+            fn limits(config: &$crate::engine::RuntimeConfig) -> $crate::limits::Limits {
+                config.$limits
+            }
+
+            fn link(linker: &mut wasmtime::component::Linker<State>) -> wasmtime::Result<()> {
+                $world::add_to_linker::<_, wasmtime::component::HasSelf<State>>(linker, |state| state)
+            }
+
+            fn find(
+                _: &wasmtime::component::Component,
+                pre: &wasmtime::component::InstancePre<State>,
+                instance: &wasmtime::component::Instance,
+                store: &mut wasmtime::Store<State>,
+            ) -> wasmtime::Result<Self> {
+                let indices = Self::new(pre)?;
+                indices.load(store, instance)?;
+                Ok(indices)
+            }
+        }
+    };
+}
+pub(crate) use bound_world;

@@ -9,7 +9,7 @@ use crate::{
     candidate::{Candidate, serving, start_floor, start_upstream},
     load::{Load, percentile},
     process::{Server, get},
-    report::{Cell, Machine, Shape, Target, table},
+    report::{Cell, Machine, Shape, Target, publish, table},
     request::API_KEY,
     run::{Asked, Pace, cell, machine},
     upstream::CHUNKS,
@@ -18,7 +18,6 @@ use crate::{
 use bytes::Bytes;
 use serde::Serialize;
 use std::{fmt::Write, fs, io, net::SocketAddr, path::Path, path::PathBuf, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -187,20 +186,11 @@ struct Report {
     targets: Vec<Target>,
 }
 
-/// Runs until it is done, or the user has enough of it; true when every target was met.
+/// Measures; true when every target was met.
 ///
 /// # Errors
 /// When a server can't be started or measured, or a file can't be written.
-pub(crate) async fn run(args: Args) -> io::Result<bool> {
-    let mut terminated = signal(SignalKind::terminate())?;
-    tokio::select! {
-        passes = measure(&args) => passes,
-        _ = tokio::signal::ctrl_c() => Err(io::ErrorKind::Interrupted.into()),
-        _ = terminated.recv() => Err(io::ErrorKind::Interrupted.into()),
-    }
-}
-
-async fn measure(args: &Args) -> io::Result<bool> {
+pub(crate) async fn run(args: &Args) -> io::Result<bool> {
     let (pace, length) = match args.quick {
         true => (Pace::QUICK, Duration::from_millis(500)),
         false => (Pace::FULL, Duration::from_secs(5)),
@@ -236,13 +226,7 @@ async fn measure(args: &Args) -> io::Result<bool> {
     let targets = targets(&rows, &passed, &pictures);
     let report = Report { machine, quick: args.quick, rows, passed, pictures, targets };
     let markdown = report.markdown();
-    println!("{markdown}");
-    if let Some(path) = &args.markdown {
-        fs::write(path, &markdown)?;
-    }
-    if let Some(path) = &args.json {
-        fs::write(path, serde_json::to_vec_pretty(&report)?)?;
-    }
+    publish(&markdown, &report, args.markdown.as_deref(), args.json.as_deref())?;
     Ok(report.targets.iter().all(|target| target.pass))
 }
 

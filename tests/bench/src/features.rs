@@ -7,14 +7,13 @@
 use crate::{
     candidate::{Candidate, serving, start_floor, start_upstream},
     process::{Server, get},
-    report::{Cell, Machine, Memory, Shape, Target, table},
+    report::{Cell, Machine, Memory, Shape, Target, publish, table},
     run::{Asked, Pace, cell, machine},
     streams::{self, Streams},
 };
 use brokle_test_services::Redis;
 use serde::Serialize;
 use std::{fmt::Write, fs, io, net::SocketAddr, path::Path, path::PathBuf};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -156,20 +155,11 @@ struct Report {
     targets: Vec<Target>,
 }
 
-/// Runs until it is done, or the user has enough of it; true when every target was met.
+/// Measures; true when every target was met.
 ///
 /// # Errors
 /// When a server can't be started or measured, or a file can't be written.
-pub(crate) async fn run(args: Args) -> io::Result<bool> {
-    let mut terminated = signal(SignalKind::terminate())?;
-    tokio::select! {
-        passes = measure(&args) => passes,
-        _ = tokio::signal::ctrl_c() => Err(io::ErrorKind::Interrupted.into()),
-        _ = terminated.recv() => Err(io::ErrorKind::Interrupted.into()),
-    }
-}
-
-async fn measure(args: &Args) -> io::Result<bool> {
+pub(crate) async fn run(args: &Args) -> io::Result<bool> {
     let pace = if args.quick { Pace::QUICK } else { Pace::FULL };
     let wanted: Vec<Feature> = features()
         .into_iter()
@@ -220,13 +210,7 @@ async fn measure(args: &Args) -> io::Result<bool> {
     let targets = targets(&rows, &floor_streams, &streams, &memory);
     let report = Report { machine, quick: args.quick, rows, floor_streams, streams, memory, targets };
     let markdown = report.markdown();
-    println!("{markdown}");
-    if let Some(path) = &args.markdown {
-        fs::write(path, &markdown)?;
-    }
-    if let Some(path) = &args.json {
-        fs::write(path, serde_json::to_vec_pretty(&report)?)?;
-    }
+    publish(&markdown, &report, args.markdown.as_deref(), args.json.as_deref())?;
     Ok(report.targets.iter().all(|target| target.pass))
 }
 

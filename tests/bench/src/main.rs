@@ -46,7 +46,8 @@ mod vendors;
 mod wire;
 
 use clap::{Parser, Subcommand};
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{io, net::SocketAddr, process::ExitCode, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures Brokle against a bare pass-through proxy.
 #[derive(Parser)]
@@ -84,11 +85,11 @@ async fn main() -> ExitCode {
         Command::Upstream { listen, chunk_delay_ms } => {
             upstream::serve(listen, Duration::from_millis(chunk_delay_ms)).await.map(|()| true)
         }
-        Command::Run(args) => run::run(args).await,
-        Command::Features(args) => features::run(args).await,
-        Command::Dialects(args) => dialects::run(args).await,
-        Command::Soak(args) => soak::run(args).await,
-        Command::Telemetry(args) => telemetry::run(args).await,
+        Command::Run(args) => unless_stopped(run::run(&args)).await,
+        Command::Features(args) => unless_stopped(features::run(&args)).await,
+        Command::Dialects(args) => unless_stopped(dialects::run(&args)).await,
+        Command::Soak(args) => unless_stopped(soak::run(&args)).await,
+        Command::Telemetry(args) => unless_stopped(telemetry::run(&args)).await,
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -97,5 +98,15 @@ async fn main() -> ExitCode {
             eprintln!("bench: {error}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// Measures until it is done, or the user has enough of it. Either way out drops the servers, and that ends them.
+async fn unless_stopped(measuring: impl Future<Output = io::Result<bool>>) -> io::Result<bool> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = measuring => done,
+        _ = tokio::signal::ctrl_c() => Err(io::ErrorKind::Interrupted.into()),
+        _ = terminated.recv() => Err(io::ErrorKind::Interrupted.into()),
     }
 }

@@ -3,6 +3,8 @@
 use crate::streams::Streams;
 use serde::Serialize;
 use std::fmt::Write;
+use std::path::Path;
+use std::{fs, io};
 
 /// One run. Times are in ms or µs as their names say, memory in MB of 10⁶ bytes.
 #[derive(Debug, Serialize)]
@@ -236,6 +238,23 @@ fn streams_row(name: &str, streams: &Streams) -> Vec<String> {
     let mut row = vec![name.to_owned(), streams.broken.to_string()];
     row.extend(times.map(|time| format!("{time:.1}")));
     row
+}
+
+/// Prints what was measured, and writes it where the user wants it.
+pub(crate) fn publish(
+    markdown: &str,
+    report: &impl Serialize,
+    table: Option<&Path>,
+    json: Option<&Path>,
+) -> io::Result<()> {
+    println!("{markdown}");
+    if let Some(path) = table {
+        fs::write(path, markdown)?;
+    }
+    if let Some(path) = json {
+        fs::write(path, serde_json::to_vec_pretty(report)?)?;
+    }
+    Ok(())
 }
 
 /// The middle value, or the mean of the two; not a number when there are none.

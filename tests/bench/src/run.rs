@@ -10,11 +10,10 @@ use crate::{
     candidate::{Candidate, serving, start_floor, start_upstream},
     load::{Load, Round, percentile},
     process::{Server, get},
-    report::{CPU_SHAPE, Cell, LATENCY_SHAPE, Machine, Memory, Report, Shape, Side, median},
+    report::{CPU_SHAPE, Cell, LATENCY_SHAPE, Machine, Memory, Report, Shape, Side, median, publish},
     request, streams,
 };
 use std::{fs, io, net::SocketAddr, path::PathBuf, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -88,21 +87,11 @@ impl Pace {
     }
 }
 
-/// Runs until it is done, or the user has enough of it; true when every target was met.
+/// Measures; true when every target was met.
 ///
 /// # Errors
 /// When a server can't be started or measured, or a file can't be written.
-pub(crate) async fn run(args: Args) -> io::Result<bool> {
-    let mut terminated = signal(SignalKind::terminate())?;
-    // Either way out drops the servers, and that ends them.
-    tokio::select! {
-        passes = measure(&args) => passes,
-        _ = tokio::signal::ctrl_c() => Err(io::ErrorKind::Interrupted.into()),
-        _ = terminated.recv() => Err(io::ErrorKind::Interrupted.into()),
-    }
-}
-
-async fn measure(args: &Args) -> io::Result<bool> {
+pub(crate) async fn run(args: &Args) -> io::Result<bool> {
     let pace = if args.quick { Pace::QUICK } else { Pace::FULL };
     let machine = machine();
     let work = tempfile::tempdir()?;
@@ -151,13 +140,7 @@ async fn measure(args: &Args) -> io::Result<bool> {
     };
     report.judge();
     let markdown = report.markdown();
-    println!("{markdown}");
-    if let Some(path) = &args.markdown {
-        fs::write(path, &markdown)?;
-    }
-    if let Some(path) = &args.json {
-        fs::write(path, serde_json::to_vec_pretty(&report)?)?;
-    }
+    publish(&markdown, &report, args.markdown.as_deref(), args.json.as_deref())?;
     candidate.stop().await?;
     Ok(report.passes())
 }

@@ -19,7 +19,6 @@ use crate::{
 };
 use clap::ValueEnum;
 use std::{fs, io, path::PathBuf, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -102,20 +101,11 @@ impl Stage {
     }
 }
 
-/// Runs until it is done, or the user has enough of it; true when every promise was kept.
+/// Plays; true when every promise was kept.
 ///
 /// # Errors
 /// When a server can't be started or measured.
-pub(crate) async fn run(args: Args) -> io::Result<bool> {
-    let mut terminated = signal(SignalKind::terminate())?;
-    tokio::select! {
-        kept = play(&args) => kept,
-        _ = tokio::signal::ctrl_c() => Err(io::ErrorKind::Interrupted.into()),
-        _ = terminated.recv() => Err(io::ErrorKind::Interrupted.into()),
-    }
-}
-
-async fn play(args: &Args) -> io::Result<bool> {
+pub(crate) async fn run(args: &Args) -> io::Result<bool> {
     let Machine { cpu, cores, kernel, load_average_before } = machine();
     let work = tempfile::tempdir()?;
     let upstream = start_upstream(work.path()).await?;

@@ -85,7 +85,7 @@ impl Taken {
 ///
 /// # Errors
 /// When a server can't be started or measured.
-pub(crate) async fn run(args: Args) -> io::Result<bool> {
+pub(crate) async fn run(args: &Args) -> io::Result<bool> {
     let Machine { cpu, cores, kernel, load_average_before } = machine();
     println!("{cores} × {cpu}, Linux {kernel}, load average before it {load_average_before}\n");
     let work = tempfile::tempdir()?;
@@ -99,7 +99,7 @@ pub(crate) async fn run(args: Args) -> io::Result<bool> {
     let project = project(server.addr).await?;
     let template = Arc::new(Template::new(TRACES));
     let stage = Stage { server, template, made: Arc::default(), project };
-    let mut targets = stage.ingest(&args).await?;
+    let mut targets = stage.ingest(args).await?;
     targets.extend(stage.questions(args.rows, args.asked).await?);
     stage.server.stop().await?;
     let mut out = String::new();

@@ -3,9 +3,10 @@
 //! [`Payloads`] is a store around another one. An input or output of more than so many bytes becomes the blob
 //! `PROJECT/payloads/TRACE/SPAN-input` (or `-output`); the row keeps the beginning of it, [`PREVIEW`] bytes, which lists, exports and
 //! searches see, and the attribute `brokle.input.blob_bytes` (`brokle.output.…`), which tells how long it is. [`trace`] puts the whole
-//! in its place, up to [`MAX_LOADED`] bytes of a trace, and so do [`arrivals`], up to [`MAX_EXPORTED`] of an observation. While a blob can't
-//! be read a trace has its beginning; arrivals wait, since what goes elsewhere goes once. One that isn't there any more is its beginning for both. A blob's name is made of its row's own project: no row leads to
-//! another's, whatever its attributes say; those that a client sends under these names are dropped.
+//! in its place, up to [`MAX_LOADED`] bytes of a trace, and so do [`arrivals`], up to [`MAX_EXPORTED`] of an observation. While
+//! a blob can't be read a trace has its beginning; arrivals wait, since what goes elsewhere goes once. One that isn't there
+//! any more is its beginning for both. A blob's name is made of its row's own project: no row leads to another's, whatever
+//! its attributes say; those that a client sends under these names are dropped.
 //!
 //! First the file's log is written (`blob_storage_file_log`), then the blob, then the row: a crash in between leaves nothing that retention
 //! doesn't find. A blob that is there already stays, as its row would. While blobs can't be stored, rows keep everything.

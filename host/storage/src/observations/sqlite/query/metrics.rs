@@ -1,6 +1,7 @@
 //! Metrics: one pass over narrow rows, put into cells here.
 //!
-//! Where the hourly sums [can answer](summed), whole hours come from them, and rows are read for the two ends only. The numbers are the same, but for percentiles, which are off by half a percent at most.
+//! Where the hourly sums [can answer](summed), whole hours come from them, and rows are read for the two ends only. The
+//! numbers are the same, but for percentiles, which are off by half a percent at most.
 
 mod cell;
 mod rollups;
