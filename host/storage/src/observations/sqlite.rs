@@ -15,6 +15,7 @@
 mod arrivals;
 mod blobs;
 mod body;
+mod checkpoint;
 mod columns;
 mod files;
 mod list;
@@ -73,14 +74,14 @@ impl SqliteObservations {
     /// Opens the directory, which is created (mode 0700) if it isn't there. Files are opened when they are needed.
     ///
     /// # Errors
-    /// When the directory can't be created.
+    /// When the directory can't be created, or no thread is to be had.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, AnalyticsError> {
         let directory = directory.into();
         files::create_directory(&directory)?;
         Ok(Self {
             readers: Arc::new(Readers::new(directory.clone())),
             scores: Arc::new(Scores::new(&directory)),
-            writer: Arc::new(Mutex::new(Writer::new(directory))),
+            writer: Arc::new(Mutex::new(Writer::new(directory)?)),
             permits: Arc::new(Semaphore::new(MAX_READS)),
             limits: Limits::default(),
         })

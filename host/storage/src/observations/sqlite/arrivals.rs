@@ -33,13 +33,15 @@ pub(super) fn create(connection: &Connection, is_new: bool) -> Result<(), Analyt
 
 /// The last number that a row was given.
 pub(super) fn given(connection: &Connection) -> Result<i64, AnalyticsError> {
-    let last: Option<i64> =
-        connection.query_row("SELECT max(rid) FROM observations", [], |row| row.get(0))?;
-    let kept = match schema::has_arrivals(connection)? {
-        true => connection.query_row("SELECT given FROM arrivals", [], |row| row.get(0))?,
-        false => 0,
+    let number = |sql| -> rusqlite::Result<Option<i64>> {
+        connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
     };
-    Ok(last.unwrap_or_default().max(kept))
+    let last = number("SELECT max(rid) FROM observations")?;
+    let kept = match schema::has_arrivals(connection)? {
+        true => number("SELECT given FROM arrivals")?,
+        false => None,
+    };
+    Ok(last.max(kept).unwrap_or_default())
 }
 
 /// Remembers that number: rows are about to be deleted.

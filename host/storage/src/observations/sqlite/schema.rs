@@ -155,5 +155,5 @@ pub(super) fn has_blobs(connection: &Connection) -> Result<bool, AnalyticsError>
 }
 
 fn version(connection: &Connection) -> Result<i64, AnalyticsError> {
-    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+    Ok(connection.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))?)
 }

@@ -11,14 +11,16 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use super::super::payloads::BlobRow;
 use super::super::{AnalyticsError, Inserted, Month};
 use super::body::Packer;
-use super::{arrivals, blobs, columns, files, rollups, schema, signals};
+use super::checkpoint::{Copier, Log};
+use super::{arrivals, blobs, columns, files, rollups, schema, signals, unavailable};
 
 /// Files kept open: this month's and, around its end, its neighbour's; more while a backlog is worked off.
 const MAX_OPEN: usize = 4;
 
 pub(super) struct Writer {
     directory: PathBuf,
-    open: HashMap<Month, Connection>,
+    open: HashMap<Month, (Connection, Log)>,
+    copier: Copier,
     packer: Packer,
 }
 
@@ -29,8 +31,11 @@ impl fmt::Debug for Writer {
 }
 
 impl Writer {
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, open: HashMap::new(), packer: Packer::new() }
+    /// # Errors
+    /// The thread that it needs isn't to be had.
+    pub(super) fn new(directory: PathBuf) -> Result<Self, AnalyticsError> {
+        let copier = Copier::start().map_err(unavailable)?;
+        Ok(Self { directory, open: HashMap::new(), copier, packer: Packer::new() })
     }
 
     pub(super) fn insert(
@@ -115,17 +120,18 @@ impl Writer {
         month: Month,
         change: impl FnOnce(&Transaction<'_>, &mut Packer) -> Result<T, AnalyticsError>,
     ) -> Result<T, AnalyticsError> {
-        let mut connection = match self.open.remove(&month) {
-            Some(connection) => connection,
-            None => open(&files::path(&self.directory, month))?,
+        let (mut connection, log) = match self.open.remove(&month) {
+            Some(open) => open,
+            None => open(&files::path(&self.directory, month), &self.copier)?,
         };
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let answer = change(&transaction, &mut self.packer)?;
         transaction.commit()?;
+        log.committed(&connection);
         if self.open.len() >= MAX_OPEN {
             self.open.clear();
         }
-        self.open.insert(month, connection);
+        self.open.insert(month, (connection, log));
         Ok(answer)
     }
 
@@ -135,18 +141,17 @@ impl Writer {
     }
 }
 
-fn open(path: &Path) -> Result<Connection, AnalyticsError> {
+fn open(path: &Path, copier: &Copier) -> Result<(Connection, Log), AnalyticsError> {
     let mut connection = Connection::open(path)?;
     // Another process may hold the lock for a moment: a backup, a person with a shell.
     connection.busy_timeout(crate::sql::BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
-    // A checkpoint every 16 MB instead of every 4: index pages are then written a quarter as often.
-    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -8_000)?;
     schema::prepare(&mut connection)?;
-    Ok(connection)
+    let log = copier.attach(&connection, path);
+    Ok((connection, log))
 }
 
 fn write(
