@@ -317,27 +317,47 @@ impl<'a> Scanner<'a> {
 }
 
 /// How many leading bytes of a string need no look: no quote, backslash or control character.
-/// Eight at a time, since this is where a long prompt's time goes.
+///
+/// Most strings are short, but a long prompt's time goes here too: blocks of a fixed length become vector instructions.
 fn plain(bytes: &[u8]) -> usize {
+    const SHORT: usize = 32;
+    let short = bytes.get(..SHORT).unwrap_or(bytes);
+    let mut done = plain_words(short);
+    if done < short.len() {
+        return done;
+    }
+    let rest = |done| bytes.get(done..).unwrap_or_default();
+    let (blocks, _) = rest(done).as_chunks::<64>();
+    let is_plain = |block: &&[u8; 64]| !block.iter().fold(false, |stop, &byte| stop | stops(byte));
+    done += blocks.iter().take_while(is_plain).count() * 64;
+    done + plain_words(rest(done))
+}
+
+/// Whether a string can't go on with this byte as it is.
+fn stops(byte: u8) -> bool {
+    (byte == b'"') | (byte == b'\\') | (byte < 0x20)
+}
+
+/// The same as [`plain`], eight at a time.
+fn plain_words(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES << 7;
     let zero_byte = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
     let mut done = 0;
-    let (words, _) = bytes.as_chunks::<8>();
+    let (words, rest) = bytes.as_chunks::<8>();
     for word in words {
         let word = u64::from_le_bytes(*word);
         let quote = zero_byte(word ^ (ONES * u64::from(b'"')));
         let backslash = zero_byte(word ^ (ONES * u64::from(b'\\')));
         let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        let stops = quote | backslash | control;
-        if stops != 0 {
+        let found = quote | backslash | control;
+        if found != 0 {
             // Borrows only run upwards, so the lowest hit is a true one.
-            return done + (stops.trailing_zeros() / 8) as usize;
+            return done + (found.trailing_zeros() / 8) as usize;
         }
         done += 8;
     }
-    let rest = bytes.get(done..).unwrap_or_default();
-    done + rest.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20).unwrap_or(rest.len())
+    done + rest.iter().position(|&byte| stops(byte)).unwrap_or(rest.len())
 }
 
 #[cfg(test)]
@@ -393,6 +413,22 @@ mod tests {
         assert_eq!(kind(b"\"\\udc00\\ud800\""), LoneSurrogate);
         assert_eq!(kind(b"\"\xff\""), InvalidUtf8);
         assert!(scan(br#""\ud83d\ude00""#, |_, _| {}).is_ok());
+    }
+
+    #[test]
+    fn a_string_stops_where_it_must_wherever_that_is() {
+        for length in 0..200 {
+            for at in 0..length {
+                for byte in [b'"', b'\\', 0, b'\n', 0x1f] {
+                    // Neighbors of the bytes that stop, and beyond ASCII.
+                    let mut text: Vec<u8> =
+                        b"a !#[]\x7f\xc3\xa9".iter().copied().cycle().take(length).collect();
+                    assert_eq!(plain(&text), length);
+                    text[at] = byte;
+                    assert_eq!(plain(&text), at, "{byte} at {at} of {length}");
+                }
+            }
+        }
     }
 
     fn json() -> impl Strategy<Value = serde_json::Value> {
