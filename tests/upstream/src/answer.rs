@@ -84,6 +84,11 @@ pub(crate) fn answer(seen: &Seen, fault: &Fault) -> Result<Answer, FaultError> {
     if let Some(after) = &fault.retry_after {
         answer.headers.push(("retry-after", after.clone()));
     }
+    if let Some(left) = fault.tokens_left {
+        let name =
+            if anthropic { "anthropic-ratelimit-tokens-remaining" } else { "x-ratelimit-remaining-tokens" };
+        answer.headers.push((name, left.to_string()));
+    }
     match (fault.needs_stream(), &answer.body) {
         (Some(step), Body::Whole(_)) => Err(FaultError::NotStreamed(step)),
         _ => Ok(answer),

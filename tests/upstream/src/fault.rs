@@ -8,6 +8,8 @@ const MAX_LARGE_BODY: u64 = 64 * 1024 * 1024;
 const MAX_EVENTS: u64 = 100_000;
 /// The longest pause, in milliseconds: ten minutes.
 const MAX_PAUSE_MS: u64 = 600_000;
+/// More than any vendor gives a minute.
+const MAX_TOKENS_LEFT: u64 = 1_000_000_000;
 
 /// What one request suffers; the default is nothing. Read from text with [`FromStr`], written back by `Display`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct Fault {
     pub status: Option<u16>,
     /// `retry-after=TEXT`
     pub retry_after: Option<String>,
+    /// `tokens-left=N`
+    pub tokens_left: Option<u64>,
     /// `slow-head=MS`
     pub slow_head: Option<Duration>,
     /// `hang-head`
@@ -119,6 +123,7 @@ impl Fault {
         match step.name {
             "status" => step.put(&mut self.status, step.number(200, 599)?),
             "retry-after" => step.put(&mut self.retry_after, step.value()?.to_owned()),
+            "tokens-left" => step.put(&mut self.tokens_left, step.number(0, MAX_TOKENS_LEFT)?),
             "slow-head" => step.put(&mut self.slow_head, step.pause()?),
             "hang-head" => step.raise(&mut self.hang_head),
             "refuse" => step.raise(&mut self.refuse),
@@ -166,6 +171,7 @@ impl fmt::Display for Fault {
         let values = [
             ("status", self.status.map(|status| status.to_string())),
             ("retry-after", self.retry_after.clone()),
+            ("tokens-left", self.tokens_left.map(|left| left.to_string())),
             ("slow-head", self.slow_head.map(ms)),
             ("reset-at", self.reset_at.map(|at| at.to_string())),
             ("close-at", self.close_at.map(|at| at.to_string())),
@@ -251,7 +257,7 @@ mod tests {
 
     #[test]
     fn every_step_reads_and_writes_back() {
-        let text = "status=429;retry-after=2;slow-head=5;reset-at=7;close-at=0;chunk=3;events=4;large-body=9;\
+        let text = "status=429;retry-after=2;tokens-left=7;slow-head=5;reset-at=7;close-at=0;chunk=3;events=4;large-body=9;\
                     delay=1;error-in-stream=2;stall-after=6;malformed-sse=split-utf8;\
                     hang-head;refuse;gzip;truncated-json;wrong-content-type;empty-stream";
         let fault: Fault = text.parse().unwrap();

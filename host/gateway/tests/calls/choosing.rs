@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use crate::guardrails::{guard, guardrail};
-use crate::harness::{Answer, Extra, World, openai, world_extra};
+use crate::harness::{Answer, Extra, To, World, openai, world_extra};
 
 /// Connections `a` and `b` to an OpenAI each, at which two models have a price, and these routes of the project's.
 pub async fn world(upstreams: [&Upstream; 2], routes: &[Value], extra: Extra) -> World {
@@ -402,4 +402,35 @@ async fn answers_of_a_policys_choices_are_kept_apart() {
     assert_eq!((fell.header("x-brokle-model"), fell.header("x-brokle-cache")), (Some("n"), Some("miss")));
     let after = call(&world, &other, &[]).await;
     assert_eq!((after.header("x-brokle-model"), after.header("x-brokle-cache")), (Some("m"), Some("miss")));
+}
+
+/// Each vendor says it in headers of its own.
+#[tokio::test]
+async fn calls_go_where_the_vendors_headers_leave_room() {
+    let [a, b] = two().await;
+    let short = json!({ "connection": "a", "model": "m!tokens-left=300" });
+    let ample = json!({ "connection": "b", "model": "claude!tokens-left=900000" });
+    let route = json!({ "name": "roomy", "candidates": [short, ample], "policy": "usage" });
+    let extra = Extra { policies: &["policy_usage"], ..Extra::default() };
+    let claude = To { plugin: "provider_anthropic", ..openai("b", &b, 0) };
+    let world = world_extra(vec![openai("a", &a, 0), claude], Arc::new(SystemClock), extra).await;
+    make(&world, &route).await;
+    // Until both have said something, who has said nothing counts as having room.
+    for _ in 0..64 {
+        if !a.requests().is_empty() && !b.requests().is_empty() {
+            break;
+        }
+        assert_eq!(call(&world, &chat("roomy", json!({})), &[]).await.status(), 200);
+    }
+    let told = explain(&world, &chat("roomy", json!({}))).await;
+    let left: Vec<_> =
+        told["candidates"].as_array().unwrap().iter().map(|c| &c["remaining_tokens"]).collect();
+    assert_eq!(left, [300, 900_000], "{told}");
+
+    // A call of 512 tokens has no room at the one, whatever the shares are.
+    let before = a.requests().len();
+    for _ in 0..24 {
+        assert_eq!(call(&world, &chat("roomy", json!({})), &[]).await.status(), 200);
+    }
+    assert_eq!(a.requests().len(), before);
 }
