@@ -99,6 +99,7 @@ bench-plugins: plugins guests ## Measure what a sandbox costs, and what bad neig
 	tools=$(CARGO_TARGET_DIR)/guest-tools; export PATH=$$tools/venv/bin:$$tools/js/node_modules/.bin:$$PATH; \
 	for policy in python js; do $(CARGO) run -q -p brokle -- plugin build sdk/examples/policy-$$policy || exit 1; done
 	$(CARGO) bench -p brokle-runtime --bench plugins
+	$(CARGO) bench -p brokle-runtime --bench translation
 	$(CARGO) bench -p brokle-runtime --bench neighbors
 
 bench: release ## Measure the gateway against a bare proxy
