@@ -2,8 +2,9 @@
 //! 1 KB to 10 MB on the pass-through path; and the memory that a request with a picture of 10 MB takes.
 //!
 //! **In the guest** is the time that Brokle counts in its components (`brokle_plugin_call_seconds`), those of the policy left out,
-//! for each call. A guest doesn't wait, so on a machine that does nothing else it is processor time. A streamed event's is what a
-//! stream takes above the same call unstreamed, by its [`CHUNKS`] pieces.
+//! for each call: a request's are the exports of [`REQUEST`], an answer's all others. A guest doesn't wait, so on a machine that
+//! does nothing else it is processor time. A streamed event's is what the answer takes above the same one unstreamed, by its
+//! [`CHUNKS`] pieces.
 
 use crate::{
     candidate::{Candidate, serving, start_floor, start_upstream},
@@ -59,6 +60,8 @@ const BODY: usize = 2_000;
 const BODIES: [usize; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 /// Of a picture, as base64.
 const PICTURE: usize = 10_000_000;
+/// What components are asked on a request's way to the vendor; everything else is for its answer.
+const REQUEST: [&str; 3] = ["read-head", "to-canonical", "prepare"];
 /// A prompt that fills a body.
 const SAID: &str = "Gateways read what they must and pass on the rest. ";
 
@@ -161,10 +164,17 @@ struct Row {
     /// Of the whole process.
     cpu_us: f64,
     /// In components but the policy.
-    guest_us: f64,
+    guest: InGuests,
     /// For each piece of a stream, above the same way unstreamed.
     event_us: Option<f64>,
     is_native: bool,
+}
+
+/// Time in components: for each call in microseconds, or all of it in seconds.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+struct InGuests {
+    request: f64,
+    answer: f64,
 }
 
 /// What a picture takes.
@@ -204,9 +214,11 @@ pub(crate) async fn run(args: &Args) -> io::Result<bool> {
     for way in &WAYS {
         for streamed in [false, true] {
             let mut row = measure_way(&server, way, streamed, length).await?;
-            let whole = rows.iter().find(|row| row.way == way.name && !row.streamed).map(|row| row.guest_us);
-            row.event_us = whole.filter(|_| streamed).map(|whole| (row.guest_us - whole) / CHUNKS as f64);
-            eprintln!("{}, streamed {streamed}: {:.1} µs in the guest", row.way, row.guest_us);
+            let whole = rows.iter().find(|row| row.way == way.name && !row.streamed).map(|row| row.guest);
+            let above = |whole: InGuests| (row.guest.answer - whole.answer) / CHUNKS as f64;
+            row.event_us = whole.filter(|_| streamed).map(above);
+            let InGuests { request, answer } = row.guest;
+            eprintln!("{}, streamed {streamed}: {request:.1} + {answer:.1} µs in the guest", row.way);
             rows.push(row);
         }
     }
@@ -246,7 +258,7 @@ async fn measure_way(server: &Server, way: &Way, streamed: bool, length: Duratio
     let mut round = load.round(length).await;
     let count = round.latencies.len().max(1) as f64;
     let cpu_us = (server.cpu()? - cpu).as_secs_f64() * 1e6 / count;
-    let guest_us = (in_guests(server).await? - guest) * 1e6 / count;
+    let guest = in_guests(server).await?.since(guest, count);
     round.latencies.sort_unstable();
     let at = |percent| f64::from(percentile(&round.latencies, percent)) / 1e3;
     Ok(Row {
@@ -258,22 +270,35 @@ async fn measure_way(server: &Server, way: &Way, streamed: bool, length: Duratio
         p99_ms: at(99),
         first_error: round.first_error,
         cpu_us,
-        guest_us,
+        guest,
         event_us: None,
         is_native: way.is_native,
     })
 }
 
 /// Seconds that were spent in components so far, those of policies left out.
-async fn in_guests(server: &Server) -> io::Result<f64> {
+async fn in_guests(server: &Server) -> io::Result<InGuests> {
     let (_, text) = get(server.addr, "GET", "/metrics").await?;
-    Ok(sum_of(&text))
+    Ok(InGuests::of(&text))
 }
 
-fn sum_of(metrics: &str) -> f64 {
-    let sums = metrics.lines().filter(|line| line.starts_with("brokle_plugin_call_seconds_sum"));
-    let others = sums.filter(|line| !line.contains("brokle.policy-"));
-    others.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+impl InGuests {
+    fn of(metrics: &str) -> Self {
+        let sums = metrics.lines().filter(|line| line.starts_with("brokle_plugin_call_seconds_sum"));
+        let mut total = Self::default();
+        for line in sums.filter(|line| !line.contains("brokle.policy-")) {
+            let seconds = line.rsplit(' ').next().and_then(|number| number.parse::<f64>().ok());
+            let of_request = REQUEST.iter().any(|export| line.contains(&format!("export=\"{export}\"")));
+            *if of_request { &mut total.request } else { &mut total.answer } += seconds.unwrap_or_default();
+        }
+        total
+    }
+
+    /// What each of so many calls took in the meantime, in microseconds.
+    fn since(self, before: Self, calls: f64) -> Self {
+        let each = |after: f64, before: f64| (after - before) * 1e6 / calls;
+        Self { request: each(self.request, before.request), answer: each(self.answer, before.answer) }
+    }
 }
 
 /// A request with a picture, on a server that has answered a small one.
@@ -307,7 +332,7 @@ fn targets(rows: &[Row], passed: &[Cell], pictures: &[Picture]) -> Vec<Target> {
         Target::at_most(
             "a translated request in the guest, the dearest (2 KB)",
             60.0,
-            worst(&mut rows.iter().filter(translated(false)).map(|row| row.guest_us)),
+            worst(&mut rows.iter().filter(translated(false)).map(|row| row.guest.request)),
             "µs",
         ),
         Target::at_most(
@@ -341,7 +366,17 @@ impl Report {
             out,
             "{kind} on {cores} × {cpu}, Linux {kernel}, load average before it {load_average_before}\n"
         );
-        let head = ["way", "answer", "p50 ms", "p99", "CPU µs", "guest µs", "guest µs an event", "errors"];
+        let head = [
+            "way",
+            "answer",
+            "p50 ms",
+            "p99",
+            "CPU µs",
+            "request in the guest µs",
+            "answer in the guest µs",
+            "an event µs",
+            "errors",
+        ];
         table(&mut out, &head, self.rows.iter().map(Row::row));
         let head =
             ["body KB", "floor p50 ms", "Brokle p50 ms", "floor CPU µs", "Brokle CPU µs", "ratio", "errors"];
@@ -385,7 +420,8 @@ impl Row {
             format!("{:.3}", self.p50_ms),
             format!("{:.3}", self.p99_ms),
             format!("{:.1}", self.cpu_us),
-            format!("{:.1}", self.guest_us),
+            format!("{:.1}", self.guest.request),
+            format!("{:.1}", self.guest.answer),
             self.event_us.map_or_else(String::new, |us| format!("{us:.2}")),
             self.errors.to_string(),
         ]
@@ -397,13 +433,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_policies_take_isnt_counted() {
+    fn requests_and_answers_are_told_apart_and_policies_left_out() {
         let metrics = "# HELP brokle_plugin_call_seconds x\n\
             brokle_plugin_call_seconds_sum{plugin=\"brokle.provider-anthropic\",export=\"prepare\"} 0.25\n\
             brokle_plugin_call_seconds_sum{plugin=\"brokle.policy-priority\",export=\"decide\"} 4\n\
-            brokle_plugin_call_seconds_sum{plugin=\"brokle.dialect-gemini\",export=\"encode\"} 0.5\n\
-            brokle_plugin_call_seconds_count{plugin=\"brokle.dialect-gemini\",export=\"encode\"} 9\n";
-        assert!((sum_of(metrics) - 0.75).abs() < 1e-9);
+            brokle_plugin_call_seconds_sum{plugin=\"brokle.dialect-gemini\",export=\"to-canonical\"} 0.125\n\
+            brokle_plugin_call_seconds_sum{plugin=\"brokle.dialect-gemini\",export=\"encoder.push\"} 0.5\n\
+            brokle_plugin_call_seconds_count{plugin=\"brokle.dialect-gemini\",export=\"encoder.push\"} 9\n";
+        let InGuests { request, answer } = InGuests::of(metrics);
+        assert!((request - 0.375).abs() < 1e-9 && (answer - 0.5).abs() < 1e-9, "{request} {answer}");
     }
 
     #[test]
