@@ -120,7 +120,7 @@ impl AnswerDecoder {
         let lists = [("thinking_blocks", &mut self.thinking_blocks), ("citations", &mut self.citations)];
         for (name, list) in lists {
             if !list.is_empty() {
-                self.chat.delta([(name, core::mem::take(list).into())], outputs);
+                self.chat.delta(name, &core::mem::take(list), outputs);
             }
         }
         let native = self.stop_reason.take().unwrap_or_else(|| "end_turn".to_owned());

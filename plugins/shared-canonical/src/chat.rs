@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 use brokle_plugin::UsageEntry;
 use brokle_plugin::provider::{Call, Output};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 /// One answer so far.
@@ -34,6 +35,66 @@ pub struct Usage {
     pub cached_read: u64,
     /// Prompt tokens that went into one.
     pub cache_write: u64,
+}
+
+/// A piece of a stream. There is one for each of the vendor's events, so that none is built as a tree first. Members, here
+/// and below, are in the order of their names, as they are in the trees that whole answers are.
+#[derive(Serialize)]
+struct Chunk<'a, C> {
+    choices: C,
+    created: u64,
+    id: &'a str,
+    model: &'a str,
+    object: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Value>,
+}
+
+/// The one answer in a chunk, not ended.
+#[derive(Serialize)]
+struct Choice<D> {
+    delta: D,
+    finish_reason: (),
+    index: u32,
+    logprobs: (),
+}
+
+impl<D> Choice<D> {
+    fn new(delta: D) -> Self {
+        Self { delta, finish_reason: (), index: 0, logprobs: () }
+    }
+}
+
+#[derive(Serialize)]
+struct Beginning {
+    content: &'static str,
+    role: &'static str,
+}
+
+/// An object with one member.
+struct One<'a, T: ?Sized>(&'a str, &'a T);
+
+impl<T: Serialize + ?Sized> Serialize for One<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([(self.0, self.1)])
+    }
+}
+
+#[derive(Serialize)]
+struct CallDelta<'a> {
+    function: FunctionDelta<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    index: usize,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct FunctionDelta<'a> {
+    arguments: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
 }
 
 impl Usage {
@@ -75,42 +136,41 @@ impl Chat {
 
     /// The role, with which every answer begins.
     pub fn begin(&mut self, outputs: &mut Vec<Output>) {
-        let content = if self.streaming { json!("") } else { Value::Null };
-        self.delta([("role", json!("assistant")), ("content", content)], outputs);
+        if self.streaming {
+            outputs.push(self.chunk([Choice::new(Beginning { content: "", role: "assistant" })], None));
+            return;
+        }
+        self.message.insert("role".to_owned(), json!("assistant"));
+        self.message.insert("content".to_owned(), Value::Null);
     }
 
     /// More of a text: `content` or `reasoning_content`. Nothing for an empty one.
     pub fn text(&mut self, name: &str, text: &str, outputs: &mut Vec<Output>) {
         if !text.is_empty() {
-            self.delta([(name, json!(text))], outputs);
+            self.delta(name, text, outputs);
         }
     }
 
     /// The beginning of a call, with what is known of its arguments.
     pub fn call(&mut self, number: usize, id: &str, name: &str, arguments: &str, outputs: &mut Vec<Output>) {
-        let call = json!({
-            "index": number, "id": id, "type": "function", "function": {"name": name, "arguments": arguments},
-        });
-        self.delta([("tool_calls", json!([call]))], outputs);
+        let function = FunctionDelta { arguments, name: Some(name) };
+        let call = CallDelta { function, id: Some(id), index: number, kind: Some("function") };
+        self.delta("tool_calls", &[call], outputs);
     }
 
     /// More of a call's arguments.
     pub fn arguments(&mut self, number: usize, arguments: &str, outputs: &mut Vec<Output>) {
-        let call = json!({"index": number, "function": {"arguments": arguments}});
-        self.delta([("tool_calls", json!([call]))], outputs);
+        let function = FunctionDelta { arguments, name: None };
+        let call = CallDelta { function, id: None, index: number, kind: None };
+        self.delta("tool_calls", &[call], outputs);
     }
 
     /// Says what is new, or keeps it for the whole message.
-    pub fn delta<const N: usize>(&mut self, delta: [(&str, Value); N], outputs: &mut Vec<Output>) {
+    pub fn delta<T: Serialize + ?Sized>(&mut self, name: &str, new: &T, outputs: &mut Vec<Output>) {
         if self.streaming {
-            let delta: Map<String, Value> =
-                delta.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-            let choice = json!({"index": 0, "delta": delta, "logprobs": null, "finish_reason": null});
-            outputs.push(self.chunk(&json!([choice]), None));
-            return;
-        }
-        for (name, value) in delta {
-            join(&mut self.message, name, value);
+            outputs.push(self.chunk([Choice::new(One(name, new))], None));
+        } else if let Ok(new) = serde_json::to_value(new) {
+            join(&mut self.message, name, new);
         }
     }
 
@@ -131,8 +191,8 @@ impl Chat {
         let usage = usage.map(Usage::canonical);
         if self.streaming {
             choice.insert("delta".to_owned(), json!({}));
-            outputs.push(self.chunk(&json!([choice]), None));
-            outputs.extend(usage.map(|usage| self.chunk(&json!([]), Some(usage))));
+            outputs.push(self.chunk([choice], None));
+            outputs.extend(usage.map(|usage| self.chunk([(); 0], Some(usage))));
             return;
         }
         self.message.entry("refusal").or_insert(Value::Null);
@@ -147,15 +207,15 @@ impl Chat {
         outputs.push(Output::json(&whole));
     }
 
-    fn chunk(&self, choices: &Value, usage: Option<Value>) -> Output {
-        let mut chunk = json!({
-            "id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model,
-            "choices": choices,
-        });
-        if let (Some(chunk), Some(usage)) = (chunk.as_object_mut(), usage) {
-            chunk.insert("usage".to_owned(), usage);
-        }
-        Output::json(&chunk)
+    fn chunk(&self, choices: impl Serialize, usage: Option<Value>) -> Output {
+        Output::json(&Chunk {
+            choices,
+            created: self.created,
+            id: &self.id,
+            model: &self.model,
+            object: "chat.completion.chunk",
+            usage,
+        })
     }
 }
 
