@@ -15,7 +15,7 @@ export function checkConfig() {}
 export function selfTest() {
   const found = find([encoder.encode('ab'), encoder.encode('abc')], encoder.encode('xabc'), 0);
   if (found?.start !== 1 || found.end !== 4) {
-    throw { tag: 'other', val: 'a word was not found' };
+    throw { kind: { tag: 'upstream' }, message: 'a word was not found' };
   }
 }
 

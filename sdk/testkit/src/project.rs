@@ -105,7 +105,7 @@ pub enum ProjectError {
         remedy: String,
     },
     /// The language has no template for this kind.
-    #[error("{language} has templates for routing policies and guardrails only: take Rust for a {}, or begin from the contract in wit/", kind.world())]
+    #[error("{language} has no template for a {}: take Rust, or begin from the contract in wit/", kind.world())]
     NoTemplate {
         /// The language.
         language: Language,
@@ -201,6 +201,10 @@ mod tests {
             (Kind::RoutingPolicy, Language::JavaScript, "examples/policy-js"),
             (Kind::Guardrail, Language::Python, "examples/guardrail-python"),
             (Kind::Guardrail, Language::JavaScript, "examples/guardrail-js"),
+            (Kind::Provider, Language::Python, "examples/provider-python"),
+            (Kind::Provider, Language::JavaScript, "examples/provider-js"),
+            (Kind::Exporter, Language::Python, "examples/exporter-python"),
+            (Kind::Exporter, Language::JavaScript, "examples/exporter-js"),
         ] {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
             assert_eq!(language.template(kind).unwrap().len(), count(&folder), "{name}");

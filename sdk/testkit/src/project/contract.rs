@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use brokle_runtime::Kind;
+use brokle_runtime::{Kind, Manifest};
 
 use super::ProjectError;
+
+/// The world that the build makes.
+pub(super) const WORLD: &str = "component";
 
 macro_rules! package {
     ($folder:literal: $($file:literal),+ $(,)?) => {
@@ -29,24 +32,49 @@ fn role(kind: Kind) -> Files {
     }
 }
 
-/// Writes the contract of this version into a folder, in the place of what was there.
-pub(super) fn write(kind: Kind, folder: &Path) -> Result<(), ProjectError> {
+/// Writes the contract of this version into a folder, in the place of what was there, with a world ([`WORLD`]) for this very
+/// component: its role's, which imports nothing that must be granted, and what its manifest asks for.
+pub(super) fn write(manifest: &Manifest, folder: &Path) -> Result<(), ProjectError> {
     let deps = folder.join("deps");
-    let packages = [(folder.to_owned(), role(kind)), (deps.join("types"), TYPES), (deps.join("host"), HOST)];
-    for (folder, files) in packages {
+    let role = role(manifest.kind);
+    for (folder, files) in [(folder.to_owned(), role), (deps.join("types"), TYPES), (deps.join("host"), HOST)]
+    {
         std::fs::create_dir_all(&folder)
             .map_err(|source| ProjectError::Io { path: folder.clone(), source })?;
         for (name, text) in files {
-            let path = folder.join(name);
-            std::fs::write(&path, text).map_err(|source| ProjectError::Io { path, source })?;
+            put(&folder.join(name), text)?;
         }
     }
-    Ok(())
+    put(&folder.join("component.wit"), &world(manifest))
+}
+
+fn put(path: &Path, text: &str) -> Result<(), ProjectError> {
+    std::fs::write(path, text).map_err(|source| ProjectError::Io { path: path.to_owned(), source })
+}
+
+fn world(manifest: &Manifest) -> String {
+    // Each file of a package begins with its name and version.
+    let package = |files: Files| files.first().and_then(|(_, text)| text.lines().next()).unwrap_or_default();
+    let (role, host) = (package(role(manifest.kind)), package(HOST));
+    let version = host.trim_end_matches(';').rsplit('@').next().unwrap_or_default();
+    let asked = manifest.capabilities.interfaces();
+    let imports = asked.iter().map(|name| format!("    import brokle:host/{name}@{version};\n"));
+    let include = manifest.kind.world();
+    format!("{role}\n\nworld {WORLD} {{\n    include {include};\n{}}}\n", imports.collect::<String>())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_component_imports_what_its_manifest_asks_for() {
+        let manifest = include_str!("../../../templates/exporter/plugin.json");
+        let manifest = Manifest::parse(manifest.as_bytes()).unwrap();
+        let expected = "package brokle:exporter@0.1.0;\n\nworld component {\n    include exporter;\n    \
+                        import brokle:host/http@0.1.0;\n    import brokle:host/secrets@0.1.0;\n}\n";
+        assert_eq!(world(&manifest), expected);
+    }
 
     #[test]
     fn no_file_of_a_package_is_left_out() {

@@ -13,9 +13,9 @@ pub enum Language {
     /// Built by cargo; every kind.
     #[default]
     Rust,
-    /// Built by `componentize-py`; routing policies and guardrails.
+    /// Built by `componentize-py`; every kind but dialects.
     Python,
-    /// Built by `componentize-js`; routing policies and guardrails.
+    /// Built by `componentize-js`; every kind but dialects.
     JavaScript,
 }
 
@@ -89,6 +89,42 @@ impl Language {
                 "app.js", "plugin.json", "package.json", "README.md", ".gitignore",
                 "fixtures/request-blocked.yaml", "fixtures/request-allowed.yaml", "fixtures/response-masked.yaml",
                 "fixtures/stream-masked.yaml"),
+            (Self::Python, Kind::Provider) => files!("examples/provider-python":
+                "app.py", "adapter.py", "plugin.json", "requirements.txt", "README.md", ".gitignore",
+                "fixtures/chat/case.json", "fixtures/chat/request.json", "fixtures/chat/response.json",
+                "fixtures/chat/expected-upstream.json", "fixtures/chat/expected.json",
+                "fixtures/chat/expected-usage.json", "fixtures/chat-stream/case.json",
+                "fixtures/chat-stream/request.json", "fixtures/chat-stream/response.ndjson",
+                "fixtures/chat-stream/expected-upstream.json", "fixtures/chat-stream/expected.json",
+                "fixtures/chat-stream/expected-usage.json", "fixtures/stream-fault/case.json",
+                "fixtures/stream-fault/request.json", "fixtures/stream-fault/response.ndjson",
+                "fixtures/stream-fault/expected-upstream.json", "fixtures/stream-fault/expected.json",
+                "fixtures/stream-fault/expected-problem.json", "fixtures/error/case.json",
+                "fixtures/error/request.json", "fixtures/error/response.json", "fixtures/error/response-head.json",
+                "fixtures/error/expected-upstream.json", "fixtures/error/expected-problem.json",
+                "fixtures/refused/case.json", "fixtures/refused/request.json",
+                "fixtures/refused/expected-problem.json"),
+            (Self::JavaScript, Kind::Provider) => files!("examples/provider-js":
+                "app.js", "plugin.json", "package.json", "README.md", ".gitignore",
+                "fixtures/chat/case.json", "fixtures/chat/request.json", "fixtures/chat/response.json",
+                "fixtures/chat/expected-upstream.json", "fixtures/chat/expected.json",
+                "fixtures/chat/expected-usage.json", "fixtures/chat-stream/case.json",
+                "fixtures/chat-stream/request.json", "fixtures/chat-stream/response.ndjson",
+                "fixtures/chat-stream/expected-upstream.json", "fixtures/chat-stream/expected.json",
+                "fixtures/chat-stream/expected-usage.json", "fixtures/stream-fault/case.json",
+                "fixtures/stream-fault/request.json", "fixtures/stream-fault/response.ndjson",
+                "fixtures/stream-fault/expected-upstream.json", "fixtures/stream-fault/expected.json",
+                "fixtures/stream-fault/expected-problem.json", "fixtures/error/case.json",
+                "fixtures/error/request.json", "fixtures/error/response.json", "fixtures/error/response-head.json",
+                "fixtures/error/expected-upstream.json", "fixtures/error/expected-problem.json",
+                "fixtures/refused/case.json", "fixtures/refused/request.json",
+                "fixtures/refused/expected-problem.json"),
+            (Self::Python, Kind::Exporter) => files!("examples/exporter-python":
+                "app.py", "plugin.json", "requirements.txt", "README.md", ".gitignore",
+                "fixtures/sent.yaml", "fixtures/away.yaml"),
+            (Self::JavaScript, Kind::Exporter) => files!("examples/exporter-js":
+                "app.js", "plugin.json", "package.json", "README.md", ".gitignore",
+                "fixtures/sent.yaml", "fixtures/away.yaml"),
             // A dialect's endpoints are in the gateway's router: there is nothing to begin one from.
             (language, kind) => return Err(ProjectError::NoTemplate { language, kind }),
         })

@@ -17,7 +17,7 @@ pub(crate) struct New {
     /// What the plugin does.
     #[arg(long, value_enum)]
     kind: Role,
-    /// The language: Rust for every kind; Python and JavaScript for routing policies and guardrails.
+    /// The language: Rust for every kind; Python and JavaScript for all but dialects.
     #[arg(long, value_enum, default_value_t)]
     lang: Lang,
     /// The plugin's short name, as requests and configuration call it: acme.

@@ -19,15 +19,15 @@ pub(super) fn build(language: Language, folder: &Path, target: &Path) -> Result<
         .map_err(|error| ProjectError::Refused { path: folder.join("plugin.json"), error })?;
     let name = manifest.id.rsplit('.').next().unwrap_or_default();
     let wit = target.join("wit");
-    contract::write(manifest.kind, &wit)?;
-    let world = format!("{}/{}", manifest.kind.package(), manifest.kind.world());
+    contract::write(&manifest, &wit)?;
+    let world = format!("{}/{}", manifest.kind.package(), contract::WORLD);
     let made = target.join(format!("{name}.part"));
 
     let (tool, mut command) = match language {
         Language::JavaScript => {
             let tool = find(folder, &["node_modules/.bin"], "componentize-js");
             let mut command = Command::new(&tool);
-            command.arg("app.js").arg("--wit").arg(&wit).args(["--world-name", manifest.kind.world()]);
+            command.arg("app.js").arg("--wit").arg(&wit).args(["--world-name", contract::WORLD]);
             for feature in ["stdio", "random", "clocks", "http", "fetch-event"] {
                 command.args(["--disable", feature]);
             }
