@@ -9,7 +9,7 @@
 //! | `native.json`, `native.sse` | an answer that has the dialect already: `expected-reading.json` |
 //!
 //! For `count-tokens`: `expected-estimate.json`. With `error`: `expected-error.json`, and `expected-failed.json` for an error
-//! after the first half of the stream.
+//! after the first half of the stream, or for what is added to a `native.sse` that breaks off there.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -197,7 +197,7 @@ impl Player<'_> {
         for name in ["native.json", "native.sse"] {
             let path = folder.join(name);
             if path.exists() {
-                plays += self.native(name, &case::bytes(&path)?, made, differences).await?;
+                plays += self.native(name, &case::bytes(&path)?, error, made, differences).await?;
             }
         }
         Ok(plays)
@@ -258,6 +258,7 @@ impl Player<'_> {
         &self,
         name: &str,
         bytes: &[u8],
+        error: Option<&Failure>,
         made: &mut Made,
         differences: &mut Vec<String>,
     ) -> Result<usize, Stopped> {
@@ -280,6 +281,12 @@ impl Player<'_> {
             differences.push("event by event, the reading is another one".to_owned());
         }
         made.push(("expected-reading.json", readings.pop().unwrap_or_default()));
+        if let Some(error) = error {
+            let mut reader = self.open().await?.read(&self.call).await?;
+            reader.push(frames.get(..frames.len() / 2).unwrap_or_default()).await?;
+            let added = reader.failed(error.status, &error.problem()).await?;
+            made.push(("expected-failed.json", self.shown(&added)));
+        }
         Ok(2)
     }
 

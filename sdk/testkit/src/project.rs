@@ -182,7 +182,8 @@ fn depend(text: &str, sdk: &Sdk) -> String {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 4] = [Kind::Provider, Kind::RoutingPolicy, Kind::Guardrail, Kind::Exporter];
+    const KINDS: [Kind; 5] =
+        [Kind::Provider, Kind::RoutingPolicy, Kind::Guardrail, Kind::Exporter, Kind::Dialect];
 
     #[test]
     fn templates_have_every_file_that_is_in_their_folder() {
@@ -197,6 +198,7 @@ mod tests {
             (Kind::RoutingPolicy, Language::Rust, "templates/routing-policy"),
             (Kind::Guardrail, Language::Rust, "templates/guardrail"),
             (Kind::Exporter, Language::Rust, "templates/exporter"),
+            (Kind::Dialect, Language::Rust, "templates/dialect"),
             (Kind::RoutingPolicy, Language::Python, "examples/policy-python"),
             (Kind::RoutingPolicy, Language::JavaScript, "examples/policy-js"),
             (Kind::Guardrail, Language::Python, "examples/guardrail-python"),

@@ -124,6 +124,24 @@ fn a_new_exporter_builds_and_passes() {
 }
 
 #[test]
+fn a_new_dialect_builds_and_passes() {
+    let project = Project::new(Kind::Dialect);
+    let report = project.test();
+    assert!(report.passed(), "{}", differences(&report));
+    let reached = |(name, calls): (&String, &u64)| *calls > 0 || name == "check-config";
+    assert!(report.coverage.iter().all(reached), "{:?}", report.coverage);
+
+    // Only what comes whole is still right.
+    project.edit(
+        "src/lib.rs",
+        "let mut out = Vec::new();\n        for chunk in",
+        "let mut out = vec![b'\\n'];\n        for chunk in",
+    );
+    let told = differences(&project.test());
+    assert!(told.contains("split after chunk 1, the stream is another one"), "{told}");
+}
+
+#[test]
 fn what_is_no_project_is_told_apart() {
     let scratch = tempfile::tempdir().unwrap();
     let failure = build(scratch.path(), None).unwrap_err();

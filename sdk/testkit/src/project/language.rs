@@ -75,6 +75,24 @@ impl Language {
                 "Cargo.toml", "plugin.json", "src/lib.rs", "tests/fixtures.rs", "README.md", ".gitignore",
                 ".cargo/config.toml", "rust-toolchain.toml",
                 "fixtures/sent.yaml", "fixtures/away.yaml"),
+            (Self::Rust, Kind::Dialect) => files!("templates/dialect":
+                "Cargo.toml", "plugin.json", "src/lib.rs", "tests/fixtures.rs", "README.md", ".gitignore",
+                ".cargo/config.toml", "rust-toolchain.toml",
+                "fixtures/text/case.json", "fixtures/text/request.json", "fixtures/text/answer.json",
+                "fixtures/text/expected-head.json", "fixtures/text/expected-canonical.json",
+                "fixtures/text/expected-answer.json", "fixtures/text/expected-error.json",
+                "fixtures/stream/case.json", "fixtures/stream/request.json", "fixtures/stream/chunks.jsonl",
+                "fixtures/stream/expected-head.json", "fixtures/stream/expected-canonical.json",
+                "fixtures/stream/expected-stream.json", "fixtures/stream/expected-error.json",
+                "fixtures/stream/expected-failed.json",
+                "fixtures/refused/case.json", "fixtures/refused/request.json",
+                "fixtures/refused/expected-head.json", "fixtures/refused/expected-problem.json",
+                "fixtures/count/case.json", "fixtures/count/request.json", "fixtures/count/expected-head.json",
+                "fixtures/count/expected-canonical.json", "fixtures/count/expected-estimate.json",
+                "fixtures/native/case.json", "fixtures/native/native.json", "fixtures/native/expected-reading.json",
+                "fixtures/native-stream/case.json", "fixtures/native-stream/native.sse",
+                "fixtures/native-stream/expected-reading.json", "fixtures/native-stream/expected-error.json",
+                "fixtures/native-stream/expected-failed.json"),
             (Self::Python, Kind::RoutingPolicy) => files!("examples/policy-python":
                 "app.py", "plugin.json", "requirements.txt", "README.md", ".gitignore",
                 "fixtures/cheapest-first.yaml", "fixtures/slow-last.yaml", "fixtures/config-refused.yaml"),
@@ -125,8 +143,9 @@ impl Language {
             (Self::JavaScript, Kind::Exporter) => files!("examples/exporter-js":
                 "app.js", "plugin.json", "package.json", "README.md", ".gitignore",
                 "fixtures/sent.yaml", "fixtures/away.yaml"),
-            // A dialect's endpoints are in the gateway's router: there is nothing to begin one from.
-            (language, kind) => return Err(ProjectError::NoTemplate { language, kind }),
+            (language @ (Self::Python | Self::JavaScript), kind @ Kind::Dialect) => {
+                return Err(ProjectError::NoTemplate { language, kind });
+            }
         })
     }
 }

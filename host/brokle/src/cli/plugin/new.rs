@@ -22,7 +22,7 @@ pub(crate) struct New {
     lang: Lang,
     /// The plugin's short name, as requests and configuration call it: acme.
     name: String,
-    /// The folder to make [default: provider-NAME, policy-NAME, guardrail-NAME or exporter-NAME].
+    /// The folder to make [default: provider-NAME, policy-NAME, guardrail-NAME, exporter-NAME or dialect-NAME].
     #[arg(long)]
     dir: Option<PathBuf>,
     /// Where the SDK is: a checkout of Brokle, or its folder sdk [default: the checkout that built this program while it
@@ -44,6 +44,8 @@ enum Role {
     Guardrail,
     /// Sends observations elsewhere.
     Exporter,
+    /// Puts another wire format in front of any provider.
+    Dialect,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -74,6 +76,7 @@ impl From<Role> for Kind {
             Role::RoutingPolicy => Self::RoutingPolicy,
             Role::Guardrail => Self::Guardrail,
             Role::Exporter => Self::Exporter,
+            Role::Dialect => Self::Dialect,
         }
     }
 }
