@@ -19,6 +19,7 @@ use brokle_core::tenancy::Capture;
 use brokle_core::usage::Usage;
 use brokle_identity::Principal;
 use brokle_runtime::UsageEntry;
+use brokle_runtime::capabilities::telemetry::TraceParent;
 use brokle_telemetry::Recorder;
 use brokle_telemetry::metrics::Metrics;
 use brokle_telemetry::recording::Recording as Rules;
@@ -227,6 +228,12 @@ impl Meter {
 
     pub(crate) fn trace_id(&self) -> Option<TraceId> {
         self.observation.as_ref().map(|observation| observation.trace_id)
+    }
+
+    /// Where plugins' own spans below a step belong; nowhere if the project wants nothing of the like kept.
+    pub(crate) fn trace_parent(&self, span: SpanId) -> Option<TraceParent> {
+        let observation = self.observation.as_ref().filter(|_| self.capture != Capture::Off)?;
+        Some(TraceParent { trace: observation.trace_id, span, key: observation.key_id })
     }
 
     pub(crate) fn elapsed(&self) -> Duration {

@@ -117,6 +117,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     let runtime = Runtime::start(sandbox(config), &config.storage.data_dir, cache_key)?;
     let egress =
         Egress::new(config.gateway.allow_private_upstreams, Duration::from_millis(config.gateway.connect_ms));
+    let spans = Arc::new(plugins::PluginSpans::default());
     let catalogue = plugins::start(
         config,
         plugins::Ingredients {
@@ -125,8 +126,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
             clock: Arc::clone(&with.clock),
             random: Arc::clone(&with.random),
             metrics: Arc::clone(&metrics),
-            recorder: Arc::clone(&recorder),
-            recording: Arc::clone(&recording),
+            spans: Arc::clone(&spans),
             egress: egress.clone(),
         },
     )
@@ -147,6 +147,13 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     }
     warm(snapshot.instance(), &fixed).await;
     let guardrails = guardrails(config, snapshot.instance()).await?;
+    let masking = Arc::new(Masking::new(
+        guardrails.clone(),
+        Arc::clone(&snapshots),
+        Arc::clone(&recording),
+        Arc::clone(&recorder),
+    ));
+    spans.go_to(&masking, Arc::clone(&recording));
     let cache = cache(config, &with, &metrics)?;
     let limits = limits(config)?;
     let shared_limits = shared_limits(config, &with, &metrics)?;
@@ -165,12 +172,7 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
         books: Books {
             recorder: Arc::clone(&recorder),
             recording: Arc::clone(&recording),
-            masking: Arc::new(Masking::new(
-                guardrails.clone(),
-                Arc::clone(&snapshots),
-                Arc::clone(&recording),
-                Arc::clone(&recorder),
-            )),
+            masking,
             metrics: Arc::clone(&metrics),
             catalogue: with.catalogue,
         },

@@ -1,7 +1,7 @@
 //! The catalogue of plugins, as this server has it: whom it trusts, what it counts, what `/health/plugins` shows.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use brokle_api::app::{PluginHealth, PluginStatus, Plugins};
@@ -9,6 +9,7 @@ use brokle_core::clock::Clock;
 use brokle_core::observation::{Kind, Observation, Status};
 use brokle_core::random::Random;
 use brokle_gateway::egress::Egress;
+use brokle_gateway::guardrails::Masking;
 use brokle_plugins::catalogue::Parts;
 use brokle_plugins::{Catalogue, Entry, State, Trusted, Watch};
 use brokle_runtime::capabilities::clock::SystemMonotonic;
@@ -19,7 +20,6 @@ use brokle_runtime::license::Licenses;
 use brokle_runtime::trust::{Anchor, TrustStore};
 use brokle_runtime::{Builtin, Runtime, inspect};
 use brokle_storage::sql::Database;
-use brokle_telemetry::Recorder;
 use brokle_telemetry::metrics::{CodeLabels, DenialLabels, Metrics, PluginLabels};
 use brokle_telemetry::recording::Recording;
 
@@ -36,8 +36,7 @@ pub(super) struct Ingredients {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) recorder: Arc<Recorder>,
-    pub(super) recording: Arc<Recording>,
+    pub(super) spans: Arc<PluginSpans>,
     pub(super) egress: Egress,
 }
 
@@ -51,7 +50,7 @@ pub(super) async fn start(config: &Config, with: Ingredients) -> Result<Arc<Cata
         kv: Arc::new(with.database.plugin_kv()),
         http: Arc::new(with.egress.clone()),
         secrets: Arc::new(EnvironmentSecrets::default()),
-        spans: Arc::new(Recorded(with.recorder, with.recording)),
+        spans: with.spans,
         denials: Arc::new(Counting(Arc::clone(&with.metrics))),
         clock: Arc::clone(&with.clock),
         monotonic: Arc::new(SystemMonotonic::default()),
@@ -130,16 +129,27 @@ impl DenialSink for Counting {
     }
 }
 
-/// Plugins' own spans, beside those of the calls that they are a part of.
-#[derive(Debug)]
-struct Recorded(Arc<Recorder>, Arc<Recording>);
+/// Plugins' own spans, beside those of the calls that they are a part of, and masked as those are.
+#[derive(Debug, Default)]
+pub(super) struct PluginSpans(OnceLock<(Weak<Masking>, Arc<Recording>)>);
 
-impl SpanSink for Recorded {
+impl PluginSpans {
+    /// Where they go. Plugins are there before the gateway, whose calls spans belong to.
+    pub(super) fn go_to(&self, masking: &Arc<Masking>, recording: Arc<Recording>) {
+        // Once, by who makes it: nothing to be told of a second time.
+        let _ = self.0.set((Arc::downgrade(masking), recording));
+    }
+}
+
+impl SpanSink for PluginSpans {
     fn record(&self, span: PluginSpan) {
+        // Without a gateway there is no call, and no span.
+        let Some((masking, recording)) = self.0.get() else { return };
+        let Some(masking) = masking.upgrade() else { return };
         let PluginSpan { plugin, tenant, parent, id, name, started_at, ended_at, attributes, failure } = span;
         let start = started_at.timestamp_micros();
         let mut observation = Observation::new(tenant, parent.trace, id, Kind::Plugin, start);
-        observation.parent_span_id = Some(parent.span);
+        (observation.parent_span_id, observation.key_id) = (Some(parent.span), parent.key);
         observation.name = name.into();
         let micros = ended_at.timestamp_micros().saturating_sub(start);
         observation.duration_us = u64::try_from(micros).unwrap_or_default();
@@ -149,9 +159,8 @@ impl SpanSink for Recorded {
             observation.status = Status::Error;
             observation.error_message = Some(failure.into());
         }
-        if self.1.records(&observation) {
-            self.1.cut(&mut observation);
-            self.0.record(observation);
+        if recording.records(&observation) {
+            masking.record(observation);
         }
     }
 }

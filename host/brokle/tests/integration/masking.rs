@@ -148,3 +148,85 @@ fn what_no_guardrail_could_rule_on_is_withheld_and_says_so() {
         std::process::Command::new("grep").args(["-rl", SECRET]).arg(directory.path()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&files.stdout), "", "it is in a file");
 }
+
+/// A guardrail that does as the text tells it: `span NAME ATTRIBUTE VALUE FAILURE` is a span of its own.
+fn with_an_obedient_plugin(storage: &str) -> (tempfile::TempDir, Server) {
+    let (directory, server) = start(&format!(
+        "[plugins]\ndev = true\n\
+         [[guardrails]]\nname = \"obedient\"\nplugin = \"capable\"\nstages = [\"request\"]\n\
+         [[guardrails]]\nname = \"numbers\"\nplugin = \"regex\"\nstages = [\"storage\"]\nconfig = {storage}\n"
+    ));
+    let built = std::path::Path::new(env!("CARGO_BIN_EXE_brokle")).ancestors();
+    let component = built.map(|folder| folder.join("wasm32-wasip2/guest-test/capable.wasm"));
+    let component = component.into_iter().find(|path| path.exists()).expect("run `make guests`");
+    let grants = json!({
+        "telemetry": {}, "kv": {}, "http": { "upstreams": {} }, "secrets": {}, "crypto": {}, "clock": {}, "random": {},
+    });
+    std::fs::write(directory.path().join("grants.json"), grants.to_string()).unwrap();
+    let url = format!("http://{}", server.address);
+    for arguments in [
+        &["plugin", "install", component.to_str().unwrap()][..],
+        &["plugin", "grant", "test.capable", "grants.json"],
+    ] {
+        let mut command = brokle(directory.path(), &[arguments, &["--url", &url]].concat());
+        let output = command.env("BROKLE_API_KEY", KEY).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    (directory, server)
+}
+
+/// The plugin's span of the only call, once it is stored.
+fn plugins_span(server: &Server) -> Value {
+    let begun = Instant::now();
+    loop {
+        let listed = server.ask(&format!("GET /api/v1/traces HTTP/1.1\r\nx-api-key: {KEY}"));
+        let (from, to) = (listed.find("{\"").unwrap(), listed.rfind('}').unwrap());
+        let rows: Value = serde_json::from_str(&listed[from..=to]).unwrap();
+        if let Some(span) = rows["data"].as_array().unwrap().iter().find(|row| row["type"] == "plugin") {
+            return span.clone();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{listed}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_a_plugin_says_in_spans_of_its_own_is_masked_as_everything_is() {
+    let asked = json!({
+        "model": "echo-1",
+        "messages": [{ "role": "user", "content": format!("span by-{SECRET} about is-{SECRET} for-{SECRET}") }],
+    });
+    let pattern = r#"pattern = "[0-9]{3}-[0-9]{2}-[0-9]{4}""#;
+    let masked = format!(r##"{{ replace = [{{ {pattern}, with = "#" }}] }}"##);
+    let withheld = format!(r#"{{ deny = [{{ {pattern}, category = "number" }}] }}"#);
+    for storage in [&masked, &withheld] {
+        let (directory, server) = with_an_obedient_plugin(storage);
+        let head = format!("POST /v1/chat/completions HTTP/1.1\r\nx-api-key: {KEY}");
+        let answer = server.send(&head, &asked.to_string());
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(SECRET), "{answer}");
+        let span = plugins_span(&server);
+        assert!(!span.to_string().contains(SECRET), "{span:#}");
+        if *storage == masked {
+            assert_eq!(
+                (&span["name"], &span["error"]["message"]),
+                (&"by-#".into(), &"for-#".into()),
+                "{span:#}"
+            );
+            assert_eq!(span["attributes"]["about"], "is-#", "{span:#}");
+            assert_eq!(span["attributes"]["brokle.storage.masked"], json!(["numbers"]), "{span:#}");
+        } else {
+            assert_eq!(
+                (&span["name"], &span["error"]["message"]),
+                (&"plugin".into(), &Value::Null),
+                "{span:#}"
+            );
+            let why = "numbers: blocked as number";
+            assert_eq!(span["attributes"], json!({ "brokle.storage.withheld": why }), "{span:#}");
+        }
+        server.signal("TERM");
+        assert!(!server.log().contains(SECRET));
+        let mut search = std::process::Command::new("grep");
+        let files = search.args(["-rl", SECRET]).arg(directory.path()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&files.stdout), "", "it is in a file");
+    }
+}

@@ -155,9 +155,9 @@ impl Note {
         Self { step, stage, verdict: "allow", category: None, edits: 0, annotations: Vec::new() }
     }
 
-    /// Where it stands in the trace.
+    /// Where it stands in the trace; nowhere in one that has no steps.
     pub(crate) fn parent(&self, meter: &Meter) -> Option<TraceParent> {
-        meter.trace_id().map(|trace| TraceParent { trace, span: self.step.span_id })
+        meter.trace_parent(self.step.span_id)
     }
 
     /// It changes texts.

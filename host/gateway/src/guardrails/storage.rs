@@ -2,7 +2,8 @@
 //!
 //! They are shown copies, after the call: nobody waits for them but the row. Of a call, and of a span from elsewhere, they see
 //! every text of the input and of the attributes (as a request) and of the output (as an answer), each with its place, in a fresh
-//! instance for each.
+//! instance for each. Of a plugin's own span they see its name and its failure, too: a component chose them, which may
+//! have put anything there that it was shown.
 //!
 //! - `change`: the texts get their new text, every other byte stays. The row says who changed some: [`MASKED`].
 //! - `block`, `retry`, and a guardrail that has failed with `on_failure = "closed"`: input, output and attributes that
@@ -21,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use brokle_core::ids::ApiKeyId;
-use brokle_core::observation::Observation;
+use brokle_core::observation::{Kind, Observation};
 use brokle_core::tenancy::Tenant;
 use brokle_plugins::Snapshots;
 use brokle_runtime::Body;
@@ -84,8 +85,8 @@ impl Masking {
         self.guardrails.of_storage(tenant, key, snapshot.of(tenant))
     }
 
-    /// Records a call, at once if nobody rules on what is stored of it. Never waits.
-    pub(crate) fn record(&self, mut row: Observation) {
+    /// Records a call, or a plugin's span, at once if nobody rules on what is stored of it. Never waits.
+    pub fn record(&self, mut row: Observation) {
         if !self.guardrails.rule_on_storage(row.tenant, row.key_id) {
             return self.keep(row);
         }
@@ -205,6 +206,9 @@ fn withhold(row: &mut Observation, why: &str) {
     (row.input, row.output, row.error_message) = (None, None, None);
     row.attributes.retain(|_, value| value.is_number() || value.is_boolean());
     row.attributes.insert(WITHHELD.to_owned(), why.into());
+    if row.kind == Kind::Plugin {
+        row.name = "plugin".into();
+    }
 }
 
 /// One guardrail's rulings on both sides; true when it changed something.
@@ -216,6 +220,19 @@ async fn rule(link: &Link, row: &mut Observation) -> Result<bool, Refused> {
         let mut shown = input.texts.clone();
         for (name, value) in &row.attributes {
             texts::everything(value, &format!("/attributes/{}", texts::escaped(name)), "", &mut shown);
+        }
+        if row.kind == Kind::Plugin {
+            for (pointer, value) in
+                [("/name", Some(&*row.name)), ("/error_message", row.error_message.as_deref())]
+            {
+                let text = |value: &str| Text {
+                    pointer: pointer.to_owned(),
+                    kind: String::new(),
+                    role: String::new(),
+                    value: value.to_owned(),
+                };
+                shown.extend(value.map(text));
+            }
         }
         let new = ask(link, row, "request", &shown).await?;
         let (of_input, of_attributes) = new.split_at_checked(input.texts.len()).unwrap_or_default();
@@ -242,8 +259,17 @@ async fn rule(link: &Link, row: &mut Observation) -> Result<bool, Refused> {
     Ok(changed)
 }
 
-/// The attribute's value at `/attributes/NAME/…`, anew.
+/// The attribute's value at `/attributes/NAME/…`, anew; or what a plugin's span is called, or why it failed.
 fn replace(row: &mut Observation, pointer: &str, text: &str) -> Result<(), Failed> {
+    match pointer {
+        "/name" => row.name = text.to_owned().into(),
+        "/error_message" => row.error_message = Some(text.into()),
+        _ => return replace_attribute(row, pointer, text),
+    }
+    Ok(())
+}
+
+fn replace_attribute(row: &mut Observation, pointer: &str, text: &str) -> Result<(), Failed> {
     let lost = || Failed::ruling("an attribute isn't where it was");
     let rest = pointer.strip_prefix("/attributes/").ok_or_else(lost)?;
     let (name, inside) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));

@@ -72,7 +72,7 @@ pub fn openai(name: &'static str, upstream: &Upstream, priority: i32) -> To {
 
 pub fn component(name: &str) -> Vec<u8> {
     let profile = match name {
-        "dictated" | "hostile" | "misrouting" | "misruling" => "guest-test",
+        "capable" | "dictated" | "hostile" | "misrouting" | "misruling" => "guest-test",
         "pii_redaction" => "guest-ee",
         _ => "guest",
     };
@@ -285,7 +285,7 @@ async fn world_made(
     }
 }
 
-fn chrono_now() -> chrono::DateTime<chrono::Utc> {
+pub fn chrono_now() -> chrono::DateTime<chrono::Utc> {
     SystemClock.now()
 }
 

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 
+use brokle_core::ids::ApiKeyId;
 use brokle_core::observation::{SpanId, TraceId};
 use brokle_core::tenancy::Tenant;
 use chrono::{DateTime, Utc};
@@ -51,13 +52,15 @@ impl SpanSink for NoSpans {
     fn record(&self, _: PluginSpan) {}
 }
 
-/// The request's place in its trace.
+/// The request's place in its trace, and whose it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
     /// The trace.
     pub trace: TraceId,
     /// The span that the plugin's are children of.
     pub span: SpanId,
+    /// The key that the request came with: what rules on one key's rows rules on these.
+    pub key: Option<ApiKeyId>,
 }
 
 /// A span of a plugin.

@@ -7,7 +7,8 @@ use brokle_testkit::mocks::MockHost;
 use crate::harness::{Fixture, everything};
 
 fn parent() -> TraceParent {
-    TraceParent { trace: TraceId::from_bytes([7; 16]).unwrap(), span: SpanId::from_bytes([9; 8]).unwrap() }
+    let (trace, span) = (TraceId::from_bytes([7; 16]).unwrap(), SpanId::from_bytes([9; 8]).unwrap());
+    TraceParent { trace, span, key: None }
 }
 
 #[tokio::test]

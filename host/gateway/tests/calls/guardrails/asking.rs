@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use brokle_core::clock::SystemClock;
 use brokle_core::random::SystemRandom;
+use brokle_core::tenancy::Capture;
 use brokle_gateway::Operation;
 use brokle_gateway::egress::Egress;
 use brokle_gateway::guardrails::{Guardrail, NewGuardrail, OnFailure};
@@ -13,12 +14,12 @@ use brokle_runtime::GuardrailPlugin;
 use brokle_runtime::capabilities::clock::ManualMonotonic;
 use brokle_runtime::capabilities::{PluginCapabilities, Services};
 use brokle_runtime::grants::Grants;
-use brokle_testkit::mocks::{FixedSecrets, RecordedSpans};
+use brokle_testkit::mocks::{FixedSecrets, MockHost, RecordedSpans};
 use serde_json::{Value, json};
 
 use super::scripted::{Scripted, completion, stream};
 use super::{chat, echo, guardrail, noted, rulings};
-use crate::harness::{To, World, component, world};
+use crate::harness::{To, World, chrono_now, component, world};
 
 /// Puts a guardrail into a world, granted what it needs to ask the one at this address.
 async fn ask(world: &World, name: &str, upstream: &str, secret: &str, at: &Scripted, new: NewGuardrail) {
@@ -166,4 +167,32 @@ async fn a_webhook_is_asked_about_a_stream_once() {
     assert_eq!(crate::harness::content(&events), "one two");
     let texts: Vec<Value> = check.asked().iter().map(|asked| asked["texts"][0]["text"].clone()).collect();
     assert_eq!(texts, ["one two"]);
+}
+
+/// The spans that a plugin had of its own in a call of a project that captures this, each with the call's key.
+async fn own_spans(capture: Capture) -> usize {
+    let world = world(vec![echo()]).await;
+    let (organization, project) = (world.tenant.organization, world.tenant.project);
+    world.database.projects().set_capture(organization, project, capture, chrono_now()).await.unwrap();
+    let plugin = GuardrailPlugin::load(&world.runtime, &component("capable")).await.unwrap();
+    let host = MockHost::default();
+    let granted = host.grant(plugin.manifest(), &json!({ "telemetry": {} })).unwrap();
+    let snapshot = world.plugins.load();
+    let mut view = View::new();
+    snapshot.instance().providers().for_each(|provider| view.add_provider(provider.clone()));
+    view.add_guardrail(Active { capabilities: Some(granted), ..Active::plain(Arc::new(plugin)) });
+    let new = Guardrail::new(&view, guardrail("capable", json!({}))).await.unwrap();
+    world.plugins.store(Snapshot::new(view));
+    world.guardrails.replace(vec![new]);
+    let answer = world.call(Operation::ChatCompletions, &chat("span seen about it none", "")).await;
+    assert_eq!(answer.status(), 200);
+    let spans = host.spans.all();
+    assert!(spans.iter().all(|span| span.parent.key.is_some() && span.tenant == world.tenant), "{spans:?}");
+    spans.len()
+}
+
+#[tokio::test]
+async fn a_plugin_has_no_spans_in_a_project_that_keeps_nothing_of_the_like() {
+    assert_eq!(own_spans(Capture::Metadata).await, 1);
+    assert_eq!(own_spans(Capture::Off).await, 0);
 }
