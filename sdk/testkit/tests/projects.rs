@@ -1,7 +1,9 @@
 //! A new project of each kind builds and passes at once, and its fixtures see what breaks.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use brokle_runtime::Kind;
 use brokle_testkit::Report;
@@ -139,6 +141,37 @@ fn a_new_dialect_builds_and_passes() {
     );
     let told = differences(&project.test());
     assert!(told.contains("split after chunk 1, the stream is another one"), "{told}");
+}
+
+/// `cargo component build` is another way to a component that serves, where somebody has that tool.
+#[test]
+fn cargo_component_builds_what_passes() {
+    let cargo = || Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let version = cargo().args(["component", "--version"]).output().unwrap();
+    if !version.status.success() {
+        // Past the harness, which would keep it to itself.
+        writeln!(
+            std::io::stderr(),
+            "skipped: cargo-component isn't installed (cargo install cargo-component --locked)"
+        )
+        .unwrap();
+        return;
+    }
+    for kind in [Kind::Provider, Kind::RoutingPolicy, Kind::Guardrail, Kind::Exporter, Kind::Dialect] {
+        let project = Project::new(kind);
+        let mut build = cargo();
+        build.args(["component", "build", "--release"]).current_dir(&project.folder);
+        assert!(build.env("CARGO_TARGET_DIR", target()).status().unwrap().success(), "{kind:?}");
+        let package = project.folder.file_name().unwrap().to_string_lossy().replace('-', "_");
+        let component = target().join(format!("wasm32-wasip1/release/{package}.wasm"));
+        assert_eq!(
+            brokle_runtime::guest_stack(&std::fs::read(&component).unwrap()),
+            Some(64 << 10),
+            "{kind:?}"
+        );
+        let report = brokle_testkit::test(&component, &project.folder.join("fixtures")).unwrap();
+        assert!(report.passed(), "{}", differences(&report));
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! ([`Finding::more`]) belongs to it, however long.
 
 use crate::prelude::*;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::{Edit, Fragment};
@@ -29,7 +29,7 @@ pub struct Finding<T> {
 pub struct Scanner {
     window: usize,
     /// Of texts whose last finding goes on.
-    going_on: HashMap<String, fn(u8) -> bool>,
+    going_on: BTreeMap<String, fn(u8) -> bool>,
 }
 
 /// What a scan came to.
@@ -46,7 +46,7 @@ impl Scanner {
     /// Findings begin anywhere and are at most this long (or go on by [`Finding::more`]).
     #[must_use]
     pub fn new(window: usize) -> Self {
-        Self { window, going_on: HashMap::new() }
+        Self { window, going_on: BTreeMap::new() }
     }
 
     /// The longest finding, in bytes; what a stream holds back at most.
