@@ -80,7 +80,7 @@ class Decoder {
     const { error, text, ended, tokens } = lineOf(data);
     if (error) {
       this.ended = true;
-      return [{ tag: 'failure', val: problem(kindOf(error.code, 500), String(error.message)) }];
+      return [{ tag: 'failure', val: problem(kindOf(error.code, 500), error.message) }];
     }
     this.ended = ended !== undefined;
     const said = this.begun ? { content: text } : { role: 'assistant', content: text };
@@ -122,7 +122,8 @@ function lineOf(data) {
     // Told apart below.
   }
   const counts = line?.tokens ? [line.tokens.in, line.tokens.out] : [];
-  if (!(line?.error || typeof line?.text === 'string') || !counts.every(Number.isSafeInteger)) {
+  const counted = counts.every((count) => Number.isSafeInteger(count) && count >= 0);
+  if (typeof (line?.error ? line.error.message : line?.text) !== 'string' || !counted) {
     throw problem('upstream', "Acme's answer can't be understood.");
   }
   return line;

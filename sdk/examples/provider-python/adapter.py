@@ -78,10 +78,12 @@ class Decoder(adapter.Decoder):
             line = json.loads(data)
             if error := line.get("error"):
                 self.ended = True
-                kind = kind_of(error["code"], 500)
-                return [Output_Failure(problem(kind, str(error["message"])))]
-            text, ended, tokens = str(line["text"]), line.get("ended"), line.get("tokens")
-            read, written = (int(tokens["in"]), int(tokens["out"])) if tokens else (0, 0)
+                return [Output_Failure(problem(kind_of(error["code"], 500), str(error["message"])))]
+            text, ended, tokens = line["text"], line.get("ended"), line.get("tokens")
+            read, written = (tokens["in"], tokens["out"]) if tokens else (0, 0)
+            counted = all(type(count) is int and 0 <= count < 1 << 53 for count in (read, written))
+            if not isinstance(text, str) or not counted:
+                raise ValueError
         except (ValueError, LookupError, TypeError, AttributeError):
             raise Err(problem(ProblemKind_Upstream(), "Acme's answer can't be understood."))
         self.ended = ended is not None

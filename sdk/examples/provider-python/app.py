@@ -59,7 +59,9 @@ class Adapter(exports.Adapter):
     def map_error(self, call: Call, head: ResponseHead, body: bytes) -> ErrorOutcome:
         try:
             error = json.loads(body)["error"]
-            code, message = str(error["code"]), str(error["message"])
+            code, message = error["code"], error["message"]
+            if not isinstance(message, str):
+                raise ValueError
         except (ValueError, LookupError, TypeError):
             code, message = "", f"Acme answered {head.status} without a message."
         after = next((header.value for header in head.headers if header.name == "retry-after"), "")
