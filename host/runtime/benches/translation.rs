@@ -111,7 +111,7 @@ where
 
 enum Stream {
     Decoded(ProviderInstance, [Frame; 1]),
-    Encoded(DialectEncoder, [Vec<u8>; 1]),
+    Encoded(Box<DialectEncoder>, [Vec<u8>; 1]),
 }
 
 impl Stream {
@@ -215,7 +215,7 @@ impl Spoken {
         let mut encoder = self.open().await.encode(&self.call(), b"").await.unwrap();
         let chunk = CHUNK.as_bytes().to_vec();
         encoder.push(std::slice::from_ref(&chunk)).await.unwrap().unwrap();
-        Stream::Encoded(encoder, [chunk])
+        Stream::Encoded(Box::new(encoder), [chunk])
     }
 }
 
