@@ -110,7 +110,7 @@ where
 }
 
 enum Stream {
-    Decoded(ProviderInstance, [Frame; 1]),
+    Decoded(Box<ProviderInstance>, [Frame; 1]),
     Encoded(Box<DialectEncoder>, [Vec<u8>; 1]),
 }
 
@@ -171,7 +171,7 @@ impl Vendor {
         let mut instance = self.request(true).await;
         instance.begin_decoding(&self.call(true), &head(), &[]).await.unwrap();
         instance.push(&self.begun).await.unwrap().unwrap();
-        Stream::Decoded(instance, [self.event.clone()])
+        Stream::Decoded(Box::new(instance), [self.event.clone()])
     }
 }
 

@@ -6,8 +6,7 @@ use std::thread;
 
 use tokio::sync::Semaphore;
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
-    WasmBacktraceDetails,
+    Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails,
 };
 
 use crate::cache::Cache;
@@ -121,10 +120,9 @@ fn settings(pool: Option<&RuntimeConfig>) -> Config {
             .max_core_instance_size(1 << 20)
             .max_unused_warm_slots(64)
             // A whole small memory is reset by copying it rather than by page faults: 8 against
-            // 57 us a fresh instance on two cores (docs/adr/0002). Where the kernel can say which
-            // pages were written (Linux 6.7), only those are.
+            // 57 us a fresh instance on two cores (docs/adr/0002). The whole of it: asking the
+            // kernel which pages were written would be cheaper, and forgets those in the swap.
             .linear_memory_keep_resident(512 << 10)
-            .pagemap_scan(Enabled::Auto)
             .table_keep_resident(16 << 10);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     }
