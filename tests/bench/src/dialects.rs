@@ -164,7 +164,7 @@ struct Row {
     /// Of the whole process.
     cpu_us: f64,
     /// In components but the policy.
-    guest: InGuests,
+    guest_us: InGuests,
     /// For each piece of a stream, above the same way unstreamed.
     event_us: Option<f64>,
     is_native: bool,
@@ -214,10 +214,10 @@ pub(crate) async fn run(args: &Args) -> io::Result<bool> {
     for way in &WAYS {
         for streamed in [false, true] {
             let mut row = measure_way(&server, way, streamed, length).await?;
-            let whole = rows.iter().find(|row| row.way == way.name && !row.streamed).map(|row| row.guest);
-            let above = |whole: InGuests| (row.guest.answer - whole.answer) / CHUNKS as f64;
+            let whole = rows.iter().find(|row| row.way == way.name && !row.streamed).map(|row| row.guest_us);
+            let above = |whole: InGuests| (row.guest_us.answer - whole.answer) / CHUNKS as f64;
             row.event_us = whole.filter(|_| streamed).map(above);
-            let InGuests { request, answer } = row.guest;
+            let InGuests { request, answer } = row.guest_us;
             eprintln!("{}, streamed {streamed}: {request:.1} + {answer:.1} µs in the guest", row.way);
             rows.push(row);
         }
@@ -258,7 +258,7 @@ async fn measure_way(server: &Server, way: &Way, streamed: bool, length: Duratio
     let mut round = load.round(length).await;
     let count = round.latencies.len().max(1) as f64;
     let cpu_us = (server.cpu()? - cpu).as_secs_f64() * 1e6 / count;
-    let guest = in_guests(server).await?.since(guest, count);
+    let guest_us = in_guests(server).await?.since(guest, count);
     round.latencies.sort_unstable();
     let at = |percent| f64::from(percentile(&round.latencies, percent)) / 1e3;
     Ok(Row {
@@ -270,7 +270,7 @@ async fn measure_way(server: &Server, way: &Way, streamed: bool, length: Duratio
         p99_ms: at(99),
         first_error: round.first_error,
         cpu_us,
-        guest,
+        guest_us,
         event_us: None,
         is_native: way.is_native,
     })
@@ -332,7 +332,7 @@ fn targets(rows: &[Row], passed: &[Cell], pictures: &[Picture]) -> Vec<Target> {
         Target::at_most(
             "a translated request in the guest, the dearest (2 KB)",
             60.0,
-            worst(&mut rows.iter().filter(translated(false)).map(|row| row.guest.request)),
+            worst(&mut rows.iter().filter(translated(false)).map(|row| row.guest_us.request)),
             "µs",
         ),
         Target::at_most(
@@ -420,8 +420,8 @@ impl Row {
             format!("{:.3}", self.p50_ms),
             format!("{:.3}", self.p99_ms),
             format!("{:.1}", self.cpu_us),
-            format!("{:.1}", self.guest.request),
-            format!("{:.1}", self.guest.answer),
+            format!("{:.1}", self.guest_us.request),
+            format!("{:.1}", self.guest_us.answer),
             self.event_us.map_or_else(String::new, |us| format!("{us:.2}")),
             self.errors.to_string(),
         ]
