@@ -153,7 +153,7 @@ pub(crate) async fn take(
     ingest.recording.retain(caller.0.tenant, &mut decoded.rows.observations);
     app.metrics.unrecorded.inc_by(taken - decoded.rows.len() as u64);
     if let Some(gateway) = &app.gateway {
-        gateway.masking().mask_all(&mut decoded.rows.observations).await;
+        gateway.masking().mask_all(caller.0.key_id, &mut decoded.rows).await;
     }
     decoded.rows.observations.iter_mut().for_each(|row| ingest.recording.cut(row));
     let count = |outcome, items: u64| {

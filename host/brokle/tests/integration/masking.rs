@@ -49,23 +49,22 @@ fn send_span(server: &Server) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
+fn asked(server: &Server, method: &str, path: &str) -> Value {
+    let answer = server.ask(&format!("{method} {path} HTTP/1.1\r\nx-api-key: {KEY}"));
+    let (from, to) = (answer.find("{\"").unwrap(), answer.rfind('}').unwrap());
+    serde_json::from_str(&answer[from..=to]).unwrap()
+}
+
 /// What is stored, with its bodies: the span, and the calls.
 fn stored(server: &Server, count: usize) -> (Value, Vec<Value>) {
-    let ask = |path: &str| -> Value {
-        let answer = server.ask(&format!("GET {path} HTTP/1.1\r\nx-api-key: {KEY}"));
-        serde_json::from_str(&answer[answer.find("\r\n\r\n{").unwrap()..]).unwrap_or_else(|_| {
-            let (from, to) = (answer.find("\r\n{").unwrap(), answer.rfind('}').unwrap());
-            serde_json::from_str(&answer[from..=to]).unwrap()
-        })
-    };
     let begun = Instant::now();
     loop {
-        let list = ask("/api/v1/traces");
+        let list = asked(server, "GET", "/api/v1/traces");
         let rows = list["data"].as_array().unwrap();
         if rows.len() >= count {
             let whole = |row: &Value| {
                 let id = row["trace_id"].as_str().unwrap();
-                ask(&format!("/api/v1/traces/{id}"))["observations"][0].clone()
+                asked(server, "GET", &format!("/api/v1/traces/{id}"))["observations"][0].clone()
             };
             let all: Vec<Value> = rows.iter().map(whole).collect();
             let (spans, calls): (Vec<_>, Vec<_>) =
@@ -149,6 +148,60 @@ fn what_no_guardrail_could_rule_on_is_withheld_and_says_so() {
     assert_eq!(String::from_utf8_lossy(&files.stdout), "", "it is in a file");
 }
 
+#[test]
+fn log_records_are_masked_before_they_are_acknowledged() {
+    let text = |value: String| json!({ "stringValue": value });
+    let record = |body: Value| {
+        let now = SystemClock.now().timestamp_nanos_opt().unwrap().to_string();
+        json!({ "timeUnixNano": now, "body": body, "attributes": [
+            { "key": "customer", "value": text(format!("number {SECRET}")) }, { "key": "count", "value": { "intValue": "7" } },
+        ] })
+    };
+    let said =
+        json!({ "kvlistValue": { "values": [{ "key": "content", "value": text(format!("is {SECRET}")) }] } });
+    let records = json!([record(text(format!("[note] {SECRET}"))), record(said)]);
+    let sent = json!({ "resourceLogs": [{ "scopeLogs": [{ "logRecords": records }] }] });
+    let pattern = r#"pattern = "[0-9]{3}-[0-9]{2}-[0-9]{4}""#;
+    for (rule, bodies) in [
+        (format!(r##"replace = [{{ {pattern}, with = "#" }}]"##), ["[note] #", r##"{"content":"is #"}"##]),
+        (format!("deny = [{{ {pattern} }}]"), ["", ""]),
+    ] {
+        let (directory, server) = start(&format!(
+            "[[guardrails]]\nname = \"numbers\"\nplugin = \"regex\"\nstages = [\"storage\"]\nconfig = {{ {rule} }}\n"
+        ));
+        let answer = server.send(&format!("POST /v1/logs HTTP/1.1\r\nx-api-key: {KEY}"), &sent.to_string());
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let key = asked(&server, "POST", "/v1/auth/validate-key");
+        let path = format!("/api/v1/projects/{}/logs", key["project_id"].as_str().unwrap());
+        let begun = Instant::now();
+        let rows = loop {
+            let list = asked(&server, "GET", &path);
+            let rows = list["data"].as_array().unwrap_or_else(|| panic!("{list:#}")).clone();
+            if rows.len() == 2 {
+                break rows;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "{list:#}");
+            std::thread::yield_now();
+        };
+        let mut stored: Vec<_> = rows.iter().map(|row| row["body"].as_str().unwrap_or_default()).collect();
+        stored.sort_unstable();
+        assert_eq!(stored, bodies, "{rows:#?}");
+        for row in &rows {
+            let (customer, why) = if bodies[0].is_empty() {
+                (Value::Null, ("brokle.storage.withheld", json!("numbers: blocked as denied_pattern")))
+            } else {
+                ("number #".into(), ("brokle.storage.masked", json!(["numbers"])))
+            };
+            assert_eq!((&row["attributes"]["customer"], &row["attributes"]["count"]), (&customer, &7.into()));
+            assert_eq!(row["attributes"][why.0], why.1, "{row:#}");
+        }
+        server.signal("TERM");
+        let mut search = std::process::Command::new("grep");
+        let files = search.args(["-rl", SECRET]).arg(directory.path()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&files.stdout), "", "it is in a file");
+    }
+}
+
 /// A guardrail that does as the text tells it: `span NAME ATTRIBUTE VALUE FAILURE` is a span of its own.
 fn with_an_obedient_plugin(storage: &str) -> (tempfile::TempDir, Server) {
     let (directory, server) = start(&format!(
@@ -179,13 +232,11 @@ fn with_an_obedient_plugin(storage: &str) -> (tempfile::TempDir, Server) {
 fn plugins_span(server: &Server) -> Value {
     let begun = Instant::now();
     loop {
-        let listed = server.ask(&format!("GET /api/v1/traces HTTP/1.1\r\nx-api-key: {KEY}"));
-        let (from, to) = (listed.find("{\"").unwrap(), listed.rfind('}').unwrap());
-        let rows: Value = serde_json::from_str(&listed[from..=to]).unwrap();
+        let rows = asked(server, "GET", "/api/v1/traces");
         if let Some(span) = rows["data"].as_array().unwrap().iter().find(|row| row["type"] == "plugin") {
             return span.clone();
         }
-        assert!(begun.elapsed() < Duration::from_secs(30), "{listed}");
+        assert!(begun.elapsed() < Duration::from_secs(30), "{rows:#}");
         std::thread::yield_now();
     }
 }
@@ -194,7 +245,10 @@ fn plugins_span(server: &Server) -> Value {
 fn what_a_plugin_says_in_spans_of_its_own_is_masked_as_everything_is() {
     let asked = json!({
         "model": "echo-1",
-        "messages": [{ "role": "user", "content": format!("span by-{SECRET} about is-{SECRET} for-{SECRET}") }],
+        "messages": [
+            { "role": "user", "content": format!("span by-{SECRET} about is-{SECRET} for-{SECRET}") },
+            { "role": "user", "content": format!("digest {SECRET} 00") },
+        ],
     });
     let pattern = r#"pattern = "[0-9]{3}-[0-9]{2}-[0-9]{4}""#;
     let masked = format!(r##"{{ replace = [{{ {pattern}, with = "#" }}] }}"##);
@@ -206,6 +260,12 @@ fn what_a_plugin_says_in_spans_of_its_own_is_masked_as_everything_is() {
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(SECRET), "{answer}");
         let span = plugins_span(&server);
         assert!(!span.to_string().contains(SECRET), "{span:#}");
+        let trace = asked(&server, "GET", &format!("/api/v1/traces/{}", span["trace_id"].as_str().unwrap()));
+        assert!(!trace.to_string().contains(SECRET), "{trace:#}");
+        let found = json!(["Ok", "Err(Unsupported(\"#\"))"]);
+        let is_told = |row: &Value| row["attributes"]["brokle.guardrail.came"] == found;
+        let rows = trace["observations"].as_array().unwrap();
+        assert_eq!(rows.iter().any(is_told), *storage == masked, "{trace:#}");
         if *storage == masked {
             assert_eq!(
                 (&span["name"], &span["error"]["message"]),
