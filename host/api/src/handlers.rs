@@ -37,6 +37,22 @@ pub mod trace_updates;
 pub mod traces;
 pub mod usage;
 
+use axum::Json;
+use axum::extract::Query;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+
+use crate::error::ApiError;
+
+/// A body of an endpoint of ours, or what is wrong with it.
+fn json<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiError> {
+    body.map(|Json(body)| body).map_err(|rejection| ApiError::invalid_request(rejection.body_text()))
+}
+
+/// A query string, or what is wrong with it.
+fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+    query.map(|Query(query)| query).map_err(|rejection| ApiError::invalid_request(rejection.body_text()))
+}
+
 /// Tells `null` from nothing: for a member that is left as it is when it isn't there, and cleared when it is null.
 pub(crate) fn present<'de, T, D>(from: D) -> Result<Option<Option<T>>, D::Error>
 where

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod body;
 pub mod boundary;
 pub mod client;
+mod endpoint;
 pub mod error;
 pub mod failed_keys;
 pub mod grpc;

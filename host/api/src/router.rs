@@ -10,10 +10,10 @@ use http::{Method, StatusCode};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::boundary::{boundary, is_openai};
+use crate::endpoint::{endpoint, routes};
 use crate::error::ApiError;
 use crate::handlers::{
     api_keys, batches, budgets, cache, chat_completions, completions, connections, docs, embeddings, files,
@@ -68,8 +68,8 @@ fn for_machines() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(batches::list, batches::create))
         .routes(routes!(batches::get))
         .routes(routes!(batches::cancel))
-        .route("/v1beta/models/{*call}", post(generate_content::call))
-        .route("/v1/providers/{name}/{*path}", any(relay::relay))
+        .route("/v1beta/models/{*call}", post(endpoint!(generate_content::call)))
+        .route("/v1/providers/{name}/{*path}", any(endpoint!(relay::relay)))
         .routes(routes!(models::list))
         .routes(routes!(routing::explain))
         .routes(routes!(budgets::list))
@@ -77,14 +77,14 @@ fn for_machines() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(cache::status))
         .routes(routes!(cache::invalidate))
         // Google's newer clients call their own version 1 there.
-        .route("/v1/models/{*id}", get(models::get).post(generate_content::call))
+        .route("/v1/models/{*id}", get(endpoint!(models::get)).post(endpoint!(generate_content::call)))
         .routes(routes!(otlp::traces))
-        .route("/v1/otlp/traces", post(otlp::traces))
-        .route(otlp::LANGFUSE_PATH, post(otlp::langfuse))
+        .route("/v1/otlp/traces", post(endpoint!(otlp::traces)))
+        .route(otlp::LANGFUSE_PATH, post(endpoint!(otlp::langfuse)))
         .routes(routes!(otlp::logs))
-        .route("/v1/otlp/logs", post(otlp::logs))
+        .route("/v1/otlp/logs", post(endpoint!(otlp::logs)))
         .routes(routes!(otlp::metrics))
-        .route("/v1/otlp/metrics", post(otlp::metrics))
+        .route("/v1/otlp/metrics", post(endpoint!(otlp::metrics)))
         .routes(routes!(scores::list, scores::create))
         .routes(routes!(scores::create_batch))
         .routes(routes!(scores::remove))
@@ -156,9 +156,9 @@ fn for_operators() -> OpenApiRouter<Arc<App>> {
 /// Adds the pages, the answers for what isn't there, and the layers.
 fn finish(routes: Router<Arc<App>>, app: &Arc<App>) -> Router {
     routes
-        .route("/docs", get(docs::redirect))
-        .route("/docs/", get(docs::index))
-        .route("/docs/{*path}", get(docs::file))
+        .route("/docs", get(endpoint!(docs::redirect)))
+        .route("/docs/", get(endpoint!(docs::index)))
+        .route("/docs/{*path}", get(endpoint!(docs::file)))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(app), boundary))

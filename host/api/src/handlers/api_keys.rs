@@ -21,7 +21,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::connections::{json, query};
+use super::{json, query};
 use crate::app::App;
 use crate::auth::Authenticated;
 use crate::error::{ApiError, Problem};

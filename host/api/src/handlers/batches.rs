@@ -15,8 +15,8 @@ use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::call::{json_only, refused};
-use super::connections::query;
 use super::files::ObjectList;
+use super::query;
 use crate::app::App;
 use crate::auth::{Authenticated, authenticate};
 use crate::body;

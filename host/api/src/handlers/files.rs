@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 
 use super::call::{form_only, gateway, refused, request_id};
-use super::connections::query;
+use super::query;
 use crate::app::App;
 use crate::auth::{Authenticated, authenticate};
 use crate::body::{self, BodyLimits};

@@ -30,7 +30,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use super::connections::{Serves, json, query};
+use super::connections::Serves;
+use super::{json, query};
 use crate::app::App;
 use crate::auth::Authenticated;
 use crate::error::{ApiError, Problem};
