@@ -12,28 +12,30 @@
 //! Events keep their bytes unless a text in them changes. They are never left out: one whose text is all held back goes
 //! on with an empty text, so that a client sees that something is coming.
 
+mod events;
+mod link;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use brokle_core::json;
 use brokle_core::random::Random;
-use brokle_runtime::guarding::{self, Fragment, Verdict};
-use brokle_runtime::{Body, GuardrailInstance};
-use bytes::{Bytes, BytesMut};
+use brokle_runtime::Body;
+use brokle_runtime::guarding;
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::call::{Chain, Link};
-use super::rulings::{Failed, Note, edited, respell};
+use self::events::{all_data, framed, merge, placed};
+use self::link::{Stop, StreamLink};
+use super::call::Chain;
+use super::rulings::{Note, respell};
 use super::texts::{self, Delta, Strict};
 use crate::account::Meter;
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
 use crate::request::Request;
-use crate::stream::{data_of, event_end};
-
-/// What a guardrail is told of what it has released, in bytes.
-const BEFORE: usize = 256;
+use crate::stream::event_end;
 
 /// The guardrails of one stream.
 #[derive(Debug)]
@@ -66,23 +68,6 @@ struct Piece {
     text: usize,
     value: String,
     last: bool,
-}
-
-#[derive(Debug)]
-struct StreamLink {
-    link: Link,
-    /// None after it has failed.
-    instance: Option<GuardrailInstance>,
-    /// By the index of `begun`.
-    held: Vec<Held>,
-    note: Option<Note>,
-    spent: Duration,
-}
-
-#[derive(Debug, Default, Clone)]
-struct Held {
-    before: String,
-    value: String,
 }
 
 impl StreamGuard {
@@ -373,184 +358,6 @@ impl StreamGuard {
         });
         event.insert("choices".into(), choices.collect());
         Some(framed(Value::Object(event).to_string().as_bytes()))
-    }
-}
-
-/// Why a guardrail doesn't let a stream go on.
-#[derive(Debug)]
-enum Stop {
-    Blocks(Box<Refusal>),
-    Fails(Failed),
-}
-
-impl<T: Into<Failed>> From<T> for Stop {
-    fn from(failed: T) -> Self {
-        Self::Fails(failed.into())
-    }
-}
-
-impl StreamLink {
-    /// Shows what there is, and takes what is released.
-    async fn pass(
-        &mut self,
-        begun: &[Begun],
-        request: &Body,
-        facts: &guarding::Call,
-        pieces: &[Piece],
-        finish: bool,
-    ) -> Result<Vec<Piece>, Stop> {
-        self.held.resize(begun.len(), Held::default());
-        let Some(instance) = &mut self.instance else {
-            return Ok(pieces
-                .iter()
-                .map(|piece| Piece { text: piece.text, value: piece.value.clone(), last: piece.last })
-                .collect());
-        };
-        let fragments: Vec<Fragment> = pieces
-            .iter()
-            .filter_map(|piece| {
-                let (begun, held) = (begun.get(piece.text)?, self.held.get(piece.text)?);
-                Some(Fragment {
-                    pointer: begun.pointer.clone(),
-                    kind: begun.kind.into(),
-                    before: held.before.clone(),
-                    value: format!("{}{}", held.value, piece.value),
-                    last: piece.last,
-                })
-            })
-            .collect();
-        if fragments.is_empty() && !finish {
-            return Ok(Vec::new());
-        }
-        let call = guarding::Call { state: self.link.state.clone(), ..facts.clone() };
-        let asked = instance.on_chunk(&call, request.clone(), &fragments, finish).await;
-        self.spent = instance.spent().time;
-        let ruling = asked??;
-        let note = self.note.as_mut();
-        let mut edits = Vec::new();
-        if let Some(note) = note {
-            note.annotate(ruling.ruling.annotations);
-            match ruling.ruling.verdict {
-                Verdict::Allow => {}
-                Verdict::Change(wanted) => {
-                    note.changes(wanted.len());
-                    edits = wanted;
-                }
-                Verdict::Block(refusal) => {
-                    return Err(Stop::Blocks(Box::new(note.blocks(&self.link, &refusal))));
-                }
-                Verdict::Retry(_) => return Err(Failed::ruling("a stream can't be asked for again").into()),
-            }
-        }
-        let mut ends = Vec::with_capacity(fragments.len());
-        for (index, fragment) in fragments.iter().enumerate() {
-            let hold = ruling.hold.get(index).copied().unwrap_or(0) as usize;
-            let window = if fragment.last { 0 } else { self.link.guardrail.hold_back };
-            let end =
-                fragment.value.len().checked_sub(hold).filter(|end| fragment.value.is_char_boundary(*end));
-            let Some(end) = end.filter(|_| hold <= window) else {
-                let detail =
-                    format!("{hold} bytes held back of {}; {window} are the most", fragment.value.len());
-                return Err(Failed::ruling(detail).into());
-            };
-            ends.push(end);
-        }
-        let values: Vec<&str> = fragments.iter().map(|fragment| fragment.value.as_str()).collect();
-        let changed = edited(&values, &ends, &edits)?;
-        let mut released = Vec::with_capacity(pieces.len());
-        for (((piece, fragment), end), changed) in pieces.iter().zip(&fragments).zip(ends).zip(changed) {
-            let (free, kept) = fragment.value.split_at(end);
-            if let Some(held) = self.held.get_mut(piece.text) {
-                held.before = tail(&fragment.before, free);
-                held.value = kept.to_owned();
-            }
-            let value = changed.unwrap_or_else(|| free.to_owned());
-            released.push(Piece { text: piece.text, value, last: piece.last });
-        }
-        Ok(released)
-    }
-
-    /// After a failure: everything goes on as it came.
-    fn release(&mut self, pieces: Vec<Piece>) -> Vec<Piece> {
-        let held = &mut self.held;
-        let mut released: Vec<Piece> = pieces
-            .into_iter()
-            .map(|piece| {
-                let before = held.get_mut(piece.text).map(|held| std::mem::take(&mut held.value));
-                Piece { value: format!("{}{}", before.unwrap_or_default(), piece.value), ..piece }
-            })
-            .collect();
-        for (text, held) in held.iter_mut().enumerate().filter(|(_, held)| !held.value.is_empty()) {
-            released.push(Piece { text, value: std::mem::take(&mut held.value), last: false });
-        }
-        released
-    }
-}
-
-/// The end of what was released, on a character's border.
-fn tail(before: &str, released: &str) -> String {
-    let whole = format!("{before}{released}");
-    let mut start = whole.len().saturating_sub(BEFORE);
-    while !whole.is_char_boundary(start) {
-        start += 1;
-    }
-    whole.get(start..).unwrap_or_default().to_owned()
-}
-
-/// All data lines of an event, joined as the standard says (WHATWG HTML, server-sent events); none when it has none.
-fn all_data(event: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
-    let lines = || {
-        let event = event.strip_prefix(b"\xef\xbb\xbf").unwrap_or(event);
-        event.split(|&byte| byte == b'\n' || byte == b'\r').filter_map(|line| line.strip_prefix(b"data:"))
-    };
-    match lines().count() {
-        0 => None,
-        1 => data_of(event).map(Into::into),
-        _ => Some(lines().map(<[u8]>::trim_ascii).collect::<Vec<_>>().join(&b'\n').into()),
-    }
-}
-
-fn framed(json: &[u8]) -> Bytes {
-    let mut event = BytesMut::with_capacity(json.len() + 8);
-    event.extend_from_slice(b"data: ");
-    event.extend_from_slice(json);
-    event.extend_from_slice(b"\n\n");
-    event.freeze()
-}
-
-/// A text at its place in a delta.
-fn placed(path: &str, text: &str) -> Value {
-    let (name, rest) = path.split_once('/').unwrap_or((path, ""));
-    let name = name.replace("~1", "/").replace("~0", "~");
-    if rest.is_empty() {
-        return json!({ name: text });
-    }
-    let (next, below) = rest.split_once('/').unwrap_or((rest, ""));
-    match next.parse::<u64>() {
-        Ok(index) if name == "tool_calls" => {
-            let mut call = placed(below, text);
-            merge(&mut call, json!({"index": index}));
-            json!({ name: [call] })
-        }
-        Ok(_) if below.is_empty() => json!({ name: [text] }),
-        Ok(_) => json!({ name: [placed(below, text)] }),
-        Err(_) => json!({ name: placed(rest, text) }),
-    }
-}
-
-/// Puts members into others: objects are joined, arrays appended.
-fn merge(into: &mut Value, more: Value) {
-    match (into, more) {
-        (Value::Object(into), Value::Object(more)) => {
-            for (name, value) in more {
-                match into.get_mut(&name) {
-                    Some(known) => merge(known, value),
-                    None => drop(into.insert(name, value)),
-                }
-            }
-        }
-        (Value::Array(into), Value::Array(more)) => into.extend(more),
-        (into, more) => *into = more,
     }
 }
 

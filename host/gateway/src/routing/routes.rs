@@ -9,24 +9,22 @@
 //! What a route says of priority and weight counts, not what its connections say: unless it says something, its candidates
 //! are equals, in the order in which they are written.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod policy;
+mod rules;
 
-use brokle_core::money::Usd;
-use brokle_core::tenancy::Capture;
+use std::sync::Arc;
+
 use brokle_expression::Expression;
 use brokle_identity::Principal;
-use brokle_plugins::{Active, View, configuration};
-use brokle_runtime::PolicyPlugin;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::Candidate;
 use super::conditions::Said;
 use crate::connections::Connection;
-use crate::gateway::Timeouts;
 use crate::refusal::Refusal;
-use crate::shadow::WHOLE;
+
+pub use self::policy::{ChosenPolicy, PolicyFault, choose};
+pub use self::rules::{Fallbacks, Hedge, Rules, Shadow};
 
 /// The policy that nobody has to name.
 pub const DEFAULT_POLICY: &str = "priority";
@@ -53,22 +51,6 @@ pub struct Routing {
 impl Default for Routing {
     fn default() -> Self {
         Self { policy: ChosenPolicy::named(DEFAULT_POLICY), routes: Vec::new() }
-    }
-}
-
-/// A policy, and what it is told.
-#[derive(Debug, Clone)]
-pub struct ChosenPolicy {
-    /// The component's short name or id.
-    pub name: String,
-    /// Its configuration here, a JSON object; none: what it is configured with in the caller's scope.
-    pub config: Option<Arc<[u8]>>,
-}
-
-impl ChosenPolicy {
-    /// The policy as it is configured in the caller's scope.
-    pub fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), config: None }
     }
 }
 
@@ -135,84 +117,6 @@ impl Default for Route {
     }
 }
 
-/// What a route says of its calls.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rules {
-    /// Who is asked when the candidates have failed, by the kind of failure.
-    pub fallbacks: Fallbacks,
-    /// How long a provider may take; none: as everywhere.
-    pub timeouts: Option<Timeouts>,
-    /// How often candidates are asked again; none: as everywhere.
-    pub retries: Option<u32>,
-    /// Pointers to members of the request, and the JSON that is put there.
-    pub set: Vec<(String, Vec<u8>)>,
-    /// The same where there is nothing.
-    pub defaults: Vec<(String, Vec<u8>)>,
-    /// Pointers to members that are taken out.
-    pub remove: Vec<String>,
-    /// The cache has no part in its calls.
-    pub uncached: bool,
-    /// The cache looks for nothing that means the same.
-    pub exact_only: bool,
-    /// How near a question has to be whose answer is given, in millionths; none: as everywhere.
-    pub semantic_threshold: Option<u32>,
-    /// How long answers are kept.
-    pub cache_ttl: Option<Duration>,
-    /// Guardrails that rule on its calls beside those that do so anyway.
-    pub guardrails: Vec<String>,
-    /// The most that its calls leave behind.
-    pub capture: Option<Capture>,
-    /// When a second candidate is asked beside the first.
-    pub hedge: Option<Hedge>,
-    /// Who is asked once more for a share of the calls.
-    pub shadow: Option<Shadow>,
-}
-
-/// Who is asked once more for a share of a route's calls, without its answer reaching anybody.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shadow {
-    /// Who.
-    pub candidate: RouteCandidate,
-    /// The share of the calls, in millionths: 1 to 1,000,000.
-    pub share: u32,
-    /// What that may cost in a day, for each project and server; none: it isn't counted.
-    pub usd_per_day: Option<Usd>,
-}
-
-/// When a second candidate is asked beside one that hasn't answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hedge {
-    /// After this time.
-    After(Duration),
-    /// When it takes longer than this share of its last 64 answers did, in percent; never before there were 20.
-    Percentile(u8),
-}
-
-/// Who is asked when the candidates have failed. They have no fallbacks of their own.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fallbacks {
-    /// The request is too long for the model.
-    pub context_length: Vec<RouteCandidate>,
-    /// The vendor doesn't want to answer this.
-    pub content_policy: Vec<RouteCandidate>,
-    /// The vendor has had too many requests.
-    pub rate_limit: Vec<RouteCandidate>,
-    /// Anything else that another one may do better; also for a rate limit without a list of its own.
-    pub general: Vec<RouteCandidate>,
-}
-
-impl Fallbacks {
-    /// Each list with its name.
-    pub fn lists(&self) -> [(&'static str, &[RouteCandidate]); 4] {
-        [
-            ("context_length", &self.context_length),
-            ("content_policy", &self.content_policy),
-            ("rate_limit", &self.rate_limit),
-            ("general", &self.general),
-        ]
-    }
-}
-
 /// Whom a candidate of a route goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -262,156 +166,6 @@ impl Routing {
         names
     }
 }
-
-/// Why a policy can't be used as somebody named and configured it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyFault {
-    /// No such policy serves.
-    #[error("there is no routing policy '{name}'{}; there are {}", hint(nearest), known.join(", "))]
-    Unknown {
-        /// As it was named.
-        name: String,
-        /// Names that look like it, nearest first.
-        nearest: Vec<String>,
-        /// All there are.
-        known: Vec<String>,
-    },
-    /// It can't be compiled, or failed.
-    #[error("{0}")]
-    Unusable(String),
-    /// Its configuration isn't as its schema or its own check want it: RFC 6901 pointers, and what is wrong.
-    #[error("{}", .0.iter().map(|(at, what)| format!("config{at}: {what}")).collect::<Vec<_>>().join("\n"))]
-    Config(Vec<(String, String)>),
-}
-
-fn hint(nearest: &[String]) -> String {
-    match nearest {
-        [] => String::new(),
-        some => format!(" (did you mean {}?)", some.join(", ")),
-    }
-}
-
-/// Holds a configuration against the policy that is to be told it, and has the policy compiled.
-///
-/// # Errors
-/// There is no such policy, or it can't be used so.
-pub async fn choose(view: &View, name: &str, config: Option<&Value>) -> Result<ChosenPolicy, PolicyFault> {
-    let Some(Active { plugin, .. }) = view.policy(name) else { return Err(unknown(view, name)) };
-    plugin.warm().await.map_err(|error| PolicyFault::Unusable(error.to_string()))?;
-    let Some(config) = config else { return Ok(ChosenPolicy::named(name)) };
-    let config = configured(plugin, config).await?;
-    Ok(ChosenPolicy { name: name.to_owned(), config: Some(config) })
-}
-
-fn unknown(view: &View, name: &str) -> PolicyFault {
-    let mut known: Vec<String> = view.policies().map(|one| one.plugin.manifest().name.clone()).collect();
-    known.sort_unstable();
-    let mut nearest: Vec<(f64, &String)> = known
-        .iter()
-        .map(|one| (strsim::jaro_winkler(name, one), one))
-        .filter(|(near, _)| *near > 0.7)
-        .collect();
-    nearest.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-    let nearest = nearest.into_iter().take(3).map(|(_, name)| name.clone()).collect();
-    PolicyFault::Unknown { name: name.to_owned(), nearest, known }
-}
-
-async fn configured(plugin: &PolicyPlugin, config: &Value) -> Result<Arc<[u8]>, PolicyFault> {
-    let problems = configuration::check(plugin.manifest().config.as_ref(), config);
-    if !problems.is_empty() {
-        return Err(PolicyFault::Config(
-            problems.into_iter().map(|one| (one.pointer, one.message)).collect(),
-        ));
-    }
-    let config: Arc<[u8]> = config.to_string().into_bytes().into();
-    let problems = plugin.check_config(&config).await;
-    let problems = problems.map_err(|error| PolicyFault::Unusable(error.to_string()))?;
-    match problems.is_empty() {
-        true => Ok(config),
-        false => {
-            Err(PolicyFault::Config(problems.into_iter().map(|one| (one.pointer, one.message)).collect()))
-        }
-    }
-}
-
-impl Rules {
-    /// Whether they say nothing.
-    pub(crate) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// What can't be, with its key.
-    fn problem(&self) -> Option<Fault> {
-        let fault = |key: String, what: &str| Some(Fault::new(key, what));
-        for (class, list) in self.fallbacks.lists() {
-            if list.len() > MAX_CANDIDATES {
-                return fault(format!("fallbacks.{class}"), "64 of them are the most");
-            }
-            for (at, candidate) in list.iter().enumerate() {
-                if candidate.model.trim().is_empty() || candidate.model.len() > 256 {
-                    return fault(
-                        format!("fallbacks.{class}.{at}.model"),
-                        "1 to 256 characters are expected",
-                    );
-                }
-            }
-        }
-        if self.retries.is_some_and(|rounds| rounds > MAX_RETRIES) {
-            return fault("retries".to_owned(), "0 to 5 are expected");
-        }
-        for (key, members) in [("set", &self.set), ("defaults", &self.defaults)] {
-            for (pointer, value) in members {
-                let name = pointer.trim_start_matches('/');
-                if NOT_SET.contains(&name) || name.is_empty() {
-                    let what = format!("a route can't set this: not {}", NOT_SET.join(", "));
-                    return Some(Fault::new(format!("{key}.{name}"), what));
-                }
-                // What the gateway reads of each request is checked as if a caller had written it.
-                if let Some(expected) = crate::request::type_problem(name, value) {
-                    return fault(format!("{key}.{name}"), &format!("{expected} is expected"));
-                }
-            }
-        }
-        for (at, pointer) in self.remove.iter().enumerate() {
-            let name = pointer.trim_start_matches('/');
-            if NOT_SET.contains(&name) || name.is_empty() {
-                let what = format!("a route can't take this out: not {}", NOT_SET.join(", "));
-                return Some(Fault::new(format!("remove.{at}"), what));
-            }
-        }
-        if self.cache_ttl.is_some_and(|ttl| ttl.is_zero()) {
-            return fault("cache.ttl_s".to_owned(), "1 or more is expected; enabled = false keeps nothing");
-        }
-        if self.semantic_threshold.is_some_and(|near| !(1..=WHOLE).contains(&near)) {
-            return fault("cache.semantic_threshold".to_owned(), "more than 0 and at most 1 is expected");
-        }
-        if let Some(shadow) = &self.shadow {
-            if !(1..=WHOLE).contains(&shadow.share) {
-                return fault("shadow.share".to_owned(), "more than 0 and at most 1 is expected");
-            }
-            if shadow.candidate.model.trim().is_empty() || shadow.candidate.model.len() > 256 {
-                return fault("shadow.model".to_owned(), "1 to 256 characters are expected");
-            }
-            if shadow.usd_per_day.is_some_and(Usd::is_negative) {
-                return fault("shadow.usd_per_day".to_owned(), "less than nothing can't be spent");
-            }
-        }
-        match self.hedge {
-            Some(Hedge::Percentile(share)) if !(50..=99).contains(&share) => {
-                fault("hedge.percentile".to_owned(), "50 to 99 is expected")
-            }
-            Some(Hedge::After(after)) if after.is_zero() => {
-                fault("hedge.after_ms".to_owned(), "0 would ask two from the start")
-            }
-            _ => None,
-        }
-    }
-}
-
-/// The most further rounds.
-const MAX_RETRIES: u32 = 5;
-/// What decides where a request goes and what comes back is the caller's.
-const NOT_SET: [&str; 7] = ["model", "messages", "prompt", "input", "stream", "stream_options", "n"];
 
 /// The ways to serve that there are for a call.
 #[derive(Debug, Default)]
