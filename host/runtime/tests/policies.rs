@@ -432,6 +432,10 @@ async fn usage_shares_by_what_is_left_at_the_vendor() {
     (candidates[0].stats.in_flight, candidates[0].stats.remaining_requests) = (3, Some(3));
     let plan = world.plan(&request(1), &candidates).await;
     assert_eq!(plan.order, [3, 0, 1, 2]);
+    // Who has said nothing has room, also where nobody else has.
+    let mut unsaid = four();
+    unsaid[0].stats.remaining_tokens = Some(1_099);
+    near(&world.shares(&unsaid).await, &[0.0, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0]);
     // A longer answer wants more room: d has some for 11,000 tokens, not for more.
     let longer = |output| Request { max_output_tokens: Some(output), ..request(1) };
     assert_eq!(world.first(&longer(10_000), &candidates).await, 3);

@@ -5,7 +5,7 @@
 //! "most first": vendors' words are a moment old, and many callers who all follow them meet at the same one.
 //!
 //! One whose vendor has said nothing, or nothing that is still good, counts as the one that has the most left: its minute is
-//! over, or it never counted. If none has said anything, shares go by `weight`. Who has no room for this call, in tokens or
+//! over, or it never counted. It has room for this call, even if nobody else does. If none has said anything, shares go by `weight`. Who has no room for this call, in tokens or
 //! in requests, comes after those that have, the one with the most left first. What cools down comes last; lower priorities come
 //! first.
 
@@ -57,13 +57,15 @@ fn arrange(group: &mut [u32], candidates: &[Candidate], size: u64, key: u64) {
     let most = group.iter().filter_map(known).max();
     let rank = |index: &u32| {
         let Some(candidate) = candidates.get(*index as usize) else { return (true, f64::MAX) };
-        let left = known(index).or(most);
-        if left.is_some_and(|left| left < size) || !has_requests(candidate) {
+        let said = known(index);
+        let left = said.or(most);
+        if said.is_some_and(|left| left < size) || !has_requests(candidate) {
             // The most left first: this is no draw any more.
             return (true, -(left.unwrap_or(0) as f64));
         }
-        // In units of this call, so that the largest limits fit; one at least.
-        let weight = left.map_or(u64::from(candidate.weight), |left| left / size);
+        // In units of this call, so that the largest limits fit; one at least. Who has said nothing has room, as much as
+        // anybody has said.
+        let weight = left.map_or(u64::from(candidate.weight), |left| (left / size).max(1));
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
         (false, distance(key, [&*candidate.connection, &*candidate.model], weight))
     };
