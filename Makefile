@@ -17,14 +17,15 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 
 LICENSED := $(sort $(notdir $(patsubst %/,%,$(wildcard ee-plugins/*/))))
 GUESTS := $(sort $(notdir $(patsubst %/,%,$(wildcard tests/guests/*/))))
-# With LINT=build (as .ci/run has it) the linter, which is the compiler with more to say, compiles what tests are made of: on a machine
-# where nothing is built yet, checking first would take minutes for the dependencies alone. Named by a setting rather than in
+# With LINT=build (as .ci/run has it) the linter, which is the compiler with more to say, compiles what tests are made of, components
+# too: on a machine where nothing is built yet, checking first would take minutes for the dependencies alone. Named by a setting rather than in
 # the environment, so that what tests build themselves is built as ever.
 TESTED := --workspace $(addprefix --exclude ,$(GUESTS) $(SMALL))
 ifeq ($(LINT),build)
 LINTING := --config 'build.rustc-workspace-wrapper="clippy-driver"'
 # As cargo clippy would hand over `-D warnings`.
 lint test: export CLIPPY_ARGS := -Dwarnings__CLIPPY_HACKERY__
+lint: plugins ee-plugins guests
 endif
 
 .PHONY: help doctor run build release plugins ee-plugins guests test dev-services lint bench bench-features bench-dialects bench-plugins bench-telemetry soak fuzz docs dist profile bench-decode
@@ -42,14 +43,14 @@ build: plugins ## Build host and plugins
 	$(CARGO) build -p brokle
 
 plugins: ## Build every component
-	$(CARGO) build --profile guest --target $(TARGET) $(addprefix -p ,$(filter-out $(SMALL),$(COMPONENTS)))
-	$(CARGO) build --profile guest --target $(TARGET) $(addprefix -p ,$(SMALL))
+	$(CARGO) $(LINTING) build --profile guest --target $(TARGET) $(addprefix -p ,$(filter-out $(SMALL),$(COMPONENTS)))
+	$(CARGO) $(LINTING) build --profile guest --target $(TARGET) $(addprefix -p ,$(SMALL))
 
 guests: ## Build the components that the tests misbehave with
-	$(CARGO) build --profile guest-test --target $(TARGET) $(addprefix -p ,$(GUESTS))
+	$(CARGO) $(LINTING) build --profile guest-test --target $(TARGET) $(addprefix -p ,$(GUESTS))
 
 ee-plugins: ## Build the licensed components, which no gateway takes for built-in
-	$(CARGO) build --profile guest-ee --target $(TARGET) $(addprefix -p ,$(LICENSED))
+	$(CARGO) $(LINTING) build --profile guest-ee --target $(TARGET) $(addprefix -p ,$(LICENSED))
 
 # What a release spends its time on (profile/README.md). Its name says its content: cargo sees a new one.
 PROFILE := $(CARGO_TARGET_DIR)/profile-$(shell cksum < profile/brokle.profdata.gz | cut -d' ' -f1).profdata
@@ -74,7 +75,7 @@ test: doctor plugins ee-plugins guests ## Run every test, those with real client
 	scripts/clickhouse_dev.sh
 	scripts/s3_dev.sh
 	$(CARGO) $(LINTING) test $(TESTED)
-	$(CARGO) test --lib $(addprefix -p ,$(SMALL))
+	$(CARGO) $(LINTING) test --lib $(addprefix -p ,$(SMALL))
 	@if [ -x tests/clients/run.sh ]; then tests/clients/run.sh; fi
 
 dev-services: doctor ## Start PostgreSQL, Redis, ClickHouse and S3 to try things with; Ctrl-C ends them
@@ -87,7 +88,7 @@ lint: ## Check format, lints, licences and sources
 	$(CARGO) fmt --all --check
 ifeq ($(LINT),build)
 	$(CARGO) $(LINTING) test --no-run --all-targets $(TESTED)
-	$(CARGO) clippy --all-targets $(addprefix -p ,$(GUESTS) $(SMALL)) -- -D warnings
+	$(CARGO) $(LINTING) test --no-run --lib $(addprefix -p ,$(SMALL))
 else
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 endif
