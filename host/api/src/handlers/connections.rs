@@ -27,9 +27,9 @@ use brokle_identity::connections::{
 use brokle_storage::sql::{Page, StorageError};
 use http::StatusCode;
 
-pub(crate) use self::shapes::{
-    ChangeConnection, ConnectionPage, ConnectionView, CreateConnection, ListQuery, Serves, TrialView,
-    VerifyQuery,
+pub use self::shapes::{
+    ChangeConnection, ConnectionPage, ConnectionView, CreateConnection, ListQuery, Serves, TrialError,
+    TrialView, VerifyQuery,
 };
 use self::shapes::{for_gateway, of_new, secrets};
 use super::{json, query};
