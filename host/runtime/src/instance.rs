@@ -4,7 +4,7 @@
 //! As a rule a guest runs on a stack of its own ([`guarded`]), so that at each tick it can give its thread back and take
 //! turns ([`Lane`]). A call that is pure (it has no capability, so a second run is the same as the first) is tried at once,
 //! on the caller's stack, before that ([`Session::at_once`]): a fresh instance and a call cost a tenth less so, and the
-//! calls of a request are over in microseconds. A tick that finds such a call running ends it; it then runs anew in a
+//! calls of a request are over in microseconds. One that has run for a whole tick is ended; it then runs anew in a
 //! fresh store, in the other way and with its whole budget. What a plugin logged until then may stand twice in the log.
 //! [`Pace`] keeps plugins that are slow from being tried every time.
 
@@ -25,6 +25,7 @@ use crate::error::{Fault, PluginError};
 use crate::lane::{Lane, Place};
 use crate::limits::{Growth, Limits};
 use crate::observer::Observer;
+use crate::ticks::{Did, Ticks};
 
 /// What an instance is told beside its arguments.
 #[derive(Debug, Clone, Default)]
@@ -54,13 +55,14 @@ pub(crate) struct State {
     config: Arc<[u8]>,
     pub(crate) body: Option<Body>,
     ticks_left: u32,
+    ticks: Ticks,
     out_of_time: bool,
     place: Place,
     lane: Arc<Lane>,
 }
 
-/// Whether a plugin's calls are worth trying at once. One that is interrupted by a tick has the next [`Pace::PAUSE`] tries
-/// made in the other way; an honest one meets a tick about every thousandth time.
+/// Whether a plugin's calls are worth trying at once. One that is interrupted has the next [`Pace::PAUSE`] tries
+/// made in the other way.
 #[derive(Debug, Default)]
 pub(crate) struct Pace(AtomicU32);
 
@@ -129,8 +131,13 @@ impl Session {
 
     /// A new call: the CPU budget is whole again.
     pub(crate) fn begin(&mut self) {
-        let ticks = self.limits.ticks();
-        self.store.data_mut().ticks_left = ticks;
+        self.allow(self.limits.ticks());
+    }
+
+    /// What runs from here on may meet so many ticks, less one.
+    fn allow(&mut self, ticks: u32) {
+        let state = self.store.data_mut();
+        (state.ticks_left, state.ticks) = (ticks, Ticks::default());
         self.store.set_epoch_deadline(1);
     }
 
@@ -149,10 +156,10 @@ impl Session {
         self.store.data().capabilities.is_none()
     }
 
-    /// Tries something until the next tick, on this stack. None: it wasn't over by then, and this store is of no more use.
+    /// Tries something for a tick, on this stack. None: it wasn't over by then, and this store is of no more use.
     pub(crate) fn at_once<R>(&mut self, call: impl FnOnce(&mut Store<State>) -> R) -> Option<R> {
-        self.store.data_mut().ticks_left = 1;
-        self.store.set_epoch_deadline(1);
+        // The first tick may come right after the beginning.
+        self.allow(2);
         let outcome = call(&mut self.store);
         (!self.store.data().out_of_time).then_some(outcome)
     }
@@ -231,13 +238,20 @@ fn store(engine: &Engine, limits: &Limits, state: State) -> Store<State> {
     store.limiter(|state| &mut state.growth);
     store.set_hostcall_fuel(limits.hostcall_fuel);
     store.set_max_component_handles(limits.handles);
-    // At each tick the guest gives its thread back, and takes turns with others of its kind.
+    // A guest that has run for a tick gives its thread back, and from then on takes turns with others of its kind.
     store.epoch_deadline_callback(|mut context| {
         let state = context.data_mut();
+        let did = if state.place.is_taken() { Did::Run } else { state.ticks.next() };
+        if did == Did::Wait {
+            return Ok(UpdateDeadline::Continue(1));
+        }
         state.ticks_left = state.ticks_left.saturating_sub(1);
         if state.ticks_left == 0 {
             state.out_of_time = true;
             return Ok(UpdateDeadline::Interrupt);
+        }
+        if did == Did::Unknown {
+            return Ok(UpdateDeadline::Continue(1));
         }
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(state.place.next(&state.lane))))
     });
@@ -351,6 +365,7 @@ impl State {
             config,
             body: None,
             ticks_left: 0,
+            ticks: Ticks::default(),
             out_of_time: false,
             place: Place::default(),
             lane,

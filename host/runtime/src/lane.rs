@@ -1,8 +1,8 @@
 //! The slow lane: guests that have run for a whole tick take turns, so that they can't take all threads between them.
 //!
-//! Honest calls are over long before their first tick and never come here. Of those that do, at most half as many run at
-//! once as there are processors (but one always may); the others wait in the order they came, and while any waits, each
-//! turn is followed by a pause of [`PAUSE`]. A guest that is alone in the lane only gives its thread back for a moment.
+//! Honest calls are over long before and never come here ([`crate::ticks`] tells who ran from who waited for a processor). Of
+//! those that do, at most half as many run at once as there are processors (but one always may); the others wait in the order
+//! they came, and while any waits, each turn is followed by a pause of [`PAUSE`]. A guest that is alone in the lane only gives its thread back for a moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -67,6 +67,11 @@ impl Place {
             }
             *held.turn.lock() = turn;
         }
+    }
+
+    /// Whether it has come here.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.0.is_some()
     }
 
     /// The call is over.

@@ -37,6 +37,7 @@ mod observer;
 mod policy;
 mod provider;
 mod stack;
+mod ticks;
 pub mod trust;
 mod wasi;
 

@@ -224,6 +224,16 @@ fn metric(server: &Server, line: &str) -> String {
     metrics.lines().find(|one| one.starts_with(line)).unwrap_or("none").to_owned()
 }
 
+/// Observations are counted a moment after their receiver's answer is there.
+fn until_counted(server: &Server, exporter: &str, outcome: &str, count: u64) {
+    let line = format!(r#"brokle_exported_total{{exporter="{exporter}",outcome="{outcome}"}}"#);
+    let begun = Instant::now();
+    while !metric(server, &line).ends_with(&format!(" {count}")) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{}", metric(server, &line));
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn exactly_the_projects_spans_arrive_and_no_secret_shows() {
     let receiver = Receiver::start(|_| 200);
@@ -286,7 +296,7 @@ fn exactly_the_projects_spans_arrive_and_no_secret_shows() {
     assert_eq!(first.headers["authorization"], format!("Bearer {TOKEN}"));
     let resource = &first.json()["resourceSpans"][0]["resource"];
     assert!(resource.to_string().contains(&ours.project.to_string()), "{resource}");
-    assert!(metric(&server, r#"brokle_exported_total{exporter="mine",outcome="exported"}"#).ends_with(" 27"));
+    until_counted(&server, "mine", "exported", 27);
     let shown = server.ask(&format!("GET /api/v1/plugins HTTP/1.1\r\nx-api-key: {KEY}"));
     server.signal("TERM");
     let log = server.log();
@@ -394,11 +404,8 @@ fn one_observation_that_is_never_taken_doesnt_hold_up_the_others() {
     send(&server, KEY, &names("next", 1));
     receiver
         .until("the next", |seen| seen.iter().any(|one| one.body.windows(6).any(|bytes| bytes == b"next-0")));
-    let passed_over = r#"brokle_exported_total{exporter="webhook",outcome="passed_over"}"#;
-    assert!(metric(&server, passed_over).ends_with(" 1"), "{}", metric(&server, passed_over));
-    assert!(
-        metric(&server, r#"brokle_exported_total{exporter="webhook",outcome="exported"}"#).ends_with(" 41")
-    );
+    until_counted(&server, "webhook", "passed_over", 1);
+    until_counted(&server, "webhook", "exported", 41);
     server.signal("TERM");
     let log = server.log();
     assert!(log.contains("an observation is never taken") && !log.contains("input of"), "{log}");
