@@ -28,6 +28,7 @@ use crate::egress::{Egress, Origin, fill};
 use crate::gate::Gate;
 use crate::keys::Keys;
 use crate::refusal::Refusal;
+use crate::single::Single;
 
 /// A way to a provider.
 #[derive(Debug)]
@@ -250,6 +251,8 @@ pub struct Directory {
     shared: Cache<u64, Arc<[Arc<Connection>]>>,
     stored: Option<Arc<ConnectionService>>,
     opened: Cache<Tenant, Arc<Opened>>,
+    /// Reading them, as of a revision.
+    reading: Single<(Tenant, i64), Option<Arc<Opened>>>,
     egress: Egress,
     revision: AtomicI64,
     /// Whose connections are checked.
@@ -268,6 +271,7 @@ impl Directory {
             stored,
             opened: Cache::builder().max_capacity(10_000).time_to_live(Duration::from_secs(60)).build(),
             egress,
+            reading: Single::default(),
             revision: AtomicI64::new(-1),
             watched: Mutex::default(),
         }
@@ -298,25 +302,14 @@ impl Directory {
         let opened = match self.opened.get(&tenant) {
             Some(opened) => opened,
             // In a box, as all that is rare: a query's future is 15 KB.
-            None => match Box::pin(stored.resolve(tenant)).await {
-                Ok(resolved) => {
-                    let templates: Vec<_> =
-                        resolved.into_iter().filter_map(|one| read(one, tenant)).collect();
-                    if templates.iter().any(|template| template.new.health_check.is_some()) {
-                        let mut watched = self.watched.lock();
-                        if watched.len() < WATCHED {
-                            watched.insert(tenant);
-                        }
-                    }
-                    let opened = Arc::new(Opened { templates, bound: ArcSwapOption::empty() });
-                    self.opened.insert(tenant, opened.clone());
-                    opened
+            None => {
+                let revision = self.revision.load(Ordering::SeqCst);
+                let read = || self.open(stored, tenant, revision);
+                match Box::pin(self.reading.run((tenant, revision), read)).await {
+                    Some(opened) => opened,
+                    None => return self.fixed(view),
                 }
-                Err(error) => {
-                    tracing::warn!(%error, project = %tenant.project, "the tenant's connections can't be read");
-                    return self.fixed(view);
-                }
-            },
+            }
         };
         let bound = opened.bound.load();
         if let Some(bound) = bound.as_ref().filter(|bound| bound.generation == view.generation()) {
@@ -331,6 +324,30 @@ impl Directory {
         let bound = Bound { generation: view.generation(), connections: connections.clone() };
         opened.bound.store(Some(Arc::new(bound)));
         connections
+    }
+
+    /// Reads the tenant's own; none: the database is away.
+    async fn open(&self, stored: &ConnectionService, tenant: Tenant, revision: i64) -> Option<Arc<Opened>> {
+        let resolved = match stored.resolve(tenant).await {
+            Ok(resolved) => resolved,
+            Err(error) => {
+                tracing::warn!(%error, project = %tenant.project, "the tenant's connections can't be read");
+                return None;
+            }
+        };
+        let templates: Vec<_> = resolved.into_iter().filter_map(|one| read(one, tenant)).collect();
+        if templates.iter().any(|template| template.new.health_check.is_some()) {
+            let mut watched = self.watched.lock();
+            if watched.len() < WATCHED {
+                watched.insert(tenant);
+            }
+        }
+        let opened = Arc::new(Opened { templates, bound: ArcSwapOption::empty() });
+        // One of them may have been changed meanwhile: then this is for those who wait, and the next one reads anew.
+        if self.revision.load(Ordering::SeqCst) == revision {
+            self.opened.insert(tenant, Arc::clone(&opened));
+        }
+        Some(opened)
     }
 
     /// The fixed ones, and one for each provider that needs no vendor and isn't mentioned.

@@ -39,6 +39,7 @@ pub mod resilience;
 pub mod routing;
 mod shadow;
 mod shared;
+mod single;
 mod start;
 mod stream;
 mod trial;

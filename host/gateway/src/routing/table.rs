@@ -28,6 +28,7 @@ use super::routes::{ChosenPolicy, Fault, Origin, ROUTE_HEADER, Route, Routing};
 use crate::connections::Connection;
 use crate::gateway::Timeouts;
 use crate::refusal::Refusal;
+use crate::single::Single;
 
 /// What makes an alias a pattern.
 const WILD: [char; 2] = ['*', '?'];
@@ -127,6 +128,8 @@ pub(crate) struct Book {
     usual: Timeouts,
     pub(super) stored: Option<Database>,
     opened: Cache<(OrganizationId, ProjectId), Opened>,
+    /// Reading them, as of a revision.
+    reading: Single<(OrganizationId, ProjectId, i64), Arc<Table>>,
     revision: AtomicI64,
 }
 
@@ -139,6 +142,7 @@ impl Book {
             usual,
             stored,
             opened: Cache::new(10_000),
+            reading: Single::default(),
             revision: AtomicI64::new(AWAY),
         }
     }
@@ -151,7 +155,10 @@ impl Book {
         match self.opened.get(&whose) {
             Some(opened) if opened.revision == revision => opened.table,
             // In a box, as all that is rare: a query's future is 15 KB.
-            opened => Box::pin(self.open(database, whose, revision, opened)).await,
+            opened => {
+                let read = || self.open(database, whose, revision, opened);
+                Box::pin(self.reading.run((whose.0, whose.1, revision), read)).await
+            }
         }
     }
 
