@@ -240,7 +240,7 @@ pub struct VerifyQuery {
     pub(super) verify: bool,
 }
 
-/// The same, as the gateway wants it.
+/// A connection that is there, with these credentials, as the gateway wants it.
 pub(super) fn for_gateway(connection: &Connection, secrets: Vec<Secret>) -> gateway::NewConnection {
     gateway::NewConnection {
         id: Some(connection.id.to_string()),
@@ -276,6 +276,7 @@ impl CreateConnection {
     }
 }
 
+/// A new one, likewise.
 pub(super) fn of_new(new: &NewConnection) -> gateway::NewConnection {
     gateway::NewConnection {
         id: None,
