@@ -23,6 +23,9 @@ use crate::error::ApiError;
 
 /// The buffer that a body without a length begins with.
 const FIRST_BUFFER: u64 = 16 * 1024;
+/// How many times what has come a buffer may be, of what a client says will. What isn't written to takes up no memory, but
+/// addresses; what is outgrown is copied.
+const STEP: u64 = 64;
 
 /// What a request's body may be.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +103,7 @@ pub async fn read_counted(
         if let Some(rest) = &mut rest {
             if rest.capacity() - rest.len() < data.len() {
                 // In large steps: what was read is copied each time.
-                let expected = usize::try_from(hint.lower().min(received.saturating_mul(8)));
+                let expected = usize::try_from(hint.lower().min(received.saturating_mul(STEP)));
                 rest.reserve(expected.unwrap_or_default().saturating_sub(rest.len()).max(data.len()));
             }
             rest.extend_from_slice(&data);
@@ -108,7 +111,7 @@ pub async fn read_counted(
             first = data;
         } else {
             // A length that a client only claims isn't worth more memory than what has come suggests.
-            let expected = hint.lower().min(received.saturating_mul(8)).max(FIRST_BUFFER);
+            let expected = hint.lower().min(received.saturating_mul(STEP)).max(FIRST_BUFFER);
             let mut buffer = BytesMut::with_capacity(usize::try_from(expected).unwrap_or_default());
             buffer.extend_from_slice(&first);
             buffer.extend_from_slice(&data);

@@ -16,7 +16,7 @@ mod names;
 mod scan;
 mod splice;
 
-pub use find::{elements, find, path_at};
+pub use find::{Members, elements, find, path_at};
 pub use names::{Names, name};
 pub use scan::{MAX_DEPTH, ScanError, ScanErrorKind, scan};
 pub use splice::{Change, EditError, Splices};

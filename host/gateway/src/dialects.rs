@@ -101,8 +101,8 @@ pub(crate) struct Asked {
     pub(crate) plugin: Arc<DialectPlugin>,
     context: CallContext,
     pub(crate) call: wire::Call,
-    /// The caller's bytes.
-    pub(crate) original: Bytes,
+    /// What the caller sent.
+    pub(crate) original: Body,
     /// The media type of a streamed answer.
     pub(crate) content_type: String,
     /// The kept object that the request goes on from.
@@ -140,8 +140,9 @@ impl std::fmt::Debug for Asked {
 /// # Errors
 /// It isn't JSON, the dialect refuses it, or its component doesn't serve.
 pub(crate) async fn read(call: &mut Stage<'_, Caller>, asking: &Asking) -> Result<Request, Refusal> {
-    let original = call.incoming.body.clone();
-    request::object(&original, |_, _| {})?;
+    let body = call.incoming.body.clone();
+    request::object(&body, |_, _| {})?;
+    let original = Body::json(body.clone());
     let tenant = call.known.principal.tenant;
     let Some(active) = call.plugins.of(tenant).dialect(asking.dialect.plugin()) else {
         let message = format!("No component serves the dialect '{}'.", asking.dialect.name());
@@ -162,7 +163,7 @@ pub(crate) async fn read(call: &mut Stage<'_, Caller>, asking: &Asking) -> Resul
     let context = active.context_for(tenant, None);
     let opened = active.plugin.open(context.clone()).await;
     let mut instance = opened.map_err(|error| failed(call.meter, &error))?;
-    let head = instance.read_head(&facts, Body::json(original.clone())).await;
+    let head = instance.read_head(&facts, original.clone()).await;
     let head = head.map_err(|error| failed(call.meter, &error))?;
     let asked = |content_type, previous| {
         Arc::new(Asked {
@@ -186,7 +187,7 @@ pub(crate) async fn read(call: &mut Stage<'_, Caller>, asking: &Asking) -> Resul
     };
     let asked = asked(head.content_type.clone(), head.previous.clone());
     call.told.dialect = Some(Arc::clone(&asked));
-    of_head(call.incoming.operation, head, original, asked)
+    of_head(call.incoming.operation, head, body, asked)
 }
 
 fn of_head(
@@ -274,12 +275,13 @@ impl Asked {
     ) -> Result<&Canonical, Refusal> {
         let translate = async {
             let mut instance = self.reuse().await.map_err(|error| failed(meter, &error))?;
-            let translated = instance.to_canonical(&self.call, Body::json(self.original.clone())).await;
+            let translated = instance.to_canonical(&self.call, self.original.clone()).await;
             let translated = translated.map_err(|error| failed(meter, &error))?;
             let random = &*gateway.parts.random;
             meter.plugin(self.plugin.label(), "to-canonical", None, instance.spent().time, random);
             let translated = translated.map_err(Refusal::from_problem)?;
-            if translated.state.len() > STATE {
+            let state = self.original.completed(&translated.state)?.into_owned();
+            if state.len() > STATE {
                 let message = "The dialect's component wants to remember more than 64 KiB.";
                 let refusal = Refusal::client(500, "plugin_bad_answer", message);
                 return Err(Refusal { fault: Fault::Plugin, ..refusal });
@@ -289,7 +291,8 @@ impl Asked {
                 crate::Operation::CountTokens => crate::Operation::ChatCompletions,
                 other => other,
             };
-            let read = Request::read(checked, translated.body.into())?;
+            let body = self.original.completed(&translated.body)?.into_owned();
+            let read = Request::read(checked, body.into())?;
             let canonical = Request {
                 operation: request.operation,
                 model: request.model.clone(),
@@ -298,7 +301,7 @@ impl Asked {
                 route: request.route.clone(),
                 ..read
             };
-            Ok(Canonical { request: canonical, state: translated.state })
+            Ok(Canonical { request: canonical, state })
         };
         self.canonical.get_or_try_init(|| translate).await
     }
@@ -309,7 +312,7 @@ impl Asked {
     /// The dialect can't read the request, or its component failed.
     pub(crate) async fn estimate(&self, gateway: &Gateway, meter: &mut Meter) -> Result<Bytes, Refusal> {
         let mut instance = self.reuse().await.map_err(|error| failed(meter, &error))?;
-        let estimated = instance.estimate(&self.call, Body::json(self.original.clone())).await;
+        let estimated = instance.estimate(&self.call, self.original.clone()).await;
         let estimated = estimated.map_err(|error| failed(meter, &error))?;
         let random = &*gateway.parts.random;
         meter.plugin(self.plugin.label(), "estimate", None, instance.spent().time, random);

@@ -1,11 +1,17 @@
-//! The caller's body, as a provider may read it.
+//! The caller's body, as a component may read it.
+
+mod abridged;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use brokle_core::form::{Form, FormError};
-use brokle_core::json;
+use brokle_core::json::{self, Change, Members};
 use bytes::Bytes;
+
+use crate::bindings::provider::brokle::provider::exchange::Edit;
+use abridged::Abridged;
+pub use abridged::Repeated;
 
 /// A request's body, held by the host. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -16,14 +22,22 @@ pub struct Body {
 
 #[derive(Debug, Clone)]
 enum Kind {
-    Json,
+    Json(Arc<Known>),
     Form(Arc<Form>),
+}
+
+/// What was found out of a JSON body for a component that asked.
+#[derive(Debug, Default)]
+struct Known {
+    members: OnceLock<Members>,
+    /// What was left out.
+    abridged: OnceLock<Abridged>,
 }
 
 impl Body {
     /// A JSON body that [`json::scan`] has accepted.
     pub fn json(bytes: Bytes) -> Self {
-        Self { bytes, kind: Kind::Json }
+        Self { bytes, kind: Kind::Json(Arc::default()) }
     }
 
     /// A `multipart/form-data` body. `content_type` is its media type with the boundary.
@@ -43,7 +57,7 @@ impl Body {
     /// Where its parts are, if it is a form.
     pub fn as_form(&self) -> Option<&Form> {
         match &self.kind {
-            Kind::Json => None,
+            Kind::Json(_) => None,
             Kind::Form(form) => Some(form),
         }
     }
@@ -64,8 +78,66 @@ impl Body {
     }
 
     pub(crate) fn get(&self, pointer: &str) -> Option<Vec<u8>> {
-        let range = self.as_form().is_none().then(|| json::find(&self.bytes, pointer)).flatten()?;
+        let Kind::Json(known) = &self.kind else { return None };
+        let range = match pointer {
+            "" => json::find(&self.bytes, "")?,
+            _ => known.members.get_or_init(|| Members::of(&self.bytes)).find(&self.bytes, pointer)?,
+        };
         self.bytes.get(range).map(<[u8]>::to_vec)
+    }
+
+    /// All of it, without its long base64 texts.
+    pub(crate) fn abridged(&self) -> Vec<u8> {
+        match &self.kind {
+            Kind::Json(known) if self.bytes.len() >= abridged::LONG => {
+                known.abridged.get_or_init(|| Abridged::of(&self.bytes)).text(&self.bytes)
+            }
+            Kind::Json(_) | Kind::Form(_) => self.bytes.to_vec(),
+        }
+    }
+
+    /// What a component made of this body, in pieces: with what it didn't see of the body put back. Nothing is copied.
+    ///
+    /// # Errors
+    /// The component repeats it without measure.
+    pub fn complete(&self, made: Bytes) -> Result<Vec<Bytes>, Repeated> {
+        match self.left_out() {
+            Some(abridged) => abridged.complete(&self.bytes, &made),
+            None => Ok(vec![made]),
+        }
+    }
+
+    /// The same in one piece.
+    ///
+    /// # Errors
+    /// The component repeats it without measure.
+    pub fn completed<'a>(&self, made: &'a [u8]) -> Result<Cow<'a, [u8]>, Repeated> {
+        Ok(match self.left_out() {
+            Some(abridged) => abridged.complete(&self.bytes, &Bytes::copy_from_slice(made))?.concat().into(),
+            None => made.into(),
+        })
+    }
+
+    /// What a component's edits change.
+    ///
+    /// # Errors
+    /// The component repeats it without measure.
+    pub fn changes<'a>(&self, edits: &'a [Edit]) -> Result<Vec<Change<'a>>, Repeated> {
+        let change = |edit: &'a Edit| {
+            Ok(match edit {
+                Edit::Set(set) => Change::Set(&set.pointer, self.completed(&set.value)?),
+                Edit::Remove(pointer) => Change::Remove(pointer),
+            })
+        };
+        edits.iter().map(change).collect()
+    }
+
+    /// What a component was told without.
+    fn left_out(&self) -> Option<&Abridged> {
+        match &self.kind {
+            Kind::Json(known) => known.abridged.get().filter(|abridged| !abridged.is_whole()),
+            Kind::Form(_) => None,
+        }
     }
 
     /// A text field of a form.

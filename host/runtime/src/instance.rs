@@ -412,6 +412,10 @@ impl exchange::HostBody for State {
         Ok(self.body.as_ref().map(|body| body.read(offset, length)).unwrap_or_default())
     }
 
+    fn abridged(&mut self, _: Resource<Body>) -> wasmtime::Result<Vec<u8>> {
+        Ok(self.body.as_ref().map(Body::abridged).unwrap_or_default())
+    }
+
     fn get(&mut self, _: Resource<Body>, pointer: String) -> wasmtime::Result<Option<Vec<u8>>> {
         Ok(self.body.as_ref().and_then(|body| body.get(&pointer)))
     }

@@ -47,7 +47,7 @@ pub use bindings::exporter::brokle::exporter::batches as exporting;
 pub use bindings::guardrail::brokle::guardrail::facts as guarding;
 pub use bindings::provider::brokle::provider::exchange;
 pub use bindings::routing::brokle::routing::facts;
-pub use body::Body;
+pub use body::{Body, Repeated};
 pub use builtin::Builtin;
 pub use capabilities::Capabilities;
 pub use dialect::{DialectEncoder, DialectInstance, DialectPlugin, DialectReader};

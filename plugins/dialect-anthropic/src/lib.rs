@@ -78,7 +78,7 @@ impl Dialect for Messages {
     }
 
     fn to_canonical(call: &Call, body: &Body) -> Result<Translated, Problem> {
-        let (body, thinks) = request::translate(&body.bytes(), call.endpoint != COUNT)?;
+        let (body, thinks) = request::translate(&body.abridged(), call.endpoint != COUNT)?;
         Ok(Translated { body, state: if thinks { vec![1] } else { Vec::new() } })
     }
 

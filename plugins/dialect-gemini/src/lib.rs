@@ -79,7 +79,7 @@ impl Dialect for GenerateContent {
 
     fn to_canonical(call: &Call, body: &Body) -> Result<Translated, Problem> {
         let nested = body.get("/generateContentRequest").filter(|_| call.endpoint == COUNT);
-        let bytes = nested.unwrap_or_else(|| body.bytes());
+        let bytes = nested.unwrap_or_else(|| body.abridged());
         let (body, thinks) = request::translate(&bytes, &call.model, call.streaming)?;
         Ok(Translated { body, state: if thinks { vec![1] } else { Vec::new() } })
     }

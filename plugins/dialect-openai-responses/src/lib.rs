@@ -78,7 +78,7 @@ impl Dialect for Responses {
     }
 
     fn to_canonical(_call: &Call, body: &Body) -> Result<Translated, Problem> {
-        let (body, state) = request::translate(&body.bytes())?;
+        let (body, state) = request::translate(&body.abridged())?;
         Ok(Translated { body, state })
     }
 

@@ -73,7 +73,7 @@ impl Provider for Anthropic {
             "raw" => return Ok(raw(call)?.into()),
             _ => return Err(Problem::unsupported_operation(call)),
         }
-        let bytes = body.read(0, u32::try_from(body.size()).unwrap_or(u32::MAX));
+        let bytes = body.abridged();
         upstream(call, &bytes).map(Into::into)
     }
 

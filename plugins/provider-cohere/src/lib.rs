@@ -57,7 +57,7 @@ impl Provider for Cohere {
     }
 
     fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {
-        let bytes = body.read(0, u32::try_from(body.size()).unwrap_or(u32::MAX));
+        let bytes = body.abridged();
         upstream(call, &bytes).map(Into::into)
     }
 

@@ -71,7 +71,7 @@ impl Provider for Gemini {
         if call.format == DIALECT {
             return native(call).map(Into::into);
         }
-        let bytes = body.read(0, u32::try_from(body.size()).unwrap_or(u32::MAX));
+        let bytes = body.abridged();
         upstream(call, &bytes).map(Into::into)
     }
 

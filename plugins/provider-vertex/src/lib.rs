@@ -76,7 +76,7 @@ impl Provider for Vertex {
     }
 
     fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {
-        let read = || body.read(0, u32::try_from(body.size()).unwrap_or(u32::MAX));
+        let read = || body.abridged();
         upstream(call, read).map(Into::into)
     }
 

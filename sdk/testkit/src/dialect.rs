@@ -226,11 +226,16 @@ impl Player<'_> {
                 Err(problem) => made.push(("expected-problem.json", outcome::problem(&problem))),
             }
         }
-        match instance.to_canonical(&self.call, body).await? {
-            Ok(translated) => {
-                self.state = translated.state;
-                made.push(("expected-canonical.json", value(&translated.body)));
-            }
+        match instance.to_canonical(&self.call, body.clone()).await? {
+            Ok(translated) => match (body.completed(&translated.body), body.completed(&translated.state)) {
+                (Ok(canonical), Ok(state)) => {
+                    self.state = state.into_owned();
+                    made.push(("expected-canonical.json", value(&canonical)));
+                }
+                (Err(refused), _) | (_, Err(refused)) => {
+                    made.push(("expected-problem.json", refused.to_string().into()));
+                }
+            },
             Err(problem) => made.push(("expected-problem.json", outcome::problem(&problem))),
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! Outcomes as the JSON that fixtures hold.
 
-use brokle_core::json::{Change, Splices};
-use brokle_runtime::exchange::{Auth, BodyPlan, Edit, FormEdit, Output, ResponsePlan, UpstreamRequest};
-use brokle_runtime::{Problem, ProblemKind};
+use brokle_core::json::Splices;
+use brokle_runtime::exchange::{Auth, BodyPlan, FormEdit, Output, ResponsePlan, UpstreamRequest};
+use brokle_runtime::{Body, Problem, ProblemKind};
 use serde_json::{Map, Value, json};
 
 /// What a fixture came to.
@@ -84,7 +84,7 @@ fn kind(kind: &ProblemKind) -> &str {
 }
 
 /// The request that the vendor would get, its body plan applied to the caller's body.
-pub(crate) fn upstream(request: &UpstreamRequest, caller: &[u8]) -> Result<Value, String> {
+pub(crate) fn upstream(request: &UpstreamRequest, caller: &Body) -> Result<Value, String> {
     let headers = request.headers.iter().map(|header| (header.name.clone(), header.value.clone().into()));
     let auth = match &request.auth {
         Auth::None => json!("none"),
@@ -108,22 +108,18 @@ pub(crate) fn upstream(request: &UpstreamRequest, caller: &[u8]) -> Result<Value
     }))
 }
 
-fn body(plan: &BodyPlan, caller: &[u8]) -> Result<Value, String> {
+fn body(plan: &BodyPlan, caller: &Body) -> Result<Value, String> {
     match plan {
         BodyPlan::None => Ok(Value::Null),
-        BodyPlan::Unchanged => Ok(value(caller)),
+        BodyPlan::Unchanged => Ok(value(caller.bytes())),
         BodyPlan::Edits(edits) => {
-            let changes: Vec<_> = edits
-                .iter()
-                .map(|edit| match edit {
-                    Edit::Set(set) => Change::Set(&set.pointer, set.value.as_slice().into()),
-                    Edit::Remove(pointer) => Change::Remove(pointer),
-                })
-                .collect();
-            let spliced = Splices::apply(caller, &changes).map_err(|error| error.to_string())?;
+            let changes = caller.changes(edits).map_err(|error| error.to_string())?;
+            let spliced = Splices::apply(caller.bytes(), &changes).map_err(|error| error.to_string())?;
             Ok(value(&spliced.to_vec()))
         }
-        BodyPlan::Replaced(payload) => Ok(value(&payload.data)),
+        BodyPlan::Replaced(payload) => {
+            Ok(value(&caller.completed(&payload.data).map_err(|error| error.to_string())?))
+        }
         // The changes: a recording of the whole would hold the file.
         BodyPlan::Form(edits) => Ok(edits
             .iter()

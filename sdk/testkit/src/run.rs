@@ -226,7 +226,7 @@ impl Player<'_> {
             }
             Ok(Preparation::Request(request)) => request,
         };
-        outcome.upstream = Some(outcome::upstream(&request, self.request.bytes())?);
+        outcome.upstream = Some(outcome::upstream(&request, &self.request)?);
         let Some((head, body)) = &self.response else { return Ok(outcome) };
         if !(200..300).contains(&head.status) {
             match instance.map_error(&self.call, head, body.clone()).await.map_err(failed)? {
@@ -242,7 +242,7 @@ impl Player<'_> {
             while let Some(step) = next.take() {
                 outcome.next.push(json!({
                     "after_ms": step.delay_ms,
-                    "request": outcome::upstream(&step.request, self.request.bytes())?,
+                    "request": outcome::upstream(&step.request, &self.request)?,
                 }));
                 let Some((head, body)) = further.next() else { break };
                 if !(200..300).contains(&head.status) {

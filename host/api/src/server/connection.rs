@@ -23,6 +23,9 @@ use super::Limits;
 use super::io::{GuardedStream, Phase, Progress};
 use crate::lifecycle::Lifecycle;
 
+/// What is read of a large body at once, at most: fewer waits. A connection that gets no large body doesn't use it.
+const READ: usize = 256 << 10;
+
 /// Who is at the other end of the connection: a request extension. Behind a load balancer it is the balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddress(pub SocketAddr);
@@ -60,7 +63,7 @@ pub(super) async fn run(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout)
-        .max_buf_size(limits.max_head_bytes)
+        .max_buf_size(limits.max_head_bytes.max(READ))
         .max_header_size(limits.max_head_bytes)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();

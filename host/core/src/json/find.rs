@@ -23,6 +23,61 @@ pub fn find(bytes: &[u8], pointer: &str) -> Option<Range<usize>> {
     Some(start..scanner.position())
 }
 
+/// Where an object's members are: for a document in which several places are looked up, which is gone through once instead of
+/// once for each.
+#[derive(Debug, Clone, Default)]
+pub struct Members(Vec<Member>);
+
+/// A raw key, and its value.
+type Member = (Range<usize>, Range<usize>);
+
+impl Members {
+    /// Those of a document that was scanned; none for anything but an object.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut found = Vec::new();
+        let mut scanner = Scanner::at(bytes, 0);
+        scanner.skip_space();
+        if scanner.peek() == Some(b'{') {
+            while let Some(member) = next_member(&mut scanner) {
+                found.push(member);
+            }
+        }
+        Self(found)
+    }
+
+    /// What [`find`] finds in the same document, but for the document itself.
+    pub fn find(&self, bytes: &[u8], pointer: &str) -> Option<Range<usize>> {
+        let pointer = pointer.strip_prefix('/')?;
+        let end = pointer.find('/').unwrap_or(pointer.len());
+        let (first, deeper) = pointer.split_at_checked(end)?;
+        let first = unescaped(first);
+        let same = |(key, _): &&Member| bytes.get(key.clone()).is_some_and(|key| same_key(key, &first));
+        let (_, value) = self.0.iter().find(same)?;
+        if deeper.is_empty() {
+            return Some(value.clone());
+        }
+        let found = find(bytes.get(value.clone())?, deeper)?;
+        Some(value.start + found.start..value.start + found.end)
+    }
+}
+
+/// Where the next member is, from the brace or comma before it; none at the end.
+fn next_member(scanner: &mut Scanner<'_>) -> Option<Member> {
+    if !matches!(scanner.peek()?, b'{' | b',') {
+        return None;
+    }
+    scanner.advance();
+    scanner.skip_space();
+    let opening = scanner.position();
+    let key = scanner.key().ok()?.len();
+    scanner.skip_space();
+    let start = scanner.position();
+    skip_value(scanner)?;
+    let value = start..scanner.position();
+    scanner.skip_space();
+    Some((opening + 1..opening + 1 + key, value))
+}
+
 /// Where the elements of an array are, in a document that was scanned; empty for anything else.
 pub fn elements(bytes: &[u8]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
@@ -51,11 +106,14 @@ pub(super) fn tokens(pointer: &str) -> Option<Vec<Cow<'_, str>>> {
     if pointer.is_empty() {
         return Some(Vec::new());
     }
-    let unescaped = |token| match str::contains(token, '~') {
+    Some(pointer.strip_prefix('/')?.split('/').map(unescaped).collect())
+}
+
+fn unescaped(token: &str) -> Cow<'_, str> {
+    match token.contains('~') {
         true => Cow::Owned(token.replace("~1", "/").replace("~0", "~")),
         false => Cow::Borrowed(token),
-    };
-    Some(pointer.strip_prefix('/')?.split('/').map(unescaped).collect())
+    }
 }
 
 /// Moves from a container to the value under `token`; false when it has none.
@@ -114,9 +172,7 @@ pub(super) fn skip_value(scanner: &mut Scanner<'_>) -> Option<()> {
     loop {
         scanner.skip_space();
         match scanner.peek()? {
-            b'"' => {
-                scanner.string().ok()?;
-            }
+            b'"' => scanner.skip_string()?,
             b'{' | b'[' => {
                 depth += 1;
                 scanner.advance();
@@ -237,6 +293,48 @@ mod tests {
         assert_eq!(at("/b"), None);
         assert_eq!(at("a"), None);
         assert_eq!(at(""), Some(text.trim()));
+    }
+
+    #[test]
+    fn members_are_found_where_find_finds_them() {
+        let text =
+            r#" {"a":[1,{"b/c":"x"},[ ]], "m~n" : true ,"\u0061b":{"":null},"s":"}]\"{", "":{"a":2},"a":3} "#;
+        let members = Members::of(text.as_bytes());
+        for pointer in [
+            "/a/0",
+            "/a/1/b~1c",
+            "/a/2",
+            "/a/3",
+            "/a",
+            "/m~0n",
+            "/ab",
+            "/ab/",
+            "/s",
+            "/s/0",
+            "/b",
+            "a",
+            "/",
+            "//a",
+            "//b",
+        ] {
+            assert_eq!(members.find(text.as_bytes(), pointer), find(text.as_bytes(), pointer), "{pointer}");
+        }
+        for other in ["", "{}", "[1]", "1", " { } "] {
+            assert_eq!(Members::of(other.as_bytes()).find(other.as_bytes(), "/0"), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn strings_end_where_the_scan_says() {
+        for length in 0..200 {
+            for tail in ["", "\\\"", "\\\\", "\\u0041", "ü", "\\\\\\\"x"] {
+                let value = format!("\"{}{tail}{}\"", "x".repeat(length), "y".repeat(200 - length));
+                let text = format!(r#"{{"a":{value},"b":1}}"#);
+                assert_eq!(find(text.as_bytes(), "/b").map(|range| &text[range]), Some("1"), "{text}");
+                assert_eq!(find(text.as_bytes(), "/a").map(|range| &text[range]), Some(value.as_str()));
+            }
+        }
+        assert_eq!(find(br#"{"a":"x\"#, "/b"), None);
     }
 
     #[test]

@@ -228,6 +228,28 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Moves past a string of a document that was scanned: only its end is looked for.
+    pub(super) fn skip_string(&mut self) -> Option<()> {
+        self.at += 1;
+        loop {
+            let rest = self.bytes.get(self.at..)?;
+            let short = rest.get(..SHORT).unwrap_or(rest);
+            let mut plain = plain_words(short);
+            if plain == short.len() {
+                plain += memchr::memchr2(b'"', b'\\', rest.get(plain..)?)?;
+            }
+            self.at += plain;
+            match self.peek()? {
+                b'"' => {
+                    self.at += 1;
+                    return Some(());
+                }
+                b'\\' => self.at += 2,
+                _ => return None,
+            }
+        }
+    }
+
     fn escape(&mut self) -> Result<(), ScanError> {
         let start = self.at;
         let fault = |kind| ScanError { kind, offset: start };
@@ -316,11 +338,13 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// Most strings are shorter than what it takes to begin with longer steps.
+const SHORT: usize = 32;
+
 /// How many leading bytes of a string need no look: no quote, backslash or control character.
 ///
 /// Most strings are short, but a long prompt's time goes here too: blocks of a fixed length become vector instructions.
 fn plain(bytes: &[u8]) -> usize {
-    const SHORT: usize = 32;
     let short = bytes.get(..SHORT).unwrap_or(bytes);
     let mut done = plain_words(short);
     if done < short.len() {

@@ -109,7 +109,7 @@ impl<'a> Attempt<'a> {
     /// What is sent, or edited to be sent.
     fn body(&self) -> Result<Body, Refusal> {
         Ok(match (self.native, &self.request.form) {
-            (Some(asked), _) => Body::json(asked.original.clone()),
+            (Some(asked), _) => asked.original.clone(),
             // What a route sets are members of JSON.
             (None, Some(form)) => form.clone(),
             (None, None) => Body::json(self.plan.edit(&self.request.body)?),

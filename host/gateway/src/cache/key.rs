@@ -143,7 +143,7 @@ fn hash_dialect(hash: &mut Hash, dialect: &Dialected) -> Option<()> {
     hash.bytes(&[u8::from(dialect.native), u8::from(dialect.translated)]);
     if dialect.native && dialect.translated {
         // Its body is the canonical one, and the vendor may get the caller's.
-        let Members(original) = serde_json::from_slice(&asked.original).ok()?;
+        let Members(original) = serde_json::from_slice(asked.original.bytes()).ok()?;
         hash.bytes(&original);
     }
     // The caller's key may be there, too.

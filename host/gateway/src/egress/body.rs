@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use brokle_core::form::FormError;
-use brokle_runtime::Body;
 use brokle_runtime::exchange::BodyPlan;
+use brokle_runtime::{Body, Repeated};
 use bytes::Bytes;
 
 use super::Segments;
@@ -32,7 +32,8 @@ pub(crate) fn planned<'a>(
             if caller.as_form().is_some() {
                 return Err(absent("a JSON document"));
             }
-            let body = Segments::edited(caller.bytes(), edits).map_err(|error| misfit(&error))?;
+            let changes = caller.changes(edits)?;
+            let body = Segments::changed(caller.bytes(), &changes).map_err(|error| misfit(&error))?;
             (Some(caller.content_type()), body)
         }
         BodyPlan::Form(edits) => {
@@ -41,9 +42,18 @@ pub(crate) fn planned<'a>(
             (Some(caller.content_type()), body)
         }
         BodyPlan::Replaced(payload) => {
-            (Some(payload.content_type.as_str().into()), Bytes::from(payload.data.clone()).into())
+            let data = Bytes::from(payload.data.clone());
+            let is_json = payload.content_type.starts_with("application/json");
+            let data = if is_json { caller.complete(data)?.into() } else { data.into() };
+            (Some(payload.content_type.as_str().into()), data)
         }
     })
+}
+
+impl From<Repeated> for Refusal {
+    fn from(error: Repeated) -> Self {
+        Self::upstream(502, "plugin_request_refused", format!("The plugin's request is refused: {error}."))
+    }
 }
 
 impl From<FormError> for Refusal {

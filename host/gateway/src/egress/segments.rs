@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use brokle_core::form::{self, Form, Piece};
 use brokle_core::json::{Change, EditError, Splices};
-use brokle_runtime::exchange::{Edit, FormEdit};
+use brokle_runtime::exchange::FormEdit;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
@@ -24,20 +24,19 @@ impl From<Bytes> for Segments {
     }
 }
 
+impl From<Vec<Bytes>> for Segments {
+    fn from(parts: Vec<Bytes>) -> Self {
+        Self { remaining: parts.iter().map(|part| part.len() as u64).sum(), parts: parts.into() }
+    }
+}
+
 impl Segments {
-    /// The caller's JSON with a plugin's edits.
+    /// The caller's JSON with changes.
     ///
     /// # Errors
-    /// The first edit that can't be made.
-    pub fn edited(body: &Bytes, edits: &[Edit]) -> Result<Self, EditError> {
-        let changes: Vec<Change<'_>> = edits
-            .iter()
-            .map(|edit| match edit {
-                Edit::Set(set) => Change::Set(&set.pointer, set.value.as_slice().into()),
-                Edit::Remove(pointer) => Change::Remove(pointer),
-            })
-            .collect();
-        let splices = Splices::apply(body, &changes)?;
+    /// The first change that can't be made.
+    pub fn changed(body: &Bytes, changes: &[Change<'_>]) -> Result<Self, EditError> {
+        let splices = Splices::apply(body, changes)?;
         let remaining = splices.len() as u64;
         Ok(Self { parts: splices.parts(|range| body.slice(range), Bytes::from).into(), remaining })
     }

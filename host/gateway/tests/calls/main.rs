@@ -30,6 +30,7 @@ mod keys;
 mod limits;
 mod media;
 mod passing;
+mod pictures;
 mod plugin_egress;
 mod plugins;
 mod presets;

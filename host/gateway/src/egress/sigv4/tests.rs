@@ -271,8 +271,8 @@ fn a_request_is_signed_as_it_is_sent() {
     }
     // A body in several pieces, and a port in the host.
     let credential = credential(None);
-    let edit = brokle_runtime::exchange::Edit::Remove("/b".into());
-    let pieces = Segments::edited(&bytes::Bytes::from_static(br#"{"a":1,"b":2,"c":3}"#), &[edit]).unwrap();
+    let change = brokle_core::json::Change::Remove("/b");
+    let pieces = Segments::changed(&bytes::Bytes::from_static(br#"{"a":1,"b":2,"c":3}"#), &[change]).unwrap();
     let mut signatures = Vec::new();
     for body in [pieces, bytes::Bytes::from_static(br#"{"a":1,"c":3}"#).into()] {
         let mut request = request("POST", "http://127.0.0.1:8080/model/a%3A0/converse?b=2&a=1", body);

@@ -253,7 +253,7 @@ async fn what_only_the_vendor_has_is_refused_by_name_or_served_by_the_vendor() {
 async fn a_component_that_fails_is_told_in_the_dialects_form() {
     let vendor = Vendor::start(|_| reply(200, &json!({"type": "message", "content": []}))).await;
     let world = world(vec![to("main", "provider_anthropic", &vendor, ""), echo()]).await;
-    let large = "x".repeat(17 << 20);
+    let large = "x ".repeat(17 << 19);
     let body = |model: &str| {
         format!(r#"{{"model":"{model}","max_tokens":9,"messages":[{{"role":"user","content":"{large}"}}]}}"#)
     };
