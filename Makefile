@@ -70,6 +70,8 @@ release: plugins $(PROFILE) ## Build one file with the components in it
 profile: plugins ## Make the profile that a release is built with anew
 	scripts/profile.sh
 
+# Tests wait for servers more than they compute.
+test: export RUST_TEST_THREADS ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 test: doctor plugins ee-plugins guests ## Run every test, those with real clients too
 	scripts/guest_tools.sh
 	scripts/clickhouse_dev.sh
