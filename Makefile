@@ -11,6 +11,8 @@ TARGET := wasm32-wasip2
 COMPONENTS := $(sort $(notdir $(patsubst %/plugin.json,%,$(wildcard plugins/*/plugin.json))))
 # Those without `std` are built apart: in one call cargo would give their libraries the features that the others need.
 SMALL := $(sort $(notdir $(patsubst %/src/lib.rs,%,$(shell grep -l '^brokle_plugin::no_std!' plugins/*/src/lib.rs))))
+# No path of this machine in them: they are the same wherever they are built.
+ANYWHERE := --config 'target.$(TARGET).rustflags=["--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo","--remap-path-prefix=$(CURDIR)=/brokle"]'
 # Where the host looks for components, and where a release takes them from.
 export BROKLE_PLUGINS_DIR ?= $(abspath $(CARGO_TARGET_DIR))/$(TARGET)/guest
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
@@ -43,14 +45,14 @@ build: plugins ## Build host and plugins
 	$(CARGO) build -p brokle
 
 plugins: ## Build every component
-	$(CARGO) $(LINTING) build --profile guest --target $(TARGET) $(addprefix -p ,$(filter-out $(SMALL),$(COMPONENTS)))
-	$(CARGO) $(LINTING) build --profile guest --target $(TARGET) $(addprefix -p ,$(SMALL))
+	$(CARGO) $(LINTING) $(ANYWHERE) build --profile guest --target $(TARGET) $(addprefix -p ,$(filter-out $(SMALL),$(COMPONENTS)))
+	$(CARGO) $(LINTING) $(ANYWHERE) build --profile guest --target $(TARGET) $(addprefix -p ,$(SMALL))
 
 guests: ## Build the components that the tests misbehave with
-	$(CARGO) $(LINTING) build --profile guest-test --target $(TARGET) $(addprefix -p ,$(GUESTS))
+	$(CARGO) $(LINTING) $(ANYWHERE) build --profile guest-test --target $(TARGET) $(addprefix -p ,$(GUESTS))
 
 ee-plugins: ## Build the licensed components, which no gateway takes for built-in
-	$(CARGO) $(LINTING) build --profile guest-ee --target $(TARGET) $(addprefix -p ,$(LICENSED))
+	$(CARGO) $(LINTING) $(ANYWHERE) build --profile guest-ee --target $(TARGET) $(addprefix -p ,$(LICENSED))
 
 # What a release spends its time on (profile/README.md). Its name says its content: cargo sees a new one.
 PROFILE := $(CARGO_TARGET_DIR)/profile-$(shell cksum < profile/brokle.profdata.gz | cut -d' ' -f1).profdata

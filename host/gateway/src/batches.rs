@@ -14,7 +14,8 @@
 //! twice: nobody knows what became of it.
 //!
 //! **A provider's.** A batch whose file is kept by a provider is that provider's to work on ([`native`]): its lines are no calls of
-//! ours, but what they use is accounted for the same key when it ends.
+//! ours, but what they use is accounted for the same key when it ends. Where the provider has no files, its file is kept here and
+//! its lines, of chat completions only, go with the batch.
 //!
 //! **Ends.** `completed`; `failed` when its file can't be used ([`input`]); `cancelled` once the lines under way are answered;
 //! `expired` after [`WINDOW`], when every line that is left is answered `batch_expired`. Good answers are one file, others
@@ -158,6 +159,10 @@ impl BatchService {
                     let gone = Refusal::client(404, "provider_not_found", message);
                     Refusal { param: Some("input_file_id".into()), ..gone }
                 })?;
+                if file.vendor_id.is_none() && path != "/v1/chat/completions" {
+                    let message = "This provider's batches ask '/v1/chat/completions' only.";
+                    return Err(Refusal::invalid("endpoint", message));
+                }
                 keeper.admit(principal).await?;
             }
             None if path != new.endpoint => {

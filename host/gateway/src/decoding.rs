@@ -47,36 +47,51 @@ fn unreadable(error: FrameError) -> Refusal {
     Refusal::upstream(502, code, format!("The provider's answer can't be read: {error}."))
 }
 
+/// What the next bytes of an answer amount to, and what else it needs; none at its end, from where on there is no framer.
+///
+/// # Errors
+/// The upstream, the plugin or the answer failed. Nothing more comes.
+pub(crate) async fn step(
+    instance: &mut ProviderInstance,
+    upstream: &mut Upstream,
+    framer: &mut Option<Framer>,
+    idle: Duration,
+) -> Result<Option<(Vec<Output>, Option<NextRequest>)>, Refusal> {
+    loop {
+        let Some(framing) = framer else { return Ok(None) };
+        let Some(piece) = next_piece(upstream, idle).await? else {
+            let rest = framer.take().map(Framer::finish).transpose().map_err(unreadable)?.flatten();
+            let mut outputs = match rest {
+                Some(frame) => instance.push(&[frame]).await?.map_err(Refusal::from_problem)?,
+                None => Vec::new(),
+            };
+            let ending = instance.finish().await?.map_err(Refusal::from_problem)?;
+            outputs.extend(ending.outputs);
+            return Ok(Some((outputs, ending.next)));
+        };
+        let frames = framing.push(&piece).map_err(unreadable)?;
+        if !frames.is_empty() {
+            let outputs = instance.push(&frames).await?.map_err(Refusal::from_problem)?;
+            return Ok(Some((outputs, None)));
+        }
+    }
+}
+
 impl Decoding {
     /// What the next bytes of the answer amount to; none at its end.
     ///
     /// # Errors
     /// The upstream, the plugin or the answer failed. Nothing more comes.
     pub(crate) async fn next(&mut self, gateway: &Gateway) -> Result<Option<Vec<Output>>, Refusal> {
-        loop {
-            let Some(framer) = &mut self.framer else { return Ok(None) };
-            let idle = self.candidate.timeouts(gateway).idle;
-            let piece = next_piece(&mut self.upstream, idle).await?;
-            let Some(piece) = piece else {
-                let rest = self.framer.take().map(Framer::finish).transpose().map_err(unreadable)?.flatten();
-                let mut outputs = match rest {
-                    Some(frame) => self.instance.push(&[frame]).await?.map_err(Refusal::from_problem)?,
-                    None => Vec::new(),
-                };
-                let ending = self.instance.finish().await?.map_err(Refusal::from_problem)?;
-                outputs.extend(ending.outputs);
-                if let Some(next) = ending.next {
-                    let state = next.state.clone();
-                    let head = self.follow(gateway, next).await?;
-                    self.instance.begin_decoding(&self.call, &head, &state).await?;
-                }
-                return Ok(Some(outputs));
-            };
-            let frames = framer.push(&piece).map_err(unreadable)?;
-            if !frames.is_empty() {
-                return Ok(Some(self.instance.push(&frames).await?.map_err(Refusal::from_problem)?));
-            }
+        let idle = self.candidate.timeouts(gateway).idle;
+        let step = step(&mut self.instance, &mut self.upstream, &mut self.framer, idle).await?;
+        let Some((outputs, next)) = step else { return Ok(None) };
+        if let Some(next) = next {
+            let state = next.state.clone();
+            let head = self.follow(gateway, next).await?;
+            self.instance.begin_decoding(&self.call, &head, &state).await?;
         }
+        Ok(Some(outputs))
     }
 
     /// Makes a further request; its answer takes the place of this one's.

@@ -70,6 +70,17 @@ pub struct NewFile {
     pub content: Bytes,
     /// How long it is kept; none, or more than the server keeps any: as long as that.
     pub keep: Option<Duration>,
+    /// The connection, by its id, whose provider its batches are for.
+    pub connection: Option<String>,
+}
+
+/// Where a file for a provider's batches is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// At the provider.
+    There,
+    /// Here: this connection's provider takes lines with a batch.
+    Here(String),
 }
 
 /// Files of all projects.
@@ -113,7 +124,11 @@ impl FileService {
             let message = format!("A file may have {} bytes at most.", self.settings.max_bytes);
             return Err(Refusal::client(413, "request_too_large", message));
         }
+        if new.connection.is_some() && new.purpose != "batch" {
+            return Err(not_a_batchs());
+        }
         let mut file = self.describe(tenant, new.filename, &new.purpose, bytes);
+        file.connection = new.connection;
         if let Some(keep) = new.keep.filter(|keep| *keep < self.settings.keep) {
             file.expires_at = file.created_at + keep;
         }
@@ -144,6 +159,18 @@ impl FileService {
             }
             Err(BeginError::Storage(error)) => Err(unavailable(&error)),
         }
+    }
+
+    /// Where a file for batches of this provider, a connection or the first one to a provider of this name, is kept.
+    ///
+    /// # Errors
+    /// 403 `guarded`, 404 `provider_not_found`, 503.
+    pub async fn place(&self, principal: &Principal, provider: &str) -> Result<Place, Refusal> {
+        let keeper = self.gateway.keeper(principal, provider).await?;
+        Ok(match keeper.takes_lines().await? {
+            true => Place::Here(keeper.connection().id.to_string()),
+            false => Place::There,
+        })
     }
 
     /// Sends a file to a provider, a connection or the first one to a provider of this name, and keeps whose it is. `kind` is
@@ -189,10 +216,7 @@ impl FileService {
                 file.expires_at = its_end.map_or(file.expires_at, |end| end.min(file.expires_at));
                 self.database.files().finish_native(file).await.map_err(|error| unavailable(&error))
             }
-            _ => {
-                let message = "Only files whose purpose is 'batch' go to a provider.";
-                Err(Refusal::invalid("purpose", message))
-            }
+            _ => Err(not_a_batchs()),
         };
         if stored.is_err() {
             // Nobody would know of it.
@@ -322,7 +346,7 @@ impl FileService {
 
     async fn forget(&self, file: &File) -> Result<(), StorageError> {
         self.database.files().delete(file.organization, file.project, file.id).await?;
-        if file.connection.is_some() {
+        if file.blob.is_empty() {
             return Ok(());
         }
         if let Err(error) = self.blobs.delete(&file.blob).await {
@@ -355,6 +379,10 @@ impl FileService {
     pub(crate) fn blobs(&self) -> &dyn BlobStore {
         &*self.blobs
     }
+}
+
+fn not_a_batchs() -> Refusal {
+    Refusal::invalid("purpose", "Only files whose purpose is 'batch' go to a provider.")
 }
 
 /// `file-` and the id.

@@ -7,14 +7,18 @@
 //! A key on whose calls a guardrail rules is refused (403 `guarded`): nothing would rule on lines that a provider works on.
 //!
 //! **Errands** are short: one request, an answer of up to [`LARGEST`]. Only uploads and what is in a file are streamed.
+//!
+//! **Without files.** Some providers take a batch's lines with the batch (feature `lines` of `batches`). Their files are kept here, and
+//! their components make each line, and OpenAI's lines of the results.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use brokle_core::ids::RequestId;
 use brokle_core::tenancy::Tenant;
 use brokle_identity::Principal;
-use brokle_runtime::exchange::{Call, Preparation, UpstreamRequest};
-use brokle_runtime::{Body, ProviderInstance};
+use brokle_runtime::exchange::{Call, Output, Preparation, ResponseHead, ResponsePlan, UpstreamRequest};
+use brokle_runtime::{Body, Framer, ProviderInstance};
 use brokle_storage::blobs::BlobReader;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response};
@@ -25,9 +29,10 @@ use tokio_util::io::StreamReader;
 
 use crate::account::Meter;
 use crate::answer::Told;
-use crate::attempts::{next_piece, send};
+use crate::attempts::{next_piece, plugin_head, send};
 use crate::connections::Connection;
-use crate::egress::CallerBody;
+use crate::decoding::{framer, step};
+use crate::egress::{self, CallerBody};
 use crate::gateway::Gateway;
 use crate::guardrails::Named;
 use crate::limits;
@@ -189,6 +194,24 @@ impl Keeper<'_> {
         meter.reserve(self.gateway, self.connection(), "", &mut told).await
     }
 
+    /// Whether the provider takes a batch's lines with the batch, and has no files.
+    pub(crate) async fn takes_lines(&self) -> Result<bool, Refusal> {
+        let connection = self.connection();
+        Ok(connection.plugin.open(connection.context.clone()).await?.can("batches", "lines"))
+    }
+
+    /// A line of a batch as the provider takes it, for this model of its own.
+    pub(crate) async fn line(&self, custom_id: &str, model: &str, body: Bytes) -> Result<Vec<u8>, Refusal> {
+        let body = Body::json(body);
+        match self.prepare_for("batches.line", custom_id, model, body.clone()).await? {
+            Errand::Ask(asked) => {
+                let (_, line) = egress::planned(&asked.wanted.body, &body)?;
+                Ok(line.parts().flatten().copied().collect())
+            }
+            Errand::Answered(_) => Err(self.unsupported()),
+        }
+    }
+
     /// Runs an errand: `files.get`, `batches.create`, …, about what has this id there.
     pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
@@ -197,15 +220,30 @@ impl Keeper<'_> {
         body: Bytes,
     ) -> Result<T, Refusal> {
         let body = Body::json(body);
-        let (wanted, instance, call) = self.prepare(operation, id, body.clone()).await?;
+        let asked = match self.prepare(operation, id, body.clone()).await? {
+            Errand::Ask(asked) => asked,
+            Errand::Answered(answer) => return self.understood(&answer),
+        };
+        let Asked { wanted, instance, call } = *asked;
         let answer = send(self.gateway, &self.candidate, &wanted, &body, &HeaderMap::new()).await?;
         let mut answer = self.good(answer, instance, &call).await?;
-        self.read_answer(&mut answer).await
+        let ResponsePlan::Decoded(framing) = &wanted.response else {
+            return self.read_answer(&mut answer.body).await;
+        };
+        let mut decoded = answer.decoded(&call, framing, self.candidate.timeouts(self.gateway).idle).await?;
+        let mut whole = BytesMut::new();
+        while let Some(pieces) = decoded.next().await? {
+            pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+        }
+        self.understood(&whole)
     }
 
     /// Sends a caller's form with a file as it comes, up to `most` bytes.
     pub(crate) async fn upload(&self, kind: &str, body: CallerBody, most: u64) -> Result<KeptFile, Refusal> {
-        let (wanted, instance, call) = self.prepare("files.create", "", Body::json(Bytes::new())).await?;
+        let Errand::Ask(asked) = self.prepare("files.create", "", Body::json(Bytes::new())).await? else {
+            return Err(self.unsupported());
+        };
+        let Asked { wanted, instance, call } = *asked;
         let (connection, passed) = (self.connection(), HeaderMap::new());
         let sent = self.gateway.send_raw(connection, &wanted, Some(kind), body, most, &passed);
         let sent = tokio::time::timeout(self.gateway.parts.timeouts.total, sent).await;
@@ -214,43 +252,62 @@ impl Keeper<'_> {
             Refusal::upstream(504, "upstream_timeout", message)
         })??;
         let mut answer = self.good(answer, instance, &call).await?;
-        self.read_answer(&mut answer).await
+        self.read_answer(&mut answer.body).await
     }
 
     /// What is in a file, as it comes.
     pub(crate) async fn content(&self, id: &str) -> Result<BlobReader, Refusal> {
         let nothing = Body::json(Bytes::new());
-        let (wanted, instance, call) = self.prepare("files.content", id, nothing.clone()).await?;
+        let Errand::Ask(asked) = self.prepare("files.content", id, nothing.clone()).await? else {
+            return Err(self.unsupported());
+        };
+        let Asked { wanted, instance, call } = *asked;
         let answer = send(self.gateway, &self.candidate, &wanted, &nothing, &HeaderMap::new()).await?;
         let answer = self.good(answer, instance, &call).await?;
         let idle = self.candidate.timeouts(self.gateway).idle;
-        let pieces = futures_util::stream::try_unfold(answer, move |mut answer| async move {
+        if let ResponsePlan::Decoded(framing) = &wanted.response {
+            let decoded = answer.decoded(&call, framing, idle).await?;
+            let lines = futures_util::stream::try_unfold(decoded, |mut decoded| async move {
+                let pieces = decoded.next().await.map_err(std::io::Error::other)?;
+                Ok::<_, std::io::Error>(pieces.map(|pieces| (lines(&pieces), decoded)))
+            });
+            return Ok(Box::pin(StreamReader::new(Box::pin(lines))));
+        }
+        let pieces = futures_util::stream::try_unfold(answer.body, move |mut answer| async move {
             let piece = next_piece(&mut answer, idle).await.map_err(std::io::Error::other)?;
             Ok::<_, std::io::Error>(piece.map(|piece| (piece, answer)))
         });
         Ok(Box::pin(StreamReader::new(Box::pin(pieces))))
     }
 
-    async fn prepare(
+    fn unsupported(&self) -> Refusal {
+        let message = format!("Provider '{}' keeps no files and batches.", self.connection().provider);
+        Refusal::client(400, "unsupported", message)
+    }
+
+    async fn prepare(&self, operation: &str, id: &str, body: Body) -> Result<Errand, Refusal> {
+        self.prepare_for(operation, id, "", body).await
+    }
+
+    async fn prepare_for(
         &self,
         operation: &str,
         id: &str,
+        model: &str,
         body: Body,
-    ) -> Result<(UpstreamRequest, ProviderInstance, Call), Refusal> {
+    ) -> Result<Errand, Refusal> {
         let (connection, parts) = (self.connection(), &self.gateway.parts);
-        let unsupported = || {
-            let message = format!("Provider '{}' keeps no files and batches.", connection.provider);
-            Refusal::client(400, "unsupported", message)
-        };
         let mut instance = connection.plugin.open(connection.context.clone()).await?;
-        if !operation.split_once('.').is_some_and(|(kind, _)| instance.offers(kind)) {
-            return Err(unsupported());
+        let offered = operation.split_once('.').is_some_and(|(kind, _)| instance.offers(kind));
+        // What it has for files are its batches' results.
+        if !offered && !instance.can("batches", "lines") {
+            return Err(self.unsupported());
         }
         let mut attributes = connection.attributes.clone();
         attributes.push(("object".to_owned(), id.to_owned()));
         let call = Call {
             operation: operation.into(),
-            model: String::new(),
+            model: model.to_owned(),
             streaming: false,
             format: "canonical".into(),
             content_type: "application/json".into(),
@@ -260,23 +317,23 @@ impl Keeper<'_> {
             attributes,
         };
         match instance.prepare(&call, body).await?.map_err(Refusal::from_problem)? {
-            Preparation::Request(wanted) => Ok((wanted, instance, call)),
-            Preparation::Answer(_) => Err(unsupported()),
+            Preparation::Request(wanted) => Ok(Errand::Ask(Box::new(Asked { wanted, instance, call }))),
+            Preparation::Answer(outputs) => Ok(Errand::Answered(chunks(outputs)?.concat())),
         }
     }
 
-    /// The body of a good answer; any other one is refused in the words of the provider's component.
+    /// A good answer; any other one is refused in the words of the provider's component.
     async fn good(
         &self,
         answer: Response<Upstream>,
         instance: ProviderInstance,
         call: &Call,
-    ) -> Result<Upstream, Refusal> {
+    ) -> Result<Good, Refusal> {
         let (head, body) = answer.into_parts();
-        if head.status.is_success() {
-            return Ok(body);
-        }
         let status = head.status.as_u16();
+        if head.status.is_success() {
+            return Ok(Good { instance, head: plugin_head(status, &head.headers), body });
+        }
         let refusal = self.gateway.refused(instance, call, status, &head.headers, body).await?;
         // What is wrong with the request is told with its member's name, which isn't one of ours.
         Err(Refusal { retryable: status == 429 || status >= 500, ..refusal })
@@ -291,9 +348,85 @@ impl Keeper<'_> {
                 break;
             }
         }
-        serde_json::from_slice(&read).map_err(|error| {
+        self.understood(&read)
+    }
+
+    fn understood<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, Refusal> {
+        serde_json::from_slice(answer).map_err(|error| {
             tracing::info!(%error, connection = self.connection().name, "an answer about a file or batch isn't one");
             Refusal::upstream(502, "upstream_error", "The provider's answer can't be understood.")
         })
     }
+}
+
+/// What a component makes of an errand.
+enum Errand {
+    /// This is to be asked.
+    Ask(Box<Asked>),
+    /// The provider need not be asked.
+    Answered(Vec<u8>),
+}
+
+struct Asked {
+    wanted: UpstreamRequest,
+    instance: ProviderInstance,
+    call: Call,
+}
+
+/// A good answer, and who understands it.
+struct Good {
+    instance: ProviderInstance,
+    head: ResponseHead,
+    body: Upstream,
+}
+
+impl Good {
+    /// Turned into OpenAI's form by the component.
+    async fn decoded(mut self, call: &Call, framing: &str, idle: Duration) -> Result<Decoded, Refusal> {
+        let framer = framer(framing)?;
+        self.instance.begin_decoding(call, &self.head, &[]).await?;
+        Ok(Decoded { instance: self.instance, upstream: self.body, framer, idle })
+    }
+}
+
+/// An answer on its way through a component. Holds one of the runtime's slots.
+struct Decoded {
+    instance: ProviderInstance,
+    upstream: Upstream,
+    framer: Option<Framer>,
+    idle: Duration,
+}
+
+impl Decoded {
+    /// The next documents; none at the end.
+    async fn next(&mut self) -> Result<Option<Vec<Bytes>>, Refusal> {
+        match step(&mut self.instance, &mut self.upstream, &mut self.framer, self.idle).await? {
+            None => Ok(None),
+            Some((outputs, None)) => chunks(outputs).map(Some),
+            Some((_, Some(_))) => {
+                let message = "The plugin asks for more than one request for a file or a batch.";
+                Err(Refusal::upstream(502, "plugin_request_refused", message))
+            }
+        }
+    }
+}
+
+/// A line each.
+fn lines(documents: &[Bytes]) -> Bytes {
+    let mut lines = BytesMut::new();
+    for document in documents {
+        lines.extend_from_slice(document);
+        lines.extend_from_slice(b"\n");
+    }
+    lines.freeze()
+}
+
+/// The documents among them.
+fn chunks(outputs: Vec<Output>) -> Result<Vec<Bytes>, Refusal> {
+    let chunk = |output| match output {
+        Output::Chunk(json) => Some(Ok(Bytes::from(json))),
+        Output::Failure(problem) => Some(Err(Refusal::from_problem(problem))),
+        Output::Bytes(_) | Output::Usage(_) => None,
+    };
+    outputs.into_iter().filter_map(chunk).collect()
 }

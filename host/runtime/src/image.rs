@@ -1,8 +1,8 @@
 //! The memory that the running program's own file takes.
 
-/// Gives the memory of what was read and run of the program's file back to the kernel, for when a server has started: the
-/// compiler, the migrations and most of the embedded components aren't needed again soon, and make half of what an idle server
-/// has resident. What is needed comes back by itself, from the page cache or the file.
+/// Gives the memory of what was read and run of the program's file back to the kernel, for when a server has started or a component
+/// was compiled: the compiler, the migrations and most of the embedded components aren't needed again soon, and make half of what
+/// an idle server has resident. What is needed comes back by itself, from the page cache or the file.
 pub fn let_go() {
     #[cfg(target_os = "linux")]
     {

@@ -11,6 +11,7 @@
 
 extern crate alloc;
 
+mod batches;
 mod native;
 mod options;
 
@@ -19,18 +20,48 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use brokle_plugin::provider::{
-    Auth, Body, BodyPlan, Call, ErrorOutcome, HeaderAuth, Payload, Preparation, Provider, ResponseHead,
-    UpstreamRequest,
+    Auth, Body, BodyPlan, Call, Decoder, Ending, ErrorOutcome, Frame, HeaderAuth, Output, Payload,
+    Preparation, Provider, ResponseHead, UpstreamRequest,
 };
 use brokle_plugin::{Description, Problem};
 
+use batches::BatchDecoder;
 use options::Address;
 use shared_anthropic::{AnswerDecoder, Destination, Options};
 
 struct Anthropic;
 
+/// An answer: a message, or something about batches.
+enum Answer {
+    Message(AnswerDecoder),
+    Batches(BatchDecoder),
+}
+
+impl Decoder for Answer {
+    fn new(call: Call, head: ResponseHead, state: Vec<u8>) -> Self {
+        match batches::is_one(&call.operation) {
+            true => Self::Batches(BatchDecoder::new(call, head, state)),
+            false => Self::Message(AnswerDecoder::new(call, head, state)),
+        }
+    }
+
+    fn push(&mut self, frames: Vec<Frame>) -> Result<Vec<Output>, Problem> {
+        match self {
+            Self::Message(answer) => answer.push(frames),
+            Self::Batches(answer) => answer.push(frames),
+        }
+    }
+
+    fn finish(&mut self) -> Result<Ending, Problem> {
+        match self {
+            Self::Message(answer) => answer.finish(),
+            Self::Batches(answer) => answer.finish(),
+        }
+    }
+}
+
 impl Provider for Anthropic {
-    type Decoder = AnswerDecoder;
+    type Decoder = Answer;
 
     fn describe() -> Description {
         let chat = [
@@ -43,8 +74,9 @@ impl Provider for Anthropic {
             "reasoning",
             "prompt_caching",
         ];
-        Description::provider([("chat.completions", &chat[..]), ("models", &[]), ("raw", &[])])
-            .native_dialects([native::DIALECT])
+        let operations =
+            [("chat.completions", &chat[..]), ("models", &[]), ("raw", &[]), ("batches", &["lines"])];
+        Description::provider(operations).native_dialects([native::DIALECT])
     }
 
     fn self_test() -> Result<(), Problem> {
@@ -71,6 +103,7 @@ impl Provider for Anthropic {
             "chat.completions" => {}
             "models" => return Ok(models(call)?.into()),
             "raw" => return Ok(raw(call)?.into()),
+            operation if batches::is_one(operation) => return batches::prepare(call, body),
             _ => return Err(Problem::unsupported_operation(call)),
         }
         let bytes = body.abridged();

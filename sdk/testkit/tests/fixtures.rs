@@ -55,6 +55,28 @@ fixtures! {
     pii_redaction: "ee-plugins", "pii-redaction", 8;
 }
 
+/// What is shipped is the same wherever it is built, and tells nobody where that was.
+#[test]
+fn no_component_has_a_path_of_the_machine_in_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+    let home = std::env::var("HOME").unwrap_or_default();
+    let places = [root.to_str().unwrap(), &home].map(|place| format!("{}/", place.trim_end_matches('/')));
+    let shipped = brokle_testkit::built("provider-openai").unwrap();
+    let mut looked_at = 0;
+    for file in fs::read_dir(shipped.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.extension().is_none_or(|extension| extension != "wasm") {
+            continue;
+        }
+        let component = fs::read(&file).unwrap();
+        for place in places.iter().filter(|place| place.len() > 1) {
+            let names = component.windows(place.len()).any(|bytes| bytes == place.as_bytes());
+            assert!(!names, "{} names {place}", file.display());
+        }
+        looked_at += 1;
+    }
+    assert!(looked_at > 30, "only {looked_at} components");
+}
+
 /// Pictures, documents, sounds and signatures of fixtures, each made long enough for the host to keep it to itself
 /// (`abridged`), have to come out where the short ones do, and whole.
 #[test]

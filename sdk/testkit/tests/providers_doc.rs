@@ -80,7 +80,9 @@ fn shown_by(folder: &Path, shown: &mut BTreeSet<(String, &'static str)>) {
     if problem || drops || !sent {
         return;
     }
-    let operation = case.get("operation").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let operation = case.get("operation").and_then(Value::as_str).unwrap_or_default();
+    // Those about batches are described as one.
+    let operation = if operation.starts_with("batches.") { "batches" } else { operation }.to_owned();
     let request = read(&folder.join("request.json")).unwrap_or_default();
     let text = request.to_string();
     let answer = read(&folder.join("expected.json")).unwrap_or_default().to_string();

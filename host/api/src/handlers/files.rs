@@ -1,6 +1,7 @@
 //! `/v1/files`: what projects upload for batches, and what batches make.
 //!
-//! With `x-brokle-provider` an upload is streamed to that provider, which keeps it; all else goes by the file's id.
+//! With `x-brokle-provider` an upload is streamed to that provider, which keeps it, or is kept here for that provider's batches; all
+//! else goes by the file's id.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,12 +14,13 @@ use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use brokle_core::form::Form;
 use brokle_gateway::Operation;
-use brokle_gateway::files::{FORM, FileService, NewFile, write_id};
+use brokle_gateway::files::{FORM, FileService, NewFile, Place, write_id};
 use brokle_identity::Scope;
 use brokle_storage::blobs::BlobReader;
 use brokle_storage::sql::files::File;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
@@ -163,23 +165,16 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
     caller.require(Scope::Gateway)?;
     form_only(&head.headers)?;
     let files = service(&app)?;
+    let mut connection = None;
     if let Some(provider) = head.headers.get(PROVIDER) {
         let Ok(provider) = provider.to_str() else {
             return Err(ApiError::invalid_request("'x-brokle-provider' is a name."));
         };
-        let id = request_id(&app, &head.extensions);
-        let gateway = gateway(&app)?;
-        let Some(_place) = gateway.admit() else {
-            return Ok(gateway.shed(None, Operation::Raw, id).await.map(Body::new));
-        };
-        let number = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
-        let length = head.headers.get(CONTENT_LENGTH).and_then(number);
-        let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let body = body.map_err(Into::into).boxed_unsync();
-        return Ok(match files.upload(&caller.0, provider, kind, length, body).await {
-            Ok(file) => Json(FileObject::from(file)).into_response(),
-            Err(refusal) => refused(&refusal),
-        });
+        match files.place(&caller.0, provider).await {
+            Ok(Place::Here(id)) => connection = Some(id),
+            Ok(Place::There) => return relay(&app, files, &caller, provider, &head, body).await,
+            Err(refusal) => return Ok(refused(&refusal)),
+        }
     }
     let limits = BodyLimits { max_bytes: files.settings().max_bytes + FORM, ..app.body };
     let Ok(_upload) = UPLOADS.try_acquire() else {
@@ -189,8 +184,32 @@ pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Res
     };
     let body = body::read(body, limits).await?;
     let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let new = read(kind, &body)?;
+    let new = NewFile { connection, ..read(kind, &body)? };
     Ok(match files.create(caller.0.tenant, new).await {
+        Ok(file) => Json(FileObject::from(file)).into_response(),
+        Err(refusal) => refused(&refusal),
+    })
+}
+
+/// Sends a file to the provider that keeps it.
+async fn relay(
+    app: &App,
+    files: &FileService,
+    caller: &Authenticated,
+    provider: &str,
+    head: &Parts,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let id = request_id(app, &head.extensions);
+    let gateway = gateway(app)?;
+    let Some(_place) = gateway.admit() else {
+        return Ok(gateway.shed(None, Operation::Raw, id).await.map(Body::new));
+    };
+    let number = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
+    let length = head.headers.get(CONTENT_LENGTH).and_then(number);
+    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let body = body.map_err(Into::into).boxed_unsync();
+    Ok(match files.upload(&caller.0, provider, kind, length, body).await {
         Ok(file) => Json(FileObject::from(file)).into_response(),
         Err(refusal) => refused(&refusal),
     })
@@ -228,7 +247,13 @@ fn read(kind: &str, body: &Bytes) -> Result<NewFile, ApiError> {
         }
     };
     let filename = if filename.is_empty() { "upload".to_owned() } else { filename };
-    Ok(NewFile { filename, purpose: purpose.to_owned(), content: body.slice(content), keep })
+    Ok(NewFile {
+        filename,
+        purpose: purpose.to_owned(),
+        content: body.slice(content),
+        keep,
+        connection: None,
+    })
 }
 
 /// Lists the project's files.

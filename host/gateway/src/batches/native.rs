@@ -25,6 +25,7 @@ use bytes::Bytes;
 use chrono::TimeDelta;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::BatchService;
 use super::input::{Lines, Piece, TOLD};
@@ -37,12 +38,17 @@ use crate::native::{Keeper, KeptBatch, KeptFile};
 use crate::operation::Operation;
 use crate::pipeline;
 use crate::refusal::Refusal;
+use crate::request::Request;
 use crate::who::Caller;
 
 /// The shortest time between two looks.
 const SOONEST: TimeDelta = TimeDelta::seconds(1);
 /// The longest.
 const LATEST: TimeDelta = TimeDelta::seconds(60);
+/// What a provider is sent at most with a batch that has no file there: 200 MiB.
+const LARGEST: usize = 200 << 20;
+/// Batches that are made at once, with all their lines in memory.
+static MAKING: Semaphore = Semaphore::const_new(2);
 /// How long after its time a batch is given up whose provider can't be asked.
 const GIVEN_UP: TimeDelta = TimeDelta::hours(48);
 
@@ -101,33 +107,29 @@ impl Look<'_> {
             Err(refusal) => return self.fail(&refusal.code, &refusal.message).await.map(|()| None),
         };
         let (tenant, files) = (batch.tenant, self.service.database.files());
-        let file = files.get(tenant.organization, tenant.project, batch.input, batch.created_at).await;
-        let input = match file {
-            Err(StorageError::NotFound) => None,
-            file => file?.vendor_id,
-        };
-        let Some(input) = input else {
-            return self.fail("input_file_missing", "The batch's file isn't there.").await.map(|()| None);
-        };
-        if !caller.allowed.every_model() {
-            match self.check_models(keeper, &caller, &input).await {
-                Ok(errors) if errors.is_empty() => {}
-                Ok(errors) => {
-                    let errors = Value::Array(errors);
-                    return self.end(BatchStatus::Failed, &errors, [None, None]).await.map(|()| None);
-                }
-                Err(refusal) => return self.later(&refusal).await.map(|()| None),
+        let file = match files.get(tenant.organization, tenant.project, batch.input, batch.created_at).await {
+            Err(StorageError::NotFound) => {
+                return self.fail("input_file_missing", "The batch's file isn't there.").await.map(|()| None);
             }
-        }
-        let mut metadata = batch.metadata.clone();
-        if let Some(metadata) = metadata.as_object_mut().filter(|metadata| metadata.len() < 16) {
-            metadata.insert("brokle_batch_id".into(), super::write_id(batch.id).into());
-        }
-        let asked = json!({
-            "input_file_id": input, "endpoint": batch.endpoint, "completion_window": "24h", "metadata": metadata,
-        });
+            file => file?,
+        };
+        // Until the provider has them: lines are large, and all in memory.
+        let _turn = MAKING.acquire().await?;
+        let asked = match &file.vendor_id {
+            None => self.with_lines(keeper, &caller, &file).await?,
+            Some(input) => match self.of_file(keeper, &caller, input).await {
+                Err(refusal) => return self.later(&refusal).await.map(|()| None),
+                Ok(asked) => asked,
+            },
+        };
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(errors) => {
+                return self.end(BatchStatus::Failed, &errors, [None, None]).await.map(|()| None);
+            }
+        };
         batches.name(self.lease, Some("")).await?;
-        match keeper.ask::<KeptBatch>("batches.create", "", asked.to_string().into()).await {
+        match keeper.ask::<KeptBatch>("batches.create", "", asked).await {
             Ok(kept) => {
                 persist(|| batches.name(self.lease, Some(&kept.id))).await?;
                 tracing::info!(batch = %batch.id, connection = keeper.connection().name, "a provider works on a batch");
@@ -142,6 +144,103 @@ impl Look<'_> {
             }
             Err(refusal) => self.fail(&refusal.code, &refusal.message).await.map(|()| None),
         }
+    }
+
+    /// What a batch of a file that the provider has is asked for with; or what is wrong with its lines.
+    async fn of_file(
+        &self,
+        keeper: &Keeper<'_>,
+        caller: &Principal,
+        input: &str,
+    ) -> Result<Result<Bytes, Value>, Refusal> {
+        if !caller.allowed.every_model() {
+            let errors = self.check_models(keeper, caller, input).await?;
+            if !errors.is_empty() {
+                return Ok(Err(errors.into()));
+            }
+        }
+        let mut metadata = self.batch.metadata.clone();
+        if let Some(metadata) = metadata.as_object_mut().filter(|metadata| metadata.len() < 16) {
+            metadata.insert("brokle_batch_id".into(), super::write_id(self.batch.id).into());
+        }
+        let asked = json!({
+            "input_file_id": input, "endpoint": self.batch.endpoint, "completion_window": "24h", "metadata": metadata,
+        });
+        Ok(Ok(asked.to_string().into()))
+    }
+
+    /// The lines of a file that is kept here, as the provider takes them with the batch; or what is wrong with them.
+    async fn with_lines(
+        &self,
+        keeper: &Keeper<'_>,
+        caller: &Principal,
+        file: &File,
+    ) -> Result<Result<Bytes, Value>, Failure> {
+        let (service, endpoint) = (self.service, path(&self.batch.endpoint));
+        let mut lines = Lines::new(service.files.content(file).await?);
+        if let Err(errors) = super::input::check(&mut lines, &endpoint, service.settings.max_lines).await? {
+            return Ok(Err(errors));
+        }
+        let mut lines = Lines::new(service.files.content(file).await?);
+        let (mut asked, mut errors, mut number) = (br#"{"requests":["#.to_vec(), Vec::new(), 0_u64);
+        while let Piece::Line(line) = lines.next().await? {
+            number += 1;
+            let made = match super::input::read(&line, &endpoint) {
+                Ok(line) => self.line(keeper, caller, line).await,
+                // It was good a moment ago.
+                Err((code, message, _)) => Err(Refusal::client(400, code, message)),
+            };
+            match made {
+                Ok(made) if asked.len() + made.len() > LARGEST => {
+                    let message =
+                        format!("The provider's form of these lines is larger than {LARGEST} bytes.");
+                    errors.push(
+                        json!({"code": "batch_too_large", "message": message, "param": null, "line": null}),
+                    );
+                    break;
+                }
+                Ok(made) => {
+                    if asked.last() != Some(&b'[') {
+                        asked.push(b',');
+                    }
+                    asked.extend(made);
+                }
+                // Not the line's fault: another time.
+                Err(refusal) if refusal.status >= 500 => return Err(refusal.into()),
+                Err(refusal) => errors.push(json!({
+                    "code": refusal.code, "message": refusal.message, "param": refusal.param, "line": number,
+                })),
+            }
+            if errors.len() >= TOLD {
+                break;
+            }
+        }
+        asked.extend(b"]}");
+        Ok(if errors.is_empty() { Ok(asked.into()) } else { Err(errors.into()) })
+    }
+
+    /// A line as the provider takes it.
+    async fn line(
+        &self,
+        keeper: &Keeper<'_>,
+        caller: &Principal,
+        line: super::input::Asked,
+    ) -> Result<Vec<u8>, Refusal> {
+        let written = json::find(&line.body, "/model").and_then(|at| line.body.get(at));
+        let model = written.and_then(|model| serde_json::from_slice::<String>(model).ok());
+        let model =
+            model.ok_or_else(|| Refusal::invalid("body.model", "Missing required parameter: 'model'."))?;
+        let provider = &keeper.connection().provider;
+        // Written as for any other call, or as the provider has it.
+        let named = model.strip_prefix(&**provider).and_then(|rest| rest.strip_prefix('/')).unwrap_or(&model);
+        if !caller.allowed.candidate(None, provider, named) {
+            let message = "This API key may not use this line's model.";
+            let refused = Refusal::client(403, "model_not_allowed", message);
+            return Err(Refusal { param: Some("body.model".into()), ..refused });
+        }
+        // Checked as the body of a call is.
+        let request = Request::read(Operation::ChatCompletions, line.body)?;
+        keeper.line(&line.custom_id, named, request.body).await
     }
 
     /// The lines whose model the caller may not use, at most [`TOLD`] of them.

@@ -66,7 +66,7 @@ impl Segments {
     }
 
     /// What is to be sent, in order.
-    pub(super) fn parts(&self) -> impl Iterator<Item = &Bytes> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Bytes> {
         self.parts.iter()
     }
 }

@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use crate::harness::{Extra, To, World, world_extra};
 use crate::vendor::{Reply, Seen, Vendor, reply};
 
+mod lines;
 mod native;
 
 const URL: &str = "/v1/chat/completions";
@@ -46,13 +47,11 @@ struct Place {
 
 impl Place {
     async fn new(vendor: &Vendor, extra: Extra) -> Self {
-        let to = To {
-            name: "vendor",
-            plugin: "provider_openai",
-            url: vendor.origin(),
-            priority: 0,
-            models: vec!["m".into()],
-        };
+        Self::of("provider_openai", vendor, extra).await
+    }
+
+    async fn of(plugin: &'static str, vendor: &Vendor, extra: Extra) -> Self {
+        let to = To { name: "vendor", plugin, url: vendor.origin(), priority: 0, models: vec!["m".into()] };
         let world = world_extra(vec![to], Arc::new(SystemClock), extra).await;
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let folder = tempfile::tempdir().unwrap();
@@ -116,6 +115,7 @@ impl Server {
             purpose: "batch".into(),
             content: content.to_owned().into(),
             keep: None,
+            connection: None,
         };
         files::write_id(self.files.create(tenant, new).await.unwrap().id)
     }
@@ -480,6 +480,7 @@ async fn files_have_a_size_a_quota_and_an_end() {
         purpose: "user_data".into(),
         content: vec![b'x'; bytes].into(),
         keep: Some(Duration::from_secs(3_600)),
+        connection: None,
     };
     let refused = async |bytes| {
         let refusal = server.files.create(tenant, new(bytes)).await.unwrap_err();
