@@ -13,9 +13,12 @@ use super::view::Node;
 /// How deep the tree may get. Many JSON readers stop at 128 levels, and one of ours takes two.
 pub(super) const MAX_DEPTH: usize = 48;
 
-/// Makes a forest; siblings are in the order they began, then as they came.
+/// Makes a forest; siblings are in the order they began, then ended: some clients' clocks tell milliseconds only. Then as they came.
 pub(super) fn build(mut nodes: Vec<Node>) -> Vec<Node> {
-    nodes.sort_by_key(|node| node.summary.start_time);
+    nodes.sort_by(|a, b| {
+        let (a, b) = (&a.summary, &b.summary);
+        a.start_time.cmp(&b.start_time).then(a.duration_ms.total_cmp(&b.duration_ms))
+    });
     let known: HashSet<SpanId> = nodes.iter().map(|node| node.summary.span_id).collect();
     let mut forest = Forest { left: nodes.into_iter().map(Some).collect(), inside: HashMap::new() };
     let mut roots = Vec::new();

@@ -125,11 +125,13 @@ async fn a_trace_over_a_months_end_is_one_tree(fixture: Store) {
         ..fixture.call(name, start)
     };
     let (second, first) = (child("second", "2026-03-01T00:00:01Z"), child("first", "2026-03-01T00:00:00Z"));
-    fixture.insert(&[second, parent.clone(), first]);
+    let longer =
+        Observation { duration_us: first.duration_us + 1_000, ..child("longer", "2026-03-01T00:00:00Z") };
+    fixture.insert(&[longer, second, parent.clone(), first]);
     let found = observations(&fixture, &parent).await;
     assert_eq!(found.len(), 1);
     let children: Vec<_> = found[0].children.iter().map(|node| node.summary.name.as_str()).collect();
-    assert_eq!(children, ["first", "second"]);
+    assert_eq!(children, ["first", "longer", "second"]);
 }
 
 fn count(nodes: &[Node]) -> usize {
