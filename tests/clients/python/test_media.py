@@ -3,14 +3,12 @@
 import base64
 import io
 import json
-import threading
-import uuid
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import openai
 import pytest
 
-from conftest import BROKLE_URL, KEY, call, eventually, trace
+from conftest import eventually, trace
+from vendors import Vendor, vendor
 
 
 def recording():
@@ -99,36 +97,19 @@ STREAMS = {
 }
 
 
-class Streaming(BaseHTTPRequestHandler):
+class Streaming(Vendor):
     """A vendor that streams what the mock answers whole."""
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
+        self.body()
         events = (f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in STREAMS[self.path])
-        body = "".join(events).encode()
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
+        self.answer("".join(events).encode(), kind="text/event-stream")
 
 
 @pytest.fixture
 def streaming():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Streaming)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    name = f"streaming-{uuid.uuid4().hex[:8]}"
-    headers = {"Authorization": f"Bearer {KEY}"}
-    url = f"http://127.0.0.1:{server.server_port}/v1"
-    body = {"provider": "openai", "name": name, "base_url": url, "secret": "sk-test"}
-    status, _, made = call("POST", f"{BROKLE_URL}/api/v1/connections?verify=false", body, headers)
-    assert status == 201, made
-    yield name
-    call("DELETE", f"{BROKLE_URL}/api/v1/connections/{made['id']}", None, headers)
-    server.shutdown()
+    with vendor(Streaming, "openai", "/v1") as (_, name):
+        yield name
 
 
 def test_an_image_comes_as_it_is_drawn(client, streaming):

@@ -3,61 +3,52 @@
 import io
 import json
 import os
-import threading
-import uuid
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import openai
 import pytest
 
-from conftest import BROKLE_URL, KEY, api, call, eventually, make_client, user
+from conftest import api, eventually, make_client
 from test_batches import ended, line, results
+from vendors import SECRET, Vendor, vendor
 
 OTHER = os.environ["BROKLE_OTHER_PROJECT_KEY"]
 
 
-class Keeper(BaseHTTPRequestHandler):
+class Keeper(Vendor):
     """What a provider says of one file and one batch."""
 
-    protocol_version = "HTTP/1.1"
-
     def do_POST(self):
-        kept, body = self.server.kept, self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if not body and self.headers.get("Transfer-Encoding") == "chunked":
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
+        kept, body = self.kept, self.body()
         if self.path == "/v1/files":
             kept["lines"] = b"".join(part + b"\n" for part in body.split(b"\r\n\r\n")[-1].split(b"\n") if part[:1] == b"{")
-            self.answer({"id": "file-theirs", "object": "file", "bytes": len(kept["lines"]), "created_at": 1,
-                         "filename": "lines.jsonl", "purpose": "batch", "status": "processed"})
+            self.tell({"id": "file-theirs", "object": "file", "bytes": len(kept["lines"]), "created_at": 1,
+                       "filename": "lines.jsonl", "purpose": "batch", "status": "processed"})
         elif self.path == "/v1/batches":
             kept["asked"].append(json.loads(body))
-            self.answer(self.batch("validating"))
+            self.tell(self.batch("validating"))
         elif self.path == "/v1/batches/batch_theirs/cancel":
             kept["cancelled"] = True
-            self.answer(self.batch("cancelling"))
+            self.tell(self.batch("cancelling"))
         else:
-            self.answer({"error": {"message": "unknown"}}, 404)
+            self.tell({"error": {"message": "unknown"}}, 404)
 
     def do_GET(self):
-        kept = self.server.kept
+        kept = self.kept
         if self.path == "/v1/batches/batch_theirs":
             done = kept.get("done")
-            self.answer(self.batch("cancelled" if kept.get("cancelled") else "completed" if done else "in_progress"))
+            self.tell(self.batch("cancelled" if kept.get("cancelled") else "completed" if done else "in_progress"))
         elif self.path == "/v1/files/file-theirs":
-            self.answer({"id": "file-theirs", "object": "file", "bytes": len(kept["lines"]), "status": "processed"})
+            self.tell({"id": "file-theirs", "object": "file", "bytes": len(kept["lines"]), "status": "processed"})
         elif self.path == "/v1/files/file-theirs/content":
-            self.answer(kept["lines"])
+            self.tell(kept["lines"])
         elif self.path == "/v1/files/file-output/content":
-            self.answer(b"".join(self.result(json.loads(text)) for text in kept["lines"].splitlines()))
+            self.tell(b"".join(self.result(json.loads(text)) for text in kept["lines"].splitlines()))
         else:
-            self.answer({"error": {"message": "unknown"}}, 404)
+            self.tell({"error": {"message": "unknown"}}, 404)
 
     def do_DELETE(self):
-        self.server.kept["deleted"].append(self.path)
-        self.answer({"id": "file-theirs", "object": "file", "deleted": True})
+        self.kept["deleted"].append(self.path)
+        self.tell({"id": "file-theirs", "object": "file", "deleted": True})
 
     def batch(self, status):
         return {"id": "batch_theirs", "object": "batch", "status": status, "endpoint": "/v1/chat/completions",
@@ -73,35 +64,15 @@ class Keeper(BaseHTTPRequestHandler):
         return json.dumps({"id": "r", "custom_id": asked["custom_id"], "error": None,
                            "response": {"status_code": 200, "request_id": "r", "body": body}}).encode() + b"\n"
 
-    def answer(self, body, status=200):
-        assert self.headers["Authorization"] == "Bearer sk-theirs"
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
+    def tell(self, body, status=200):
+        assert self.headers["Authorization"] == f"Bearer {SECRET}"
+        self.answer(body, status)
 
 
 @pytest.fixture
 def keeper():
-    """A provider, and the name of the connection to it."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Keeper) as server:
-        server.kept = {"asked": [], "deleted": []}
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        name = f"keeper-{uuid.uuid4().hex[:8]}"
-        new = {"provider": "openai", "name": name, "secret": "sk-theirs",
-               "base_url": f"http://127.0.0.1:{server.server_port}/v1"}
-        status, _, made = call("POST", f"{BROKLE_URL}/api/v1/connections?verify=false", new,
-                               {"Authorization": f"Bearer {KEY}"})
-        assert status in (200, 201), made
-        yield server.kept, name
-        # Others' calls would go there.
-        call("DELETE", f"{BROKLE_URL}/api/v1/connections/{made['id']}", None, {"Authorization": f"Bearer {KEY}"})
-        server.shutdown()
+    with vendor(Keeper, "openai", "/v1", asked=[], deleted=[]) as kept_and_name:
+        yield kept_and_name
 
 
 def upload(client, name):
@@ -113,6 +84,17 @@ def upload(client, name):
 
 def begin(client, file):
     return client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+
+
+def traced(batch):
+    """What is accounted for a batch."""
+
+    def found():
+        _, listed = api("/traces?limit=50")
+        return [one for one in listed["data"] if batch.id in one["tags"]] or None
+
+    (trace,) = eventually(found)
+    return trace
 
 
 def test_a_providers_batch_goes_there_and_comes_back(client, keeper):
@@ -131,12 +113,7 @@ def test_a_providers_batch_goes_there_and_comes_back(client, keeper):
     good = results(client, done.output_file_id)
     assert [one["custom_id"] for one in good] == ["a", "b"]
     assert good[0]["response"]["body"]["choices"][0]["message"]["content"] == "by and by"
-
-    def traced():
-        _, body = api("/traces?limit=50")
-        return [one for one in body["data"] if batch.id in one["tags"]] or None
-
-    (trace,) = eventually(traced)
+    trace = traced(batch)
     assert trace["name"] == "batch /v1/chat/completions" and float(trace["cost"]) == 2 * 0.075, trace
     assert client.files.delete(file.id).deleted and kept["deleted"] == ["/v1/files/file-theirs"]
 
