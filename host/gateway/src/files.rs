@@ -161,12 +161,14 @@ impl FileService {
         }
     }
 
-    /// Where a file for batches of this provider, a connection or the first one to a provider of this name, is kept.
+    /// Where a file for batches of this provider, a connection or the first one to a provider of this name, is kept. One of the
+    /// key's requests.
     ///
     /// # Errors
-    /// 403 `guarded`, 404 `provider_not_found`, 503.
+    /// 403 `guarded`, 404 `provider_not_found`, 429, 503.
     pub async fn place(&self, principal: &Principal, provider: &str) -> Result<Place, Refusal> {
         let keeper = self.gateway.keeper(principal, provider).await?;
+        keeper.take(principal).await?;
         Ok(match keeper.takes_lines().await? {
             true => Place::Here(keeper.connection().id.to_string()),
             false => Place::There,
@@ -178,7 +180,7 @@ impl FileService {
     ///
     /// # Errors
     /// 400 for another purpose, or a provider that keeps no files; 403 `guarded` or `quota_exceeded`; 404 `provider_not_found`;
-    /// 413; 429; what the provider refuses; 503.
+    /// 413; what the provider refuses; 503.
     pub async fn upload(
         &self,
         principal: &Principal,
@@ -188,7 +190,6 @@ impl FileService {
         body: CallerBody,
     ) -> Result<File, Refusal> {
         let keeper = self.gateway.keeper(principal, provider).await?;
-        keeper.take(principal).await?;
         let most = self.settings.max_bytes + FORM;
         // Until it is known what it has, it takes as much room as it may.
         let room = length.unwrap_or(most).min(most);

@@ -232,7 +232,9 @@ impl Keeper<'_> {
         };
         let mut decoded = answer.decoded(&call, framing, self.candidate.timeouts(self.gateway).idle).await?;
         let mut whole = BytesMut::new();
-        while let Some(pieces) = decoded.next().await? {
+        while let Some(pieces) = decoded.next().await?
+            && whole.len() <= LARGEST
+        {
             pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
         }
         self.understood(&whole)

@@ -37,7 +37,7 @@ use crate::error::{ApiError, OpenAiError};
 
 /// Uploads that are in memory at once.
 static UPLOADS: Semaphore = Semaphore::const_new(4);
-/// The provider that is to keep a file: a connection's name, or a provider's.
+/// The provider for whose batches a file is: a connection's name, or a provider's.
 const PROVIDER: HeaderName = HeaderName::from_static("x-brokle-provider");
 /// OpenAI's purposes of uploads. What isn't a batch's is kept and given back, and means nothing here.
 const PURPOSES: [&str; 6] = ["assistants", "batch", "evals", "fine-tune", "user_data", "vision"];
@@ -145,10 +145,11 @@ fn service(app: &App) -> Result<&FileService, ApiError> {
 ///
 /// A form with `file`, `purpose` (`batch` for the lines of a batch) and, if it isn't to be kept as long as others,
 /// `expires_after[anchor]` (`created_at`) and `expires_after[seconds]`. With the header `x-brokle-provider`, a connection's name
-/// or a provider's, it goes to that provider and is kept there, and so are its batches; its purpose is `batch` then.
+/// or a provider's, it is for that provider's batches: its purpose is `batch` then, and it goes there and is kept there; where a
+/// provider has no files (Anthropic), it is kept here, and its lines go with the batch.
 #[utoipa::path(post, path = "/v1/files", tag = "batches",
     security(("bearer" = []), ("api_key" = [])),
-    params(("x-brokle-provider" = Option<String>, Header, description = "The provider that is to keep it")),
+    params(("x-brokle-provider" = Option<String>, Header, description = "The provider whose batches it is for")),
     request_body(content = Vec<u8>, content_type = "multipart/form-data", description = "`file`, `purpose`"),
     responses(
         (status = 200, description = "The file", body = FileObject),
@@ -157,6 +158,7 @@ fn service(app: &App) -> Result<&FileService, ApiError> {
         (status = 403, description = "The key lacks the scope `gateway`, guardrails rule on it, or the project's quota is used up", body = OpenAiError),
         (status = 404, description = "There is no such provider", body = OpenAiError),
         (status = 413, description = "The file is too large", body = OpenAiError),
+        (status = 429, description = "The key's requests are used up, where it is for a provider", body = OpenAiError),
         (status = 503, description = "It can't be kept now", body = OpenAiError),
     ))]
 pub(crate) async fn create(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {

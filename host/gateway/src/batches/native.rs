@@ -49,6 +49,8 @@ const LATEST: TimeDelta = TimeDelta::seconds(60);
 const LARGEST: usize = 200 << 20;
 /// Batches that are made at once, with all their lines in memory.
 static MAKING: Semaphore = Semaphore::const_new(2);
+/// What is told of a line whose model the caller may not use.
+const NOT_ALLOWED: (&str, &str) = ("model_not_allowed", "This API key may not use this line's model.");
 /// How long after its time a batch is given up whose provider can't be asked.
 const GIVEN_UP: TimeDelta = TimeDelta::hours(48);
 
@@ -113,10 +115,13 @@ impl Look<'_> {
             }
             file => file?,
         };
-        // Until the provider has them: lines are large, and all in memory.
-        let _turn = MAKING.acquire().await?;
+        let mut _turn = None;
         let asked = match &file.vendor_id {
-            None => self.with_lines(keeper, &caller, &file).await?,
+            None => {
+                // Until the provider has them: lines are large, and all in memory.
+                _turn = Some(MAKING.acquire().await?);
+                self.with_lines(keeper, &caller, &file).await?
+            }
             Some(input) => match self.of_file(keeper, &caller, input).await {
                 Err(refusal) => return self.later(&refusal).await.map(|()| None),
                 Ok(asked) => asked,
@@ -234,9 +239,8 @@ impl Look<'_> {
         // Written as for any other call, or as the provider has it.
         let named = model.strip_prefix(&**provider).and_then(|rest| rest.strip_prefix('/')).unwrap_or(&model);
         if !caller.allowed.candidate(None, provider, named) {
-            let message = "This API key may not use this line's model.";
-            let refused = Refusal::client(403, "model_not_allowed", message);
-            return Err(Refusal { param: Some("body.model".into()), ..refused });
+            let (code, message) = NOT_ALLOWED;
+            return Err(Refusal { param: Some("body.model".into()), ..Refusal::client(403, code, message) });
         }
         // Checked as the body of a call is.
         let request = Request::read(Operation::ChatCompletions, line.body)?;
@@ -273,8 +277,7 @@ impl Look<'_> {
                     Ok(Line { body }) => {
                         let allowed =
                             caller.allowed.candidate(None, &keeper.connection().provider, &body.model);
-                        let message = "This API key may not use this line's model.".to_owned();
-                        (!allowed).then_some(("model_not_allowed", message))
+                        (!allowed).then(|| (NOT_ALLOWED.0, NOT_ALLOWED.1.to_owned()))
                     }
                 },
             };
