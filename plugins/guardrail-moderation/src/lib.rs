@@ -7,7 +7,14 @@
 //!   can't be taken back: the stream ends with the block.
 //! - No answer, or one that can't be read, is a failure of the guardrail; the operator says what that means.
 
-use std::collections::BTreeMap;
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 
 use brokle_plugin::guardrail::*;
 use brokle_plugin::{Description, host};
@@ -175,6 +182,7 @@ fn floor(text: &str, mut at: usize) -> usize {
 }
 
 brokle_plugin::export!(guardrail: Moderation);
+brokle_plugin::no_std!();
 
 #[cfg(test)]
 mod tests {

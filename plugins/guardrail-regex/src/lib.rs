@@ -1,6 +1,7 @@
 //! Patterns that block or replace, and patterns one of which a request must match.
 //!
-//! Patterns are those of the `regex` crate: no look-around, no back references, time linear in the text. Each may
+//! Patterns are those of the `regex` crate: no look-around, no back references, time linear in the text. Of Unicode's properties
+//! they know the general categories and scripts: all tables would be twice as much memory for each call. Each may
 //! compile to 256 KiB at most. A match is `max_match_bytes` long at most: beyond that a pattern matches as if the text
 //! ended there, in a stream as in a whole text, so that both give the same result.
 //!
@@ -11,12 +12,20 @@
 //! of a list are made into one, without a search for literals of their own where the text is short; and the characters that
 //! can't be in it are left out of their classes first, which are most of them ([`narrow`]).
 
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
 mod narrow;
+
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec;
+use alloc::vec::Vec;
 
 use brokle_plugin::guardrail::scan::{Finding, Scanner, replace};
 use brokle_plugin::guardrail::*;
 use brokle_plugin::{ConfigProblem, Description, host};
-use regex::RegexBuilder;
 use regex_automata::nfa::thompson::WhichCaptures;
 use regex_automata::util::syntax;
 use regex_automata::{Input, meta::Regex};
@@ -75,23 +84,20 @@ const LONG: usize = 8 << 10;
 
 /// Whether a pattern can be used.
 fn check(config: &Config, pattern: &str) -> Result<(), String> {
-    let built = RegexBuilder::new(pattern)
-        .case_insensitive(config.case_insensitive)
-        .size_limit(SIZE)
-        .dfa_size_limit(SIZE)
-        .nest_limit(NEST)
-        .build();
+    let parsed = syntax::parse_with(pattern, &config.syntax()).map_err(|error| error.to_string())?;
+    let settings = Regex::config().nfa_size_limit(Some(SIZE)).hybrid_cache_capacity(SIZE);
+    let built = Regex::builder().configure(settings).build_from_hir(&parsed);
     match built {
         Ok(pattern) if pattern.is_match("") => Err("it matches the empty text".into()),
         Ok(_) => Ok(()),
+        Err(error) if error.size_limit().is_some() => Err(format!("it is larger than {SIZE} bytes")),
         Err(error) => Err(error.to_string()),
     }
 }
 
 /// One expression for all of these patterns, each of which was checked, to be used on so many bytes.
 fn together(config: &Config, patterns: &[&str], alphabet: &Alphabet, bytes: usize) -> Result<Regex, Failure> {
-    let syntax = syntax::Config::new().case_insensitive(config.case_insensitive).nest_limit(NEST);
-    let parsed = syntax::parse_many_with(patterns, &syntax);
+    let parsed = syntax::parse_many_with(patterns, &config.syntax());
     let size = SIZE * patterns.len().max(1);
     let built = parsed.map_err(|error| error.to_string()).and_then(|parsed| {
         let parsed: Vec<Hir> = parsed.into_iter().map(|pattern| alphabet.narrow(pattern)).collect();
@@ -113,6 +119,10 @@ fn together(config: &Config, patterns: &[&str], alphabet: &Alphabet, bytes: usiz
 }
 
 impl Config {
+    fn syntax(&self) -> syntax::Config {
+        syntax::Config::new().case_insensitive(self.case_insensitive).nest_limit(NEST)
+    }
+
     /// Every pattern that can't be used, by its place.
     fn problems(&self) -> Vec<ConfigProblem> {
         let deny = self.deny.iter().enumerate();
@@ -176,7 +186,7 @@ impl Patterns {
         }
     }
 
-    fn denied(&self, found: &[(std::ops::Range<usize>, Option<Rule>)]) -> Option<Ruling> {
+    fn denied(&self, found: &[(core::ops::Range<usize>, Option<Rule>)]) -> Option<Ruling> {
         let denied = found.iter().find_map(|(_, rule)| match rule {
             Some(Rule::Deny(index)) => self.config.deny.get(*index),
             _ => None,
@@ -282,6 +292,7 @@ impl Guardrail for Patterns {
 }
 
 brokle_plugin::export!(guardrail: Patterns);
+brokle_plugin::no_std!();
 
 #[cfg(test)]
 mod tests {
@@ -328,7 +339,11 @@ mod tests {
     }
 
     /// Each pattern by itself, which is what the documentation promises.
-    fn one_by_one(rules: &[(&str, Rule)], text: &str, from: usize) -> Option<(std::ops::Range<usize>, Rule)> {
+    fn one_by_one(
+        rules: &[(&str, Rule)],
+        text: &str,
+        from: usize,
+    ) -> Option<(core::ops::Range<usize>, Rule)> {
         let found = rules.iter().filter_map(|(pattern, rule)| {
             Some((regex::Regex::new(pattern).unwrap().find_at(text, from)?.range(), *rule))
         });

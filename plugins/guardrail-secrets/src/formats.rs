@@ -3,7 +3,7 @@
 //! Formats whose prefix is short ask for entropy besides, so that `sk-learn-is-a-library` isn't a key: Shannon entropy
 //! of the part after the prefix, in bits a character.
 
-use std::ops::Range;
+use core::ops::Range;
 
 /// Whose secret it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +189,7 @@ pub(crate) fn entropy(bytes: &[u8]) -> f32 {
         .iter()
         .filter(|&&count| count > 0)
         .map(|&count| f32::from(count) / total)
-        .map(|p| -p * p.log2())
+        .map(|p| -p * libm::log2f(p))
         .sum()
 }
 

@@ -3,10 +3,17 @@
 //! Formats and what makes a find certain stand in [`formats`], how they are looked for in [`search`]. In a stream what could be the beginning of a secret is
 //! held back, 256 bytes at most; longer ones (private keys, tokens) are taken out to their end all the same.
 
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
 mod formats;
 mod search;
 
-use std::collections::BTreeSet;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use brokle_plugin::guardrail::scan::{Scanner, replace};
 use brokle_plugin::guardrail::*;
@@ -123,3 +130,4 @@ impl Guardrail for Secrets {
 }
 
 brokle_plugin::export!(guardrail: Secrets);
+brokle_plugin::no_std!();

@@ -3,6 +3,8 @@
 //!
 //! `generic` is a long random value behind a word such as `api_key` or `password` and `=` or `:`.
 
+use alloc::string::String;
+
 use brokle_plugin::guardrail::scan::Finding;
 
 use crate::formats::{Format, entropy, open_key, secret, url_safe, value};

@@ -20,7 +20,14 @@
 //! A stream's texts are asked about when they are complete (`"stage": "stream"`), once what was read can't be taken
 //! back: such an answer can block, ending the stream before its finish reason, and can't change.
 
-use std::collections::BTreeMap;
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 
 use brokle_plugin::guardrail::*;
 use brokle_plugin::{Description, host};
@@ -216,6 +223,7 @@ impl Guardrail for Webhook {
 }
 
 brokle_plugin::export!(guardrail: Webhook);
+brokle_plugin::no_std!();
 
 #[cfg(test)]
 mod tests {

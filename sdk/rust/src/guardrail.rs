@@ -2,9 +2,10 @@
 
 pub mod scan;
 
-use std::boxed::Box;
-use std::cell::RefCell;
-use std::thread_local;
+use alloc::boxed::Box;
+use core::any::Any;
+use core::ops::Range;
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::bindings::guardrail::Guest as Lifecycle;
 use crate::bindings::guardrail::exports::brokle::guardrail::guard;
@@ -158,7 +159,7 @@ impl From<Ruling> for StreamRuling {
 
 impl Edit {
     /// Replaces a part of the text with this index.
-    pub fn replace(text: usize, range: std::ops::Range<usize>, replacement: impl Into<String>) -> Self {
+    pub fn replace(text: usize, range: Range<usize>, replacement: impl Into<String>) -> Self {
         let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
         Self {
             text: number(text),
@@ -185,28 +186,33 @@ impl Failure {
 
 /// Glue between [`Guardrail`] and the generated exports; named by [`export!`](crate::export).
 #[doc(hidden)]
-pub struct Component<G>(std::marker::PhantomData<G>);
+pub struct Component<G>(core::marker::PhantomData<G>);
 
 /// Holds a native build to the trait; named by [`export!`](crate::export).
 #[doc(hidden)]
 pub fn used<G: Guardrail>() {}
 
-thread_local! {
-    /// The value of this instance. Its type is the component's one guardrail, which a static can't name.
-    static VALUE: RefCell<Option<Box<dyn std::any::Any>>> = const { RefCell::new(None) };
-}
+/// The value of this instance, or null. Its type is the component's one guardrail, which a static can't name.
+static VALUE: AtomicPtr<Box<dyn Any>> = AtomicPtr::new(core::ptr::null_mut());
 
 /// Runs a function on the instance's value, which is made when it is first needed.
 fn with<G: Guardrail, T>(run: impl FnOnce(&mut G) -> Result<T, Failure>) -> Result<T, Failure> {
-    VALUE.with_borrow_mut(|slot| {
-        if slot.is_none() {
-            *slot = Some(Box::new(G::new()?));
+    let kept = VALUE.swap(core::ptr::null_mut(), Ordering::AcqRel);
+    let mut value: Box<Box<dyn Any>> = if kept.is_null() {
+        Box::new(Box::new(G::new()?))
+    } else {
+        #[expect(unsafe_code, reason = "a static holds a pointer and no box")]
+        // SAFETY: it was a box of this type, put there below, and taking it left null: nobody else has it.
+        unsafe {
+            Box::from_raw(kept)
         }
-        match slot.as_mut().and_then(|value| value.downcast_mut()) {
-            Some(value) => run(value),
-            None => Err(Failure::Other("this component has two guardrails".into())),
-        }
-    })
+    };
+    let done = match value.downcast_mut() {
+        Some(value) => run(value),
+        None => Err(Failure::Other("this component has two guardrails".into())),
+    };
+    VALUE.store(Box::into_raw(value), Ordering::Release);
+    done
 }
 
 impl<G: Guardrail> guard::Guest for Component<G> {

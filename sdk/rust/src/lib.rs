@@ -63,7 +63,7 @@
 //! `panic = "abort"`, and keep the function names (`strip = "debuginfo"`, not `true`), which make
 //! the frames of a trap readable. The template in `sdk/templates` has all of it.
 //!
-//! A provider or policy that needs nothing of `std` can do without: its instance then is one core
+//! A component that needs nothing of `std` can do without: its instance then is one core
 //! module without a single WASI import, which costs a third of one with `std`. Take this crate
 //! with `default-features = false`, begin with `#![cfg_attr(target_arch = "wasm32", no_std)]` and
 //! write [`no_std!`] beside [`export!`]. A panic then traps without a message; the frames stay.
@@ -81,7 +81,6 @@ mod export;
 pub use export::bytes as __bytes;
 #[cfg(feature = "std")]
 pub mod exporter;
-#[cfg(feature = "std")]
 pub mod guardrail;
 pub mod host;
 pub mod openai;
@@ -105,7 +104,6 @@ pub use bindings::common::{ConfigProblem, Header, Problem, ProblemKind, UsageEnt
 pub use dialect::Dialect;
 #[cfg(feature = "std")]
 pub use exporter::Exporter;
-#[cfg(feature = "std")]
 pub use guardrail::Guardrail;
 pub use provider::Provider;
 pub use routing::RoutingPolicy;

@@ -42,7 +42,7 @@ fixtures! {
     openai: "plugins", "provider-openai", 6;
     openai_compatible: "plugins", "provider-openai-compatible", 20;
     replicate: "plugins", "provider-replicate", 25;
-    regex: "plugins", "guardrail-regex", 6;
+    regex: "plugins", "guardrail-regex", 7;
     secrets: "plugins", "guardrail-secrets", 4;
     json_schema: "plugins", "guardrail-json-schema", 6;
     moderation: "plugins", "guardrail-moderation", 2;

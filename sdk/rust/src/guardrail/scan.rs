@@ -7,9 +7,10 @@
 //! A finding that fills its window may go on beyond it: what follows directly and is made of the same bytes
 //! ([`Finding::more`]) belongs to it, however long.
 
+use alloc::collections::BTreeMap;
+use core::ops::Range;
+
 use crate::prelude::*;
-use std::collections::BTreeMap;
-use std::ops::Range;
 
 use super::{Edit, Fragment};
 
