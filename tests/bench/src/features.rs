@@ -2,7 +2,8 @@
 //!
 //! What is told of a feature is its own median and CPU, and what both are above those of a start without any (`nothing`). An answer
 //! from the cache doesn't come from the upstream; all others must. Redis is the distribution's, started on loopback for the
-//! rows that need it. At the end the start with nothing carries many slow streams at once, 1,000 unless told.
+//! rows that need it. At the end the start with nothing carries many slow streams: 500 that are kept up, for the time to the first byte, and 1,000
+//! that begin in one moment, for the memory.
 
 use crate::{
     candidate::{Candidate, serving, start_floor, start_upstream},
@@ -13,7 +14,7 @@ use crate::{
 };
 use brokle_test_services::Redis;
 use serde::Serialize;
-use std::{fmt::Write, fs, io, net::SocketAddr, path::Path, path::PathBuf};
+use std::{fmt::Write, fs, io, net::SocketAddr, path::Path, path::PathBuf, time::Duration};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -32,9 +33,12 @@ pub(crate) struct Args {
     /// Only these features, by name; `nothing` is measured always.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Streams at once.
+    /// Streams that begin at once.
     #[arg(long, default_value_t = 1_000)]
     streams: usize,
+    /// Streams that are kept up.
+    #[arg(long, default_value_t = streams::STREAMS)]
+    kept_up: usize,
     /// Write everything that was measured here.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -151,6 +155,8 @@ struct Report {
     rows: Vec<Row>,
     floor_streams: Streams,
     streams: Streams,
+    floor_kept_up: Streams,
+    kept_up: Streams,
     memory: Memory,
     targets: Vec<Target>,
 }
@@ -202,13 +208,18 @@ pub(crate) async fn run(args: &Args) -> io::Result<bool> {
     let folder = work.path().join("streams");
     fs::create_dir(&folder)?;
     let server = start(&args.brokle, upstream.addr, &folder).await?;
+    let length = Duration::from_secs(if args.quick { 4 } else { 15 });
+    let kept_up = |addr| streams::keep_up(addr, args.kept_up, length);
+    let (floor_kept_up, kept_up) = (kept_up(floor.addr).await?, kept_up(server.addr).await?);
     let (floor_streams, streams) =
         (streams::run(floor.addr, args.streams).await?, streams::run(server.addr, args.streams).await?);
     let (after_mb, peak_mb) = server.memory()?;
     let memory = Memory { after_mb, peak_mb };
     server.stop().await?;
-    let targets = targets(&rows, &floor_streams, &streams, &memory);
-    let report = Report { machine, quick: args.quick, rows, floor_streams, streams, memory, targets };
+    let targets = targets(&rows, &floor_kept_up, &kept_up, &streams, &memory);
+    let quick = args.quick;
+    let report =
+        Report { machine, quick, rows, floor_streams, streams, floor_kept_up, kept_up, memory, targets };
     let markdown = report.markdown();
     publish(&markdown, &report, args.markdown.as_deref(), args.json.as_deref())?;
     Ok(report.targets.iter().all(|target| target.pass))
@@ -220,7 +231,13 @@ async fn start(brokle: &Path, upstream: SocketAddr, folder: &Path) -> io::Result
     Candidate::new(serving(brokle), upstream, folder)?.start(&data).await
 }
 
-fn targets(rows: &[Row], floor: &Streams, streams: &Streams, memory: &Memory) -> Vec<Target> {
+fn targets(
+    rows: &[Row],
+    floor: &Streams,
+    kept_up: &Streams,
+    at_once: &Streams,
+    memory: &Memory,
+) -> Vec<Target> {
     // What wasn't measured is not a number, and not met.
     let of = |feature: &str, value: fn(&Row) -> f64| {
         let row = rows.iter().find(|row| row.feature == feature && row.cell.shape.connections == 1);
@@ -241,13 +258,13 @@ fn targets(rows: &[Row], floor: &Streams, streams: &Streams, memory: &Memory) ->
             "ms",
         ),
         Target::at_most(
-            "first byte p99 above the floor's, all streams at once",
+            "first byte p99 above the floor's, streams kept up",
             1.0,
-            streams.first_byte_p99_ms - floor.first_byte_p99_ms,
+            kept_up.first_byte_p99_ms - floor.first_byte_p99_ms,
             "ms",
         ),
         Target::at_most("memory at its highest, all streams at once", 100.0, memory.peak_mb, "MB"),
-        Target::at_most("broken streams", 0.0, streams.broken as f64, ""),
+        Target::at_most("broken streams", 0.0, (kept_up.broken + at_once.broken) as f64, ""),
         Target::at_most("errors", 0.0, errors as f64, ""),
     ]
 }
@@ -275,15 +292,21 @@ impl Report {
             "errors",
         ];
         table(&mut out, &head, self.rows.iter().map(Row::row));
-        let head = ["streams", "broken", "first byte p50 ms", "p99", "total p50 ms", "p99"];
-        let streams = [("floor", &self.floor_streams), ("Brokle", &self.streams)];
+        let head = ["streams", "read", "broken", "first byte p50 ms", "p99", "total p50 ms", "p99"];
+        let streams = [
+            ("floor", "kept up", &self.floor_kept_up),
+            ("Brokle", "kept up", &self.kept_up),
+            ("floor", "at once", &self.floor_streams),
+            ("Brokle", "at once", &self.streams),
+        ];
         table(
             &mut out,
             &head,
-            streams.map(|(name, one)| {
+            streams.map(|(name, how, one)| {
                 let times =
                     [one.first_byte_p50_ms, one.first_byte_p99_ms, one.total_p50_ms, one.total_p99_ms];
-                let mut row = vec![format!("{name}, {}", one.streams), one.broken.to_string()];
+                let name = format!("{name}, {} {how}", one.streams);
+                let mut row = vec![name, one.read.to_string(), one.broken.to_string()];
                 row.extend(times.map(|time| format!("{time:.1}")));
                 row
             }),
@@ -340,7 +363,8 @@ mod tests {
 
     #[test]
     fn what_wasnt_measured_isnt_met() {
-        let judged = targets(&[], &Streams::default(), &Streams::default(), &Memory::default());
+        let none = Streams::default();
+        let judged = targets(&[], &none, &none, &none, &Memory::default());
         let failed: Vec<_> = judged.iter().filter(|target| !target.pass).map(|target| target.name).collect();
         assert_eq!(failed.len(), 2, "{failed:?}");
     }

@@ -43,7 +43,7 @@ pub(crate) struct Args {
 enum Scenario {
     /// Heads and bodies that trickle in beside good calls.
     SlowClients,
-    /// Twice as many calls as can be served.
+    /// More calls than there is room for, and more than the processors can serve.
     Overload,
     /// Hundreds of streams at once.
     Streams,
@@ -96,7 +96,16 @@ impl Stage {
 
     /// The pause between an upstream's chunks.
     async fn pause(&self, pause: Duration) -> io::Result<()> {
-        crate::process::get(self.upstream.addr, "POST", &format!("/__delay/{}", pause.as_millis())).await?;
+        self.tell(&format!("/__delay/{}", pause.as_millis())).await
+    }
+
+    /// How long an upstream takes for a whole answer.
+    async fn think(&self, pause: Duration) -> io::Result<()> {
+        self.tell(&format!("/__think/{}", pause.as_millis())).await
+    }
+
+    async fn tell(&self, path: &str) -> io::Result<()> {
+        crate::process::get(self.upstream.addr, "POST", path).await?;
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 //! `POST /v1/chat/completions` answers about 600 bytes with a usage of 200 tokens, or, when the body says
 //! `"stream":true`, [`CHUNKS`] chunks, a usage chunk and `[DONE]`. Other vendors' paths have answers in their forms
 //! ([`Vendors`]). The run steers it over two paths of its own:
-//! `POST /__delay/MS` sets the pause between chunks, `GET /__served` tells how many completions it has answered.
+//! `POST /__delay/MS` sets the pause between chunks, `POST /__think/MS` that before a whole answer, `GET /__served` tells how many completions it has answered.
 
 use crate::vendors::Vendors;
 use bytes::Bytes;
@@ -69,6 +69,7 @@ struct Fixed {
     vendors: Vendors,
     stream: Finder<'static>,
     delay_ms: AtomicU64,
+    think_ms: AtomicU64,
     served: AtomicU64,
 }
 
@@ -100,6 +101,7 @@ impl Fixed {
             vendors: Vendors::new(),
             stream: Finder::new(br#""stream""#),
             delay_ms: AtomicU64::new(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
+            think_ms: AtomicU64::new(0),
             served: AtomicU64::new(0),
         }
     }
@@ -124,16 +126,23 @@ async fn answer(fixed: Arc<Fixed>, mut request: Request<Incoming>) -> Result<Res
             let delay = Duration::from_millis(fixed.delay_ms.load(Ordering::Relaxed));
             ("text/event-stream; charset=utf-8", Answer::stream(fixed, delay))
         } else {
+            let think = Duration::from_millis(fixed.think_ms.load(Ordering::Relaxed));
+            if !think.is_zero() {
+                tokio::time::sleep(think).await;
+            }
             ("application/json", Answer::Whole(Some(fixed.whole.clone())))
         };
         return Ok(response(StatusCode::OK, content_type, body));
     }
-    let (status, text) = match (path, path.strip_prefix("/__delay/").and_then(|delay| delay.parse().ok())) {
+    let set = [("/__delay/", &fixed.delay_ms), ("/__think/", &fixed.think_ms)]
+        .into_iter()
+        .find_map(|(prefix, setting)| Some((setting, path.strip_prefix(prefix)?.parse().ok()?)));
+    let (status, text) = match (path, set) {
         ("/health/ready", _) => (StatusCode::OK, "ready".to_owned()),
         ("/__served", _) => (StatusCode::OK, fixed.served.load(Ordering::Relaxed).to_string()),
-        (_, Some(delay)) => {
-            fixed.delay_ms.store(delay, Ordering::Relaxed);
-            (StatusCode::OK, delay.to_string())
+        (_, Some((setting, pause))) => {
+            setting.store(pause, Ordering::Relaxed);
+            (StatusCode::OK, pause.to_string())
         }
         _ => (StatusCode::NOT_FOUND, "not served here".to_owned()),
     };

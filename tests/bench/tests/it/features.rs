@@ -9,7 +9,7 @@ fn each_feature_has_its_row_and_no_call_fails() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("report.json");
     let output = Command::new(env!("CARGO_BIN_EXE_bench"))
-        .args(["features", "--quick", "--connections", "2", "--streams", "20"])
+        .args(["features", "--quick", "--connections", "2", "--streams", "20", "--kept-up", "10"])
         .args(["--only", "guardrail,cache-hit,redis-cache-hit,redis-limits,hedging,all"])
         .args(["--floor", env!("CARGO_BIN_EXE_floor"), "--json"])
         .arg(&json)
@@ -32,6 +32,9 @@ fn each_feature_has_its_row_and_no_call_fails() {
         assert!(row["candidate"]["requests"].as_f64().unwrap() > 0.0, "{row:#}");
     }
     assert_eq!((&report["streams"]["streams"], &report["streams"]["broken"]), (&20.into(), &0.into()));
+    let kept_up = &report["kept_up"];
+    assert_eq!((&kept_up["streams"], &kept_up["broken"]), (&10.into(), &0.into()));
+    assert!(kept_up["read"].as_u64().unwrap() > 10, "as one ends another begins: {kept_up}");
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(told.contains("feature") && told.contains("hedging"), "{told}");
 }
