@@ -316,7 +316,6 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     let rollups =
         shared.map(|store| Rollups::new(app.database.clone(), store, Arc::new(SystemClock), &SystemRandom));
     let upkeep = looks_after.then_some(background::Upkeep { retention, rollups });
-    brokle_runtime::let_go();
     let grpc_address = grpc.as_ref().and_then(|listener| listener.local_addr().ok());
     if let Some(key) = &first_key {
         quickstart::print(address, grpc_address, key, args.quickstart)?;

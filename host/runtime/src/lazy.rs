@@ -46,12 +46,7 @@ impl<R: Send + 'static> Lazy<R> {
                 let component = self.component.clone();
                 let begin = || async move {
                     let handle = tokio::runtime::Handle::current();
-                    let work = tokio::task::spawn_blocking(move || {
-                        let made = handle.block_on(make(component));
-                        // The compiler, where it was needed, isn't any more.
-                        crate::image::let_go();
-                        made
-                    });
+                    let work = tokio::task::spawn_blocking(move || handle.block_on(make(component)));
                     let made = work.await.map_err(|error| error.to_string());
                     made.and_then(|made| made.map_err(|error| error.to_string()))
                 };

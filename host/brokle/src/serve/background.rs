@@ -19,6 +19,7 @@
 //! | delete telemetry that nobody keeps any longer, and what deleted projects left | a minute or so, an hour | disks are finite, and so are promises to keep things |
 //! | sum up ClickHouse's hours again of which rows arrived | 60 s | long ranges are answered in time |
 //! | forget old files | 60 s | a project's quota is for what it still needs |
+//! | give the memory of the program's own file back | 5 s | most of what ran runs once: the start, the compiler |
 //! | log how many calls were refused for want of room | 1 s | a line for each would be most of what an overloaded server does |
 //! | end the streams that a shutdown cuts | once | their callers hear why before the connection is closed |
 //!
@@ -40,6 +41,7 @@ use tokio_util::task::TaskTracker;
 use super::analytics::Pending;
 
 const POLL: Duration = Duration::from_secs(1);
+const LET_GO: Duration = Duration::from_secs(5);
 const FLUSH: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long a batch that is being exported keeps a server that stops. One that isn't acknowledged by then comes again.
@@ -168,6 +170,7 @@ impl Tasks {
                 gateway.tell_shed();
             });
         }
+        tasks.every(LET_GO, || async { brokle_runtime::let_go() });
         tasks.every(FLUSH, move || {
             let keys = Arc::clone(&keys);
             async move {
