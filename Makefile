@@ -54,27 +54,17 @@ guests: ## Build the components that the tests misbehave with
 ee-plugins: ## Build the licensed components, which no gateway takes for built-in
 	$(CARGO) $(LINTING) $(ANYWHERE) build --profile guest-ee --target $(TARGET) $(addprefix -p ,$(LICENSED))
 
+# What a release spends its time on (profile/README.md). Its name says its content: cargo sees a new one.
+PROFILE := $(CARGO_TARGET_DIR)/profile-$(shell cksum < profile/brokle.profdata.gz | cut -d' ' -f1).profdata
 # Named, so that the flags are for the host's own code and not for what builds it.
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
-# What a release spends its time on, and what is to be side by side in it (profile/README.md). Their names say their content: cargo sees new ones.
-PROFILE := $(CARGO_TARGET_DIR)/profile-$(shell cat profile/*.gz | cksum | cut -d' ' -f1).profdata
-ORDER := $(PROFILE:.profdata=.order)
-PROFILED := -Cprofile-use=$(PROFILE)
-# Elsewhere the compiler's linker isn't LLVM's, which takes an order.
-ifeq ($(HOST),x86_64-unknown-linux-gnu)
-PROFILED += -Clink-arg=-Wl,--symbol-ordering-file=$(ORDER) -Clink-arg=-Wl,--no-warn-symbol-ordering
-endif
 
 $(PROFILE): profile/brokle.profdata.gz
 	@mkdir -p $(@D)
 	gunzip -c $< > $@
 
-$(ORDER): profile/order.gz
-	@mkdir -p $(@D)
-	gunzip -c $< > $@
-
-release: plugins $(PROFILE) $(ORDER) ## Build one file with the components in it
-	RUSTFLAGS="$(RUSTFLAGS) $(PROFILED)" $(CARGO) build --release --target $(HOST) -p brokle --features embed-plugins
+release: plugins $(PROFILE) ## Build one file with the components in it
+	RUSTFLAGS="$(RUSTFLAGS) -Cprofile-use=$(PROFILE)" $(CARGO) build --release --target $(HOST) -p brokle --features embed-plugins
 	@cksum < Cargo.lock | cmp -s - profile/made-for || echo "release: Cargo.lock isn't the one that the profile was made for: make profile" >&2
 	@mkdir -p $(CARGO_TARGET_DIR)/release
 	cp -f $(CARGO_TARGET_DIR)/$(HOST)/release/brokle $(CARGO_TARGET_DIR)/release/brokle

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes profile/brokle.profdata.gz and profile/order.gz anew: an instrumented release, load, and what was counted meanwhile. Needs the
-# component llvm-tools of the compiler (rustup component add llvm-tools).
+# Makes profile/brokle.profdata.gz anew: an instrumented release, load, and what was counted meanwhile. Needs the component
+# llvm-tools of the compiler (rustup component add llvm-tools).
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -34,10 +34,5 @@ load telemetry --seconds 3 --rows 50000 --asked 5
 compgen -G "$work/counts/*.profraw" >/dev/null || { echo "nothing was counted; see $work/bench.txt" >&2; exit 1; }
 "$merge" merge --sparse -o "$work/brokle.profdata" "$work"/counts/*.profraw
 gzip -9 -n -c "$work/brokle.profdata" >profile/brokle.profdata.gz
-# The functions that ran a thousand times, most often first. What compiles components did, too, and only then.
-"$merge" show --topn=1000000 "$work/brokle.profdata" |
-    sed -nE 's/^ *(.*;)?(.*), max count = [0-9]{4,}$/\2/p' |
-    grep -vE 'cranelift|regalloc2|wasmparser|wasmtime_environ|gimli' |
-    gzip -9 -n >profile/order.gz
 cksum <Cargo.lock >profile/made-for
-ls -l profile/brokle.profdata.gz profile/order.gz
+ls -l profile/brokle.profdata.gz
