@@ -322,13 +322,6 @@ fn bombs_in_json_are_answered_and_their_neighbors_kept() {
     }
 }
 
-/// What `/proc` says of the server's memory, in bytes: `VmRSS:` is resident now, `VmHWM:` the most that ever was.
-fn memory(server: &Server, field: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-    line.trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1_024
-}
-
 /// A body beyond the cap is refused at the first byte beyond it, whatever its head says, and a hundred of them at once cost
 /// no more than a hundred caps.
 #[test]
@@ -347,7 +340,7 @@ fn bodies_without_end_are_cut_at_the_cap() {
         format!("{head}\r\nconnection: close\r\ncontent-length: 40\r\n\r\n{CALL}").as_bytes(),
     );
     assert!(answer.starts_with("HTTP/1.1 400") && answer.matches("HTTP/1.1 ").count() == 1, "{answer}");
-    let before = memory(&server, "VmRSS:");
+    let before = server.memory("VmRSS:");
     let piece = vec![b' '; CAP / 4];
     let mut open: Vec<_> = (0..100).map(|_| connect(&server)).collect();
     std::thread::scope(|scope| {
@@ -362,7 +355,7 @@ fn bodies_without_end_are_cut_at_the_cap() {
             });
         }
     });
-    let rise = memory(&server, "VmRSS:").saturating_sub(before);
+    let rise = server.memory("VmRSS:").saturating_sub(before);
     assert!(rise < 2 * 100 * CAP as u64, "{rise} bytes for a hundred bodies at the cap");
     // Each has had all that it may have; the next byte is the refusal.
     for mut stream in open {
@@ -408,13 +401,13 @@ fn a_small_request_costs_less_than_a_mebibyte() {
         assert!(body.len() <= 10 * 1_024, "{what} has {} bytes", body.len());
         ask(body);
     }
-    let before = memory(&server, "VmHWM:");
+    let before = server.memory("VmHWM:");
     for (_, body) in &kinds {
         std::thread::scope(|scope| {
             let calls: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(|| ask(body))).collect();
             calls.into_iter().for_each(|call| assert!(call.join().unwrap().starts_with("HTTP/1.1 ")));
         });
     }
-    let rise = memory(&server, "VmHWM:").saturating_sub(before);
+    let rise = server.memory("VmHWM:").saturating_sub(before);
     assert!(rise < (AT_ONCE as u64) << 20, "{rise} bytes at the peak for {AT_ONCE} requests at once");
 }

@@ -62,6 +62,13 @@ impl Server {
         self.child.id()
     }
 
+    /// What `/proc` says of its memory, in bytes: `VmRSS:` is resident now, `VmHWM:` the most that ever was, `RssFile:` of files.
+    pub(crate) fn memory(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1_024
+    }
+
     pub(crate) fn ask(&self, head: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

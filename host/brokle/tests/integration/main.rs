@@ -35,6 +35,8 @@ mod queue;
 #[cfg(test)]
 mod recording;
 #[cfg(test)]
+mod resident;
+#[cfg(test)]
 mod resilience;
 #[cfg(test)]
 mod retention;
