@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::letters::Entry;
 use super::{GROUP, LANES, Link, SharedQueue};
-use crate::drainer::{MAX_ROUND_BYTES, MAX_ROUND_ROWS, ROUND, insert_rows, tell_dead};
+use crate::drainer::{MAX_ROUND_BYTES, ROUND, insert_rows, tell_dead};
 use crate::frame;
 use crate::queue::QueueError;
 use crate::rows::Rows;
@@ -29,6 +29,8 @@ use crate::shared::{Backoff, Outage};
 
 /// Batches of another worker that are taken over at once, per lane.
 const CLAIMED: usize = 8;
+/// Rows per round. ClickHouse makes a part of each, which costs it as much as thousands of rows do.
+const MAX_ROUND_ROWS: usize = 10_000;
 /// How often to look how much there is.
 const LOOK: Duration = Duration::from_secs(1);
 
