@@ -35,9 +35,10 @@ pub(super) async fn play(stage: &Stage) -> io::Result<Vec<Promise>> {
     let room = per_second(full.latencies.len(), full.elapsed);
     let over: Vec<_> = steps.iter().filter(|(offered, _)| f64::from(*offered) > room).collect();
     let goodput = |one: &Outcome| per_second(one.served.len(), one.elapsed);
-    let least = over.iter().map(|(_, one)| goodput(one)).fold(f64::INFINITY, f64::min);
+    // Without a step beyond the room nothing was measured: not a number, and not kept.
+    let least = over.iter().map(|(_, one)| goodput(one)).reduce(f64::min).unwrap_or(f64::NAN);
     let slowest = |times: fn(&Outcome) -> &[u32]| {
-        over.iter().map(|(_, one)| ms(percentile(times(one), 99))).fold(0.0, f64::max)
+        over.iter().map(|(_, one)| ms(percentile(times(one), 99))).reduce(f64::max).unwrap_or(f64::NAN)
     };
     eprintln!("{room:.0} calls/s with room for all");
     for (offered, one) in &steps {
