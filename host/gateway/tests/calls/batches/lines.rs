@@ -14,6 +14,8 @@ struct State {
     status: &'static str,
     cancelled: bool,
     results: Vec<Value>,
+    /// Comes with what it says of the batch.
+    padding: String,
 }
 
 /// A vendor with one batch, in Anthropic's form.
@@ -27,7 +29,8 @@ async fn vendor() -> (Vendor, Arc<Mutex<State>>) {
             let counts = json!({"processing": state.requests.len() - state.results.len(), "succeeded": count("succeeded"),
                 "errored": count("errored"), "canceled": count("canceled"), "expired": count("expired")});
             let cancelled = state.cancelled.then_some("2026-01-01T00:00:00Z");
-            reply(200, &json!({"id": "msgbatch_theirs", "type": "message_batch", "processing_status": state.status,
+            let id = format!("msgbatch_theirs{}", state.padding);
+            reply(200, &json!({"id": id, "type": "message_batch", "processing_status": state.status,
                 "request_counts": counts, "cancel_initiated_at": cancelled}))
         };
         match (seen.method.as_str(), seen.path.as_str()) {
@@ -220,4 +223,44 @@ async fn a_cancelled_batch_is_cancelled_there_and_what_it_used_is_accounted() {
     );
     assert_eq!(place.world.only_trace().await["cost"], "1.5");
     server.stopped().await;
+}
+
+#[tokio::test]
+async fn an_answer_of_more_than_a_mebibyte_is_none() {
+    let (vendor, state) = vendor().await;
+    let place = Place::of("provider_anthropic", &vendor, Extra::default()).await;
+    let (server, tenant) = (place.started(), place.world.tenant);
+    let lines = [asks("a", "claude-sonnet-4-5")];
+    let id = server.made(&place.world, &place.world.key, &lines, URL).await.unwrap();
+    server.until(tenant, &id, |batch| batch.status == BatchStatus::InProgress).await;
+    {
+        let mut state = state.lock().unwrap();
+        (state.results, state.status) = (vec![succeeded("a", 3, 2)], "ended");
+        state.padding = "0".repeat((1 << 20) + 1);
+    }
+    let looked = || vendor.seen("/v1/messages").iter().filter(|seen| seen.method == "GET").count();
+    let before = looked();
+    let batch = server.until(tenant, &id, |_| looked() >= before + 3).await;
+    assert_eq!((batch.status, batch.ended_at), (BatchStatus::InProgress, None), "{batch:?}");
+    // It is asked again, and what it says then counts.
+    state.lock().unwrap().padding.clear();
+    let batch = server.ended(tenant, &id).await;
+    assert_eq!((batch.status, batch.counts), (BatchStatus::Completed, (1, 1, 0)), "{batch:?}");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn an_upload_takes_one_of_the_keys_requests_wherever_it_is_kept() {
+    for (plugin, here) in [("provider_anthropic", true), ("provider_openai", false)] {
+        let (vendor, _) = vendor().await;
+        let place = Place::of(plugin, &vendor, Extra::default()).await;
+        let caller = place.world.keys.authenticate(&place.world.limited_key(2).await).await.unwrap();
+        let server = place.server();
+        for _ in 0..2 {
+            let kept = server.files.place(&caller, "vendor").await.unwrap();
+            assert_eq!(matches!(kept, Kept::Here(_)), here, "{plugin}");
+        }
+        let refused = server.files.place(&caller, "vendor").await.err().unwrap();
+        assert_eq!((refused.status, refused.code.as_ref()), (429, "rate_limit_exceeded"), "{plugin}");
+    }
 }
