@@ -123,9 +123,12 @@ bench-dialects: release ## Measure what translation and large bodies cost
 	$(CARGO_TARGET_DIR)/release/bench dialects --floor $(CARGO_TARGET_DIR)/release/floor --brokle $(CARGO_TARGET_DIR)/release/brokle
 
 TELEMETRY_ROWS ?= 10000000
-bench-telemetry: release ## Send spans as fast as they are taken, and ask over TELEMETRY_ROWS of them
-	$(CARGO) build --release -p brokle-bench
-	$(CARGO_TARGET_DIR)/release/bench telemetry --brokle $(CARGO_TARGET_DIR)/release/brokle --rows $(TELEMETRY_ROWS)
+# Or clickhouse: the development server beside Redis, or the server that CLICKHOUSE_URL names.
+TELEMETRY_STORE ?= embedded
+bench-telemetry: release ## Send spans as fast as they are taken, and ask over TELEMETRY_ROWS of them, in TELEMETRY_STORE
+	$(CARGO) build --release -p brokle-bench -p brokle-clickhouse-dev
+	if [ "$(TELEMETRY_STORE)" = clickhouse ] && [ -z "$$CLICKHOUSE_URL" ]; then scripts/clickhouse_dev.sh; fi
+	$(CARGO_TARGET_DIR)/release/bench telemetry --brokle $(CARGO_TARGET_DIR)/release/brokle --rows $(TELEMETRY_ROWS) --store $(TELEMETRY_STORE)
 
 SOAK_MINUTES ?= 60
 soak: release ## Hold the gateway against load that isn't fair, and an hour of everyday (SOAK_MINUTES)

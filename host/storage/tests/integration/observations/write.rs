@@ -9,6 +9,7 @@ use super::names;
 
 on_every_store!(
     sums_are_by_hour_and_model_and_a_second_delivery_changes_none,
+    what_is_there_already_is_found_among_many,
     a_row_without_a_month_is_refused,
     retention_deletes_whole_months_and_readers_notice,
 );
@@ -72,6 +73,22 @@ async fn sums_are_by_hour_and_model_and_a_second_delivery_changes_none(fixture: 
     assert_eq!((sums.output, sums.reasoning, sums.duration_us), (55, 22, 11_000));
     assert_eq!((sums.first_token_count, sums.first_token_us), (11, 1_100));
     assert_eq!(all(&fixture).await.len(), 13);
+}
+
+/// More than a worker stores at once, in more minutes than ClickHouse is asked for in one parameter.
+async fn what_is_there_already_is_found_among_many(fixture: Store) {
+    let at = |n: u32| format!("2026-03-{:02}T{:02}:{:02}:{:02}Z", n / 1_440 + 1, n / 60 % 24, n % 60, n % 7);
+    let rows: Vec<_> = (0..10_007).map(|n| fixture.call("call", &at(n % 1_200))).collect();
+    let (every_third, rest): (Vec<_>, Vec<_>) =
+        rows.iter().cloned().enumerate().partition(|(n, _)| n % 3 == 0);
+    let rows_of = |part: Vec<(usize, Observation)>| part.into_iter().map(|(_, row)| row).collect::<Vec<_>>();
+    let (every_third, rest) = (rows_of(every_third), rows_of(rest));
+    assert_eq!(fixture.deliver(&every_third), Inserted { rows: 3_336, duplicates: 0 });
+    assert_eq!(fixture.deliver(&rows), Inserted { rows: 6_671, duplicates: 3_336 });
+    assert_eq!(fixture.deliver(&rest), Inserted { rows: 0, duplicates: 6_671 });
+    // The same span's id, and the same time, of another trace.
+    let other = Observation { span_id: rows[9].span_id, ..fixture.call("call", &at(9)) };
+    assert_eq!(fixture.deliver(&[rows[9].clone(), other]), Inserted { rows: 1, duplicates: 1 });
 }
 
 async fn a_row_without_a_month_is_refused(fixture: Store) {
