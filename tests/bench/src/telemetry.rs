@@ -202,7 +202,12 @@ impl Stage {
         println!("{each:.1} µs of the server's processor time for each span, stores in it included\n");
         Ok(vec![
             Target::at_least("taken in a burst", 25_000.0, burst.per_second(), "spans/s"),
-            Target::at_least("taken and stored for long", args.store.sustained().into(), sustained, "spans/s"),
+            Target::at_least(
+                "taken and stored for long",
+                args.store.sustained().into(),
+                sustained,
+                "spans/s",
+            ),
             Target::at_most(
                 "p99 of a request at half of that",
                 50.0,

@@ -8,12 +8,14 @@ mod postgres;
 mod redis;
 mod registry;
 mod s3;
+mod wire;
 
 pub use clickhouse::{ClickHouse, ClickHouseParts};
 pub use postgres::{Postgres, TestDatabase};
 pub use redis::Redis;
 pub use registry::Registry;
 pub use s3::S3;
+pub use wire::Wire;
 
 /// Why a server isn't there.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
+use brokle_core::tenancy::Tenant;
 use brokle_identity::Scope;
 use http::StatusCode;
 
@@ -26,10 +27,13 @@ pub(crate) async fn remove(
 ) -> Result<StatusCode, ApiError> {
     caller.require(Scope::Admin)?;
     let project = id.parse().map_err(|_| ApiError::not_found("There is no such project."))?;
-    if app.database.default_tenant().await?.is_some_and(|tenant| tenant.project == project) {
+    let organization = caller.0.tenant.organization;
+    // Another organization isn't even told that it is this one.
+    let is_default = |tenant: Tenant| (tenant.organization, tenant.project) == (organization, project);
+    if app.database.default_tenant().await?.is_some_and(is_default) {
         let message = "The default project can't be deleted: the server would make it anew.";
         return Err(ApiError::new(StatusCode::CONFLICT, "default_project", message));
     }
-    app.database.projects().delete(caller.0.tenant.organization, project).await?;
+    app.database.projects().delete(organization, project).await?;
     Ok(StatusCode::NO_CONTENT)
 }

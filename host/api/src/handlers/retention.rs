@@ -40,6 +40,7 @@ pub(crate) struct Kept {
 
 /// How long a project's telemetry is to be kept.
 #[derive(Deserialize, ToSchema)]
+#[schema(as = RetentionChange)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Change {
     /// 1 to the server's `max_days`; null for the server's number.

@@ -68,6 +68,7 @@ pub(crate) struct NewConfig {
 
 /// What of a config is to be changed; name and type stay.
 #[derive(Deserialize, ToSchema)]
+#[schema(as = ScoreConfigChange)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Change {
     /// The least number; null for none.

@@ -31,6 +31,7 @@ const ASKED: usize = 500;
 
 /// What to say of a trace; what isn't there stays as it is.
 #[derive(Deserialize, ToSchema)]
+#[schema(as = TraceChange)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Change {
     /// Its labels, at most 50, in place of those that it has.

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -365,6 +366,43 @@ fn bodies_without_end_are_cut_at_the_cap() {
         assert_eq!(&status, b"HTTP/1.1 413");
     }
     assert!(vendor.seen().is_empty());
+}
+
+/// What `gzip` makes of what this shell command prints.
+fn gzip(command: &str) -> Vec<u8> {
+    let made = Command::new("sh").args(["-c", &format!("{command} | gzip -9")]).output().unwrap();
+    assert!(made.status.success() && !made.stdout.is_empty(), "{}", String::from_utf8_lossy(&made.stderr));
+    made.stdout
+}
+
+/// 10 MB that become 10 GB are refused for a fraction of the cap's 64 MiB; members in a row are one body.
+#[test]
+fn bombs_in_gzip_cost_little() {
+    let directory = tempfile::tempdir().unwrap();
+    let (server, _) = start(&directory, "");
+    let send = |coding: &str, body: &[u8]| {
+        let head = format!(
+            "POST /v1/traces HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-type: application/json\r\nconnection: close\r\n\
+             content-encoding: {coding}\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        exchange(&server, &[head.as_bytes(), body].concat())
+    };
+    let document = gzip(r#"printf '{"resourceSpans":[]}'"#);
+    assert!(send("gzip", &document).starts_with("HTTP/1.1 200"));
+    let (bomb, spaces) =
+        (gzip("head -c 100000000 /dev/zero").repeat(100), gzip("printf '%1000s' ' '").repeat(1_000));
+    let before = server.memory("VmHWM:");
+    for body in [&bomb, &gzip("head -c 67108865 /dev/zero")] {
+        let answer = send("gzip", body);
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    }
+    let rise = server.memory("VmHWM:").saturating_sub(before);
+    assert!(rise <= 32 << 20, "{rise} bytes for {} that become 10 GB", bomb.len());
+    assert!(send("gzip", &[spaces, document.clone()].concat()).starts_with("HTTP/1.1 200"));
+    for coding in ["gzip, gzip", "br", "lzma"] {
+        assert!(send(coding, &document).starts_with("HTTP/1.1 415"), "{coding}");
+    }
 }
 
 /// Envoy's rule for what a small request may cost: here less than 1 MiB each while it is in flight.

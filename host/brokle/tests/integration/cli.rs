@@ -3,6 +3,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub(crate) const KEY: &str = "bk_AbCd0123456789AbCd0123456789AbCd01234567";
@@ -38,7 +39,8 @@ fn json(text: &str) -> serde_json::Value {
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: String,
-    lines: BufReader<std::process::ChildStderr>,
+    /// Reads what it logs from when it served, so that it never waits for somebody who does.
+    log: Option<JoinHandle<String>>,
 }
 
 impl Server {
@@ -52,7 +54,12 @@ impl Server {
             let event = json(&line);
             if event["message"] == "serving" {
                 let address = event["address"].as_str().unwrap().to_owned();
-                return Self { child, address, lines };
+                let log = std::thread::spawn(move || {
+                    let mut log = String::new();
+                    lines.read_to_string(&mut log).unwrap();
+                    log
+                });
+                return Self { child, address, log: Some(log) };
             }
         }
     }
@@ -101,15 +108,13 @@ impl Server {
 
     /// Waits for the end and answers what was logged.
     pub(crate) fn log(mut self) -> String {
-        let mut log = String::new();
-        self.lines.read_to_string(&mut log).unwrap();
-        log
+        self.log.take().unwrap().join().unwrap()
     }
 
     /// Waits for the end and answers the exit code and what was printed.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let begun = Instant::now();
-        std::io::copy(&mut self.lines, &mut std::io::sink()).unwrap();
+        self.log.take().unwrap().join().unwrap();
         let code = self.child.wait().unwrap().code();
         assert!(begun.elapsed() < Duration::from_secs(20));
         let mut printed = String::new();

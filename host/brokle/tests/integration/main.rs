@@ -15,6 +15,8 @@ mod examples;
 #[cfg(test)]
 mod exporters;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod guarded;
 #[cfg(test)]
 mod import;
@@ -46,6 +48,8 @@ mod roles;
 mod routes;
 #[cfg(test)]
 mod scene;
+#[cfg(test)]
+mod tenancy;
 #[cfg(test)]
 mod trust;
 #[cfg(test)]

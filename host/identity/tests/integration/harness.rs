@@ -1,6 +1,5 @@
 //! One test text, two databases; and a wire to cut between the service and PostgreSQL.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +12,8 @@ use brokle_identity::{KeyService, Secret};
 use brokle_storage::sql::api_keys::ApiKey;
 use brokle_storage::sql::migrate::Migrator;
 use brokle_storage::sql::{ConnectOptions, Database};
-use brokle_test_services::Postgres;
+use brokle_test_services::{Postgres, Wire};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
 /// Runs `async fn name(Fixture)` once per database, as `name::sqlite` and `name::postgres`.
 macro_rules! on_both_databases {
@@ -111,58 +108,10 @@ pub(crate) fn new_key(name: &str) -> NewKey {
     NewKey { name: name.to_owned(), scopes: vec!["gateway".to_owned()], ..NewKey::default() }
 }
 
-/// A wire between a service and its database that can be cut and mended.
-pub(crate) struct Wire {
-    is_whole: watch::Sender<bool>,
-}
-
-impl Wire {
-    /// A PostgreSQL behind a wire, and the wire.
-    pub(crate) async fn postgres() -> Option<(Fixture, Self)> {
-        let url = migrated_postgres().await?;
-        let address = url.split(['@', '/']).find(|part| part.starts_with("127.0.0.1:")).unwrap().to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let ours = listener.local_addr().unwrap();
-        let (is_whole, watching) = watch::channel(true);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a test has no task tracker; the runtime's end ends it"
-        )]
-        tokio::spawn(forward(listener, address.parse().unwrap(), watching));
-
-        let options =
-            ConnectOptions { acquire_timeout: Duration::from_millis(300), ..ConnectOptions::default() };
-        let database = Database::connect(&url.replace(&address, &ours.to_string()), options).await.unwrap();
-        Some((Fixture { database, clock: clock(), _directory: None }, Self { is_whole }))
-    }
-
-    /// Ends all connections; new ones end at once.
-    pub(crate) fn cut(&self) {
-        self.is_whole.send_replace(false);
-    }
-
-    /// Lets new connections through.
-    pub(crate) fn mend(&self) {
-        self.is_whole.send_replace(true);
-    }
-}
-
-async fn forward(listener: TcpListener, to: SocketAddr, is_whole: watch::Receiver<bool>) {
-    while let Ok((mut near, _)) = listener.accept().await {
-        let mut is_whole = is_whole.clone();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a test has no task tracker; the runtime's end ends it"
-        )]
-        tokio::spawn(async move {
-            if !*is_whole.borrow() {
-                return;
-            }
-            let Ok(mut far) = TcpStream::connect(to).await else { return };
-            tokio::select! {
-                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                _ = is_whole.wait_for(|is_whole| !is_whole) => {}
-            }
-        });
-    }
+/// A PostgreSQL behind a wire, and the wire.
+pub(crate) async fn wired_postgres() -> Option<(Fixture, Wire)> {
+    let (wire, url) = Wire::to_server_of(&migrated_postgres().await?).unwrap();
+    let options = ConnectOptions { acquire_timeout: Duration::from_millis(300), ..ConnectOptions::default() };
+    let database = Database::connect(&url, options).await.unwrap();
+    Some((Fixture { database, clock: clock(), _directory: None }, wire))
 }

@@ -4,7 +4,7 @@ use brokle_core::clock::Clock;
 use brokle_storage::sql::Page;
 use chrono::TimeDelta;
 
-use crate::harness::{Fixture, Wire, on_both_databases};
+use crate::harness::{Fixture, on_both_databases, wired_postgres};
 
 on_both_databases!(uses_are_written_when_flushed, a_refused_key_was_not_used);
 
@@ -49,7 +49,7 @@ async fn a_refused_key_was_not_used(fixture: Fixture) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_could_not_be_written_is_written_later() {
-    let Some((fixture, wire)) = Wire::postgres().await else { return };
+    let Some((fixture, wire)) = wired_postgres().await else { return };
     let keys = fixture.keys();
     let tenant = fixture.tenant("acme").await;
     let (_, secret) = fixture.key(tenant).await;

@@ -4,7 +4,7 @@ use brokle_core::random::SystemRandom;
 use brokle_identity::{AuthError, api_key};
 use chrono::TimeDelta;
 
-use crate::harness::{Fixture, Wire, on_both_databases};
+use crate::harness::{Fixture, on_both_databases, wired_postgres};
 
 on_both_databases!(
     cached_keys_go_on_and_others_are_not_called_unknown,
@@ -55,7 +55,7 @@ async fn an_expired_key_stops_in_an_outage_too(fixture: Fixture) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_poll_ends_an_outage_and_brings_what_was_missed() {
-    let Some((fixture, wire)) = Wire::postgres().await else { return };
+    let Some((fixture, wire)) = wired_postgres().await else { return };
     let keys = fixture.keys();
     let tenant = fixture.tenant("acme").await;
     let (key, secret) = fixture.key(tenant).await;
@@ -81,7 +81,7 @@ async fn the_poll_ends_an_outage_and_brings_what_was_missed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_notices_an_outage_and_its_end_by_itself() {
-    let Some((fixture, wire)) = Wire::postgres().await else { return };
+    let Some((fixture, wire)) = wired_postgres().await else { return };
     let keys = fixture.keys();
     let (_, secret) = fixture.key(fixture.tenant("acme").await).await;
     wire.cut();

@@ -1,15 +1,17 @@
 //! Bodies that were compressed on their way, taken apart within bounds.
 //!
 //! `gzip` (all members of it: some senders concatenate), `deflate` (zlib's form, as HTTP means it) and `zstd`; one coding
-//! only. Whatever a body claims to become, no more than the cap is ever made of it: a bomb costs one buffer of
-//! [`STEP`] bytes and what it filled until then.
+//! only. Whatever a body claims to become, no more than the cap is ever made of it; what becomes larger than [`UNMEASURED`]
+//! is inflated once for its size first, and kept only if that is within the cap: a bomb costs time, and little memory.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 
 /// How much is inflated between two looks at the cap.
 const STEP: usize = 64 * 1024;
+/// Up to here a body is inflated at once: batches of exporters are smaller.
+const UNMEASURED: usize = 4 << 20;
 /// zstd's window is memory that the sender chooses: 8 MiB at most, what RFC 9659 lets HTTP use.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
@@ -72,27 +74,36 @@ pub fn inflate(
     grow: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<u8>, InflateError> {
     match coding {
-        Coding::Identity => read(body, max_bytes, grow),
-        Coding::Gzip => read(MultiGzDecoder::new(body), max_bytes, grow),
-        Coding::Deflate => read(ZlibDecoder::new(body), max_bytes, grow),
+        Coding::Identity => read(|| Ok(body), max_bytes, grow),
+        Coding::Gzip => read(|| Ok(MultiGzDecoder::new(body)), max_bytes, grow),
+        Coding::Deflate => read(|| Ok(ZlibDecoder::new(body)), max_bytes, grow),
         Coding::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::new(body).map_err(InflateError::Invalid)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(InflateError::Invalid)?;
+            let decoder = || {
+                let mut decoder = zstd::stream::read::Decoder::new(body)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+                Ok(decoder)
+            };
             read(decoder, max_bytes, grow)
         }
     }
 }
 
-fn read(
-    mut source: impl Read,
+fn read<R: Read>(
+    source: impl Fn() -> io::Result<R>,
     max_bytes: usize,
     grow: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<u8>, InflateError> {
-    let mut inflated = Vec::new();
+    let mut inflating = source().map_err(InflateError::Invalid)?;
+    let (mut inflated, mut is_measured) = (Vec::new(), false);
     loop {
+        if inflated.len() >= UNMEASURED && !is_measured {
+            let size = measure(source().map_err(InflateError::Invalid)?, max_bytes)?;
+            inflated.reserve_exact(size.saturating_sub(inflated.len()));
+            is_measured = true;
+        }
         // One byte beyond the cap tells that there is more.
         let step = STEP.min(max_bytes + 1 - inflated.len()) as u64;
-        let more = (&mut source).take(step).read_to_end(&mut inflated).map_err(InflateError::Invalid)?;
+        let more = (&mut inflating).take(step).read_to_end(&mut inflated).map_err(InflateError::Invalid)?;
         if inflated.len() > max_bytes {
             return Err(InflateError::TooLarge(max_bytes));
         }
@@ -103,6 +114,13 @@ fn read(
             return Err(InflateError::NoRoom);
         }
     }
+}
+
+/// How many bytes a body becomes.
+fn measure(source: impl Read, max_bytes: usize) -> Result<usize, InflateError> {
+    let counted = io::copy(&mut source.take(max_bytes as u64 + 1), &mut io::sink());
+    let size = usize::try_from(counted.map_err(InflateError::Invalid)?).unwrap_or(usize::MAX);
+    if size > max_bytes { Err(InflateError::TooLarge(max_bytes)) } else { Ok(size) }
 }
 
 #[cfg(test)]
@@ -156,11 +174,26 @@ mod tests {
             true
         });
         assert!(matches!(answer, Err(InflateError::TooLarge(_))) && grown <= 1 << 20, "{grown}");
+        let mut grown = 0;
+        let answer = inflate(Coding::Gzip, &bomb, 20 << 20, &mut |more| {
+            grown += more;
+            true
+        });
+        assert!(matches!(answer, Err(InflateError::TooLarge(_))) && grown <= UNMEASURED, "{grown}");
         let mut room = 100_000_usize;
         let answer = inflate(Coding::Gzip, &bomb, 64 << 20, &mut |more| {
             room.checked_sub(more).map(|left| room = left).is_some()
         });
         assert!(matches!(answer, Err(InflateError::NoRoom)));
+    }
+
+    #[test]
+    fn what_is_large_and_allowed_takes_no_more_memory_than_it_has_bytes() {
+        let text = b"spans ".repeat(1 << 20);
+        for body in [gzip(&text), gzip(&text[..text.len() / 2]).repeat(2)] {
+            let inflated = all(Coding::Gzip, &body, 64 << 20).unwrap();
+            assert!(inflated == text && inflated.capacity() <= text.len(), "{}", inflated.capacity());
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::error::{ApiError, Problem};
 
 /// What is to change.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = PluginChange)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Change {
     /// On or off; `null` leaves it to the wider scope, version and configuration too.

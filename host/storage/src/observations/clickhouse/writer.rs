@@ -179,7 +179,8 @@ async fn there(
     }
     let is_asked = |(project, trace, span, start): &(String, String, String, i64)| {
         let rows = asked.get(span.as_str()).into_iter().flatten();
-        rows.into_iter().any(|row| (&row.project_id, &row.trace_id, row.start_time) == (project, trace, *start))
+        rows.into_iter()
+            .any(|row| (&row.project_id, &row.trace_id, row.start_time) == (project, trace, *start))
     };
     let found = found.into_iter().filter(is_asked);
     Ok(found.map(|(project, trace, span, _)| (project, trace, span)).collect())
