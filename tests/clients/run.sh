@@ -170,6 +170,19 @@ base_url = "http://$UPSTREAM/v1"
 api_key_env = "OPENAI_API_KEY"
 priority = 140
 models = ["refused-first", "overloaded-first", "refused-first-node", "overloaded-first-node"]
+
+# test_exporter.py grants it a receiver.
+[[exporters]]
+name = "as-protobuf"
+plugin = "otlp"
+filter = "session:exported-protobuf"
+config = { path = "/protobuf/v1/traces", service_name = "gateway-calls" }
+
+[[exporters]]
+name = "as-json"
+plugin = "otlp"
+filter = "session:exported-json"
+config = { path = "/json/v1/traces", service_name = "gateway-calls", encoding = "json" }
 TOML
 }
 
