@@ -60,6 +60,11 @@ pub(crate) struct Args {
     /// How often each question is asked.
     #[arg(long, default_value_t = 60)]
     asked: u64,
+    /// Seconds that a month which was stored in minutes is left alone before questions are asked over it. ClickHouse merges
+    /// parts and sums up hours meanwhile, as it does all the month otherwise. By default 180 there, and 0 for the embedded
+    /// store, which sums up while it stores.
+    #[arg(long)]
+    settle: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -76,6 +81,13 @@ impl Store {
         match self {
             Self::Embedded => 10_000,
             Self::Clickhouse => 15_000,
+        }
+    }
+
+    const fn settles(self) -> Duration {
+        match self {
+            Self::Embedded => Duration::ZERO,
+            Self::Clickhouse => Duration::from_mins(3),
         }
     }
 }
@@ -158,7 +170,7 @@ pub(crate) async fn run(args: &Args) -> io::Result<bool> {
     let template = Arc::new(Template::new(TRACES));
     let stage = Stage { server, template, made: Arc::default(), project };
     let mut targets = stage.ingest(args).await?;
-    targets.extend(stage.questions(args.rows, args.asked).await?);
+    targets.extend(stage.questions(args).await?);
     stage.server.stop().await?;
     let mut out = String::new();
     table(&mut out, &["telemetry", "target", "measured", ""], targets.iter().map(Target::row));
@@ -226,12 +238,16 @@ impl Stage {
     }
 
     /// Fills the last 30 days, and asks what people ask.
-    async fn questions(&self, rows: u64, asked: u64) -> io::Result<Vec<Target>> {
-        let begin = now(0) - 30 * DAY * NANOS;
-        let spread = move |trace: u64| begin + mixed(trace) % (30 * DAY * NANOS);
+    async fn questions(&self, args: &Args) -> io::Result<Vec<Target>> {
+        let Args { rows, asked, .. } = *args;
+        let (begin, month) = (now(0) - 30 * DAY * NANOS, 30 * DAY * NANOS);
         let told = Instant::now();
         let stored = self.count().await?;
         let mut missing = rows.saturating_sub(stored);
+        // One after the other, as a month's come.
+        let first = self.made.load(Ordering::Relaxed) * TRACES as u64;
+        let apart = month / (missing * TRACES as u64 / self.template.len() as u64).max(1);
+        let spread = move |trace: u64| begin + trace.saturating_sub(first) * apart % month;
         while missing > 0 {
             let before = self.made.load(Ordering::Relaxed);
             let length = Duration::from_secs(5).min(Duration::from_secs(missing / 40_000 + 1));
@@ -244,8 +260,11 @@ impl Stage {
             eprint!("\r{} of {rows} rows, {} s ", rows - missing, told.elapsed().as_secs());
         }
         self.drained().await?;
+        let settle = args.settle.map_or(args.store.settles(), Duration::from_secs);
+        eprintln!("\rleft alone for {} s …", settle.as_secs());
+        tokio::time::sleep(settle).await;
         let stored = self.count().await?;
-        eprintln!("\rquestions over {stored} rows …");
+        eprintln!("questions over {stored} rows …");
         let base = format!("/api/v1/projects/{}", self.project);
         let traces = self.made.load(Ordering::Relaxed) * TRACES as u64;
         let list = self.ask(asked, |n| format!("{base}/observations?limit=50{}", pick(n))).await?;

@@ -65,10 +65,16 @@ pub(super) async fn groups(
         sum("o.input_tokens"),
         sum("o.output_tokens"),
     );
-    let mut sql = Sql::observations(&select, project, query.from, query.to);
+    let mut sql =
+        Sql::observations(&select, project, query.from.timestamp_micros(), query.to.timestamp_micros());
     sql.push(is_there);
     if query.filter != Filter::default() {
-        let mut passing = Sql::observations(&format!("SELECT {key}"), project, query.from, query.to);
+        let mut passing = Sql::observations(
+            &format!("SELECT {key}"),
+            project,
+            query.from.timestamp_micros(),
+            query.to.timestamp_micros(),
+        );
         passing.push(is_there).filter(&query.filter, Subject::Observations, project);
         sql.push(&format!(" AND {key} IN (")).append(&passing).push(")");
     }

@@ -1,11 +1,10 @@
 //! Lists of observations.
 //!
-//! Which rows are on the page is found by narrow columns, in the table's order and without merging, so that no more is read
-//! than the page needs; a row that is there twice takes one place. The wide columns are then read by the whole key, merged.
+//! Which rows are on the page is found by narrow columns and without merging, so that no more is read than the page needs. The
+//! wide columns are then read, merged: of a page by the time those of its stretch of time, of others by the whole key.
 
 use brokle_core::ids::ProjectId;
 use brokle_core::money::Usd;
-use chrono::{DateTime, Utc};
 
 use super::super::query::{ObservationRow, Place, Query, SortBy, Subject, page_of};
 use super::super::{AnalyticsError, Cursor, MAX_LIMIT, Page, Summary, TraceFilter};
@@ -13,6 +12,8 @@ use super::ClickHouseObservations;
 use super::rows::{BODIES, COLUMNS, NO_BODIES, Stored, money};
 use super::sql::Sql;
 
+/// The first stretch of time in which a page is looked for, in microseconds: a minute.
+const SHORTEST: i64 = 60_000_000;
 /// The table's key, which a row has alone.
 const KEY: &str = "toStartOfMinute(o.start_time), xxHash32(o.trace_id), o.span_id, o.start_time";
 
@@ -24,13 +25,13 @@ pub(super) async fn traces(
     cursor: Option<Cursor>,
 ) -> Result<Page<Summary>, AnalyticsError> {
     let limit = limit.clamp(1, MAX_LIMIT);
-    let (from, to) =
-        (filter.from.unwrap_or(DateTime::UNIX_EPOCH), filter.to.unwrap_or(DateTime::<Utc>::MAX_UTC));
+    let from = filter.from.map_or(0, |from| from.timestamp_micros());
+    let mut to = filter.to.map_or(i64::MAX, |to| to.timestamp_micros());
     let mut conditions = Sql::new("");
     if let Some(Cursor { start_us, rid }) = cursor {
         conditions.push(" AND (o.start_time, o.arrival) < (").time(start_us);
-        // The first half of it again, by which the server finds where to begin.
-        conditions.push(", ").integer(rid).push(") AND o.start_time <= ").time(start_us);
+        conditions.push(", ").integer(rid).push(")");
+        to = to.min(start_us.saturating_add(1));
     }
     if let Some(model) = &filter.model {
         conditions.push(" AND (ifNull(o.model_requested = ").text(model).push(", 0)");
@@ -119,6 +120,7 @@ pub(super) async fn observations(
 ) -> Result<Page<ObservationRow, Place>, AnalyticsError> {
     let by = Order::of(query.sort.by);
     let first = by.as_ref().map(|order| order.column);
+    let (mut from, mut to) = (query.from.timestamp_micros(), query.to.timestamp_micros());
     let mut conditions = Sql::new("");
     conditions.filter(&query.filter, Subject::Observations, project);
     if let Some(place) = &query.after {
@@ -129,14 +131,16 @@ pub(super) async fn observations(
             conditions.push("CAST(").text(&order.after(place)).push(&format!(", '{}'), ", order.kind));
         }
         conditions.time(place.start_us).push(", ").integer(place.rid).push(")");
-        if by.is_none() {
-            conditions.push(&format!(" AND o.start_time {comparison}= ")).time(place.start_us);
+        match (&by, query.sort.descending) {
+            (None, true) => to = to.min(place.start_us.saturating_add(1)),
+            (None, false) => from = from.max(place.start_us),
+            (Some(_), _) => {}
         }
     }
     let page = PageOf {
         project,
-        from: query.from,
-        to: query.to,
+        from,
+        to,
         conditions,
         first,
         descending: query.sort.descending,
@@ -157,8 +161,9 @@ pub(super) async fn observations(
 /// What is read for a page, and one row more.
 struct PageOf {
     project: ProjectId,
-    from: DateTime<Utc>,
-    to: DateTime<Utc>,
+    /// The time that rows begin in: microseconds since the epoch, without the last one.
+    from: i64,
+    to: i64,
     /// ` AND …`, for rows that are merged and for those that aren't.
     conditions: Sql,
     /// What it is ordered by before the time.
@@ -170,9 +175,19 @@ struct PageOf {
 
 impl PageOf {
     async fn rows(&self, store: &ClickHouseObservations) -> Result<Vec<Stored>, AnalyticsError> {
-        let direction = if self.descending { "DESC" } else { "ASC" };
-        // The minute changes no order, and is the table's.
-        let first = self.first.unwrap_or("toStartOfMinute(o.start_time)");
+        match self.first {
+            Some(first) => self.by(first, store).await,
+            None => self.by_time(store).await,
+        }
+    }
+
+    const fn direction(&self) -> &'static str {
+        if self.descending { "DESC" } else { "ASC" }
+    }
+
+    /// By a column, then the time: which rows they are by the keys of all.
+    async fn by(&self, first: &str, store: &ClickHouseObservations) -> Result<Vec<Stored>, AnalyticsError> {
+        let direction = self.direction();
         let order = format!(" ORDER BY {first} {direction}, o.start_time {direction}, o.arrival {direction}");
         let limit = self.limit.saturating_add(1);
         let mut keys = Sql::stored(&format!("SELECT {KEY}"), self.project, self.from, self.to);
@@ -187,5 +202,50 @@ impl PageOf {
         sql.push(&format!(" AND ({KEY}) IN (")).append(&keys).push(")").append(&self.conditions);
         sql.push(&order).push(&format!(" LIMIT {limit}"));
         store.ask(sql).await
+    }
+
+    /// By the time alone: all of a stretch that holds them.
+    async fn by_time(&self, store: &ClickHouseObservations) -> Result<Vec<Stored>, AnalyticsError> {
+        let direction = self.direction();
+        let mut stored = self.limit.saturating_add(1);
+        loop {
+            let (from, to) = self.stretch(stored, store).await?;
+            let mut sql = Sql::merged(&format!("SELECT {COLUMNS}, {}", self.bodies), self.project, from, to);
+            sql.append(&self.conditions).push(&format!(
+                " ORDER BY o.start_time {direction}, o.arrival {direction} LIMIT {}",
+                self.limit.saturating_add(1)
+            ));
+            let rows: Vec<Stored> = store.ask(sql).await?;
+            if rows.len() > self.limit as usize || (from, to) == (self.from, self.to) {
+                return Ok(rows);
+            }
+            // Some of them are one when they are merged.
+            stored = stored.saturating_mul(2);
+        }
+    }
+
+    /// Where the first rows of the page's time begin, as many as these (or all). They are looked for close to where the page
+    /// begins, then in longer stretches: the table is in order by the minute, of which a busy project has a million rows.
+    async fn stretch(&self, rows: u32, store: &ClickHouseObservations) -> Result<(i64, i64), AnalyticsError> {
+        let now = store.clock.now().timestamp_micros();
+        let mut width = SHORTEST;
+        loop {
+            let (from, to) = if self.descending {
+                (self.to.min(now).saturating_sub(width).max(self.from), self.to)
+            } else {
+                (self.from, self.from.saturating_add(width).min(self.to))
+            };
+            let mut sql = Sql::stored("SELECT toUnixTimestamp64Micro(o.start_time)", self.project, from, to);
+            sql.append(&self.conditions);
+            sql.push(&format!(" ORDER BY o.start_time {} LIMIT {rows}", self.direction()));
+            let times: Vec<i64> = store.ask(sql).await?;
+            match times.last() {
+                Some(last) if times.len() >= rows as usize => {
+                    return Ok(if self.descending { (*last, to) } else { (from, last.saturating_add(1)) });
+                }
+                _ if (from, to) == (self.from, self.to) => return Ok((from, to)),
+                last => width = width.saturating_mul(if last.is_some() { 8 } else { 64 }),
+            }
+        }
     }
 }

@@ -175,7 +175,12 @@ impl Plan {
     }
 
     fn observations(&self, project: ProjectId, query: &MetricsQuery) -> Sql {
-        let mut sql = Sql::observations(&self.select(query, &Source::ROWS), project, query.from, query.to);
+        let mut sql = Sql::observations(
+            &self.select(query, &Source::ROWS),
+            project,
+            query.from.timestamp_micros(),
+            query.to.timestamp_micros(),
+        );
         sql.filter(&query.filter, Subject::Observations, project);
         sql.push(&format!(" GROUP BY bucket, dimensions LIMIT {}", MAX_CELLS + 1));
         sql
@@ -196,7 +201,8 @@ impl Plan {
             "SELECT DISTINCT {}, o.trace_id AS trace_id, o.span_id AS span_id, ifNull(o.session_id, '') AS session_id",
             place(query, &Source::ROWS)
         );
-        let mut rows = Sql::observations(&select, project, query.from, query.to);
+        let mut rows =
+            Sql::observations(&select, project, query.from.timestamp_micros(), query.to.timestamp_micros());
         rows.filter(&query.filter, Subject::Observations, project);
         let mut scores = Sql::new(
             "SELECT o.id AS id, o.value AS value, o.data_type = 'boolean' AS is_flag, o.trace_id AS trace_id,

@@ -9,15 +9,17 @@ use super::ClickHouseObservations;
 use super::rows::{BODIES, COLUMNS, Stored};
 use super::sql::Sql;
 
-/// Where it is to be looked for is told by `traces`, so that few granules are read.
+/// Where it is to be looked for is told by `traces`, so that few granules are read; of those the wide columns only where the trace
+/// is (`PREWHERE`, which is safe before rows are merged: a row that comes again is of the same trace).
 pub(super) async fn trace(
     store: &ClickHouseObservations,
     project: ProjectId,
     trace_id: TraceId,
 ) -> Result<Option<Trace>, AnalyticsError> {
     let (project, trace) = (project.to_string(), trace_id.to_string());
-    let mut sql =
-        Sql::new(&format!("SELECT {COLUMNS}, {BODIES} FROM observations AS o FINAL WHERE o.project_id = "));
+    let mut sql = Sql::new(&format!(
+        "SELECT {COLUMNS}, {BODIES} FROM observations AS o FINAL PREWHERE o.project_id = "
+    ));
     sql.text(&project).push(" AND o.trace_id = ").text(&trace);
     sql.push(" AND xxHash32(o.trace_id) = xxHash32(").text(&trace).push(")");
     for (comparison, time) in [(">=", "min(first_start)"), ("<=", "max(last_start)")] {

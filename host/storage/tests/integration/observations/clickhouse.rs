@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use brokle_core::clock::SystemClock;
+use brokle_core::clock::{Clock as _, SystemClock};
 use brokle_core::ids::RequestId;
 use brokle_core::observation::{Kind, Observation, Step};
 use brokle_core::random::SystemRandom;
 use brokle_storage::observations::clickhouse::{ClickHouse as Database, ClickHouseObservations, Migrator};
-use brokle_storage::observations::query::{GroupKind, Limits, Query, QueryStore as _, TooMuch};
+use brokle_storage::observations::query::{GroupKind, Limits, Query, QueryStore as _, Sort, SortBy, TooMuch};
 use brokle_storage::observations::{AnalyticsError, AnalyticsStore as _, Inserted, TraceFilter};
 use brokle_storage::sql::migrate::{MigrateError, Migration, MigrationState};
 use brokle_test_services::ClickHouse;
+use chrono::DateTime;
 use clickhouse::Client;
 
 use super::conformance::{Store, clickhouse_store, client, migrated, parse, year};
@@ -160,6 +161,72 @@ async fn what_costs_too_much_is_refused() {
         assert!(matches!(error, AnalyticsError::TooMuch(cost) if cost == expected), "{error:?}");
     }
     assert_eq!(store.observations(calls.tenant.project, year()).await.unwrap().data.len(), 100);
+}
+
+/// Rows close together, far apart, at the same moment, some of them stored by two writers: every page is full but the last.
+#[tokio::test]
+async fn pages_by_the_time_are_full_however_rows_lie() {
+    let Some((url, client)) = database() else { return };
+    let store = migrated(&url).await;
+    let calls = Store::sqlite(Limits::default());
+    let now = SystemClock.now().timestamp_micros();
+    let minutes = [0, 0, 0, 0, 1, 2, 50, 51, 3_000, 200_000, 200_001, 200_001, 480_000, 480_000];
+    let rows: Vec<_> = (0_i64..)
+        .zip(minutes)
+        .map(|(n, minute)| Observation {
+            // Two at each moment.
+            start_us: now - minute * 60_000_000 - n / 2 * 1_000,
+            ..calls.call(&format!("{n}"), "2026-03-01T00:00:00Z")
+        })
+        .collect();
+    insert(&store, &rows);
+    let copy = "INSERT INTO observations SELECT * REPLACE (arrival + 7 AS arrival, 'a copy' AS name) FROM observations
+        WHERE toInt64OrZero(name) < 9";
+    client.query("SYSTEM STOP MERGES").execute().await.unwrap();
+    client.query(copy).execute().await.unwrap();
+
+    let mut expected: Vec<_> = rows.iter().map(|row| (row.start_us, row.name.to_string())).collect();
+    expected.sort();
+    let whole = || Query::new(DateTime::UNIX_EPOCH, DateTime::from_timestamp_micros(now + 1).unwrap());
+    for descending in [true, false] {
+        let sort = Sort { by: SortBy::Time, descending };
+        for (limit, pages) in [(1, 14), (3, 5), (13, 2), (14, 1)] {
+            let (mut found, mut sizes, mut after) = (Vec::new(), Vec::new(), None);
+            loop {
+                let page = store.observations(calls.tenant.project, Query { sort, limit, after, ..whole() });
+                let page = page.await.unwrap();
+                sizes.push(page.data.len());
+                found.extend(
+                    page.data
+                        .into_iter()
+                        .map(|row| (row.summary.start_time.timestamp_micros(), row.summary.name)),
+                );
+                after = page.next_cursor;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(sizes.len(), pages, "{limit} {descending}: {sizes:?}");
+            assert!(sizes[..pages - 1].iter().all(|size| *size == limit as usize), "{limit}: {sizes:?}");
+            assert!(
+                found.is_sorted_by_key(|(start, _)| if descending { -start } else { *start }),
+                "{found:?}"
+            );
+            found.sort();
+            assert_eq!(found, expected, "{limit} {descending}");
+        }
+    }
+    let (mut found, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = store.list(calls.tenant.project, TraceFilter::default(), 3, cursor).await.unwrap();
+        found.extend(page.data.into_iter().map(|one| (one.start_time.timestamp_micros(), one.name)));
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    found.sort();
+    assert_eq!(found, expected);
 }
 
 #[tokio::test]

@@ -48,7 +48,8 @@ pub(in super::super) async fn hours(
             {COST} AS cost",
         array(&counts, "UInt64")
     );
-    let mut sql = Sql::observations(&select, project, begin(from), begin(to));
+    let mut sql =
+        Sql::observations(&select, project, begin(from).timestamp_micros(), begin(to).timestamp_micros());
     sql.push(" GROUP BY hour_us, environment, kind, provider, model");
     sql.push(" ORDER BY hour_us, environment, kind, provider, model");
     store.ask::<Hour>(sql).await?.into_iter().map(Hour::rollup).collect()

@@ -37,6 +37,10 @@ pub(in super::super) const PARTS: &str = "project_id, hour, environment_id, kind
 const COLUMNS: &str = "project_id, hour, environment_id, kind, provider, model, count, errors, input_tokens,
     output_tokens, cached_read, cache_write, reasoning, duration_us, first_token_count, first_token_us, cost, latency,
     first_token";
+/// Seconds.
+const HOUR: i64 = 3_600;
+/// At most so many stretches of hours are asked for by themselves.
+const STRETCHES: usize = 64;
 /// The percentiles that [`HOURS`] can tell, in their order.
 const MERGED: &str = "quantilesDDMerge(0.005, 0.5, 0.75, 0.9, 0.95, 0.99)";
 
@@ -99,11 +103,11 @@ pub(super) async fn question(
     let mut late = Sql::stored(
         "SELECT DISTINCT toInt64(toUnixTimestamp(toStartOfHour(o.start_time)))",
         project,
-        from,
-        to,
+        from.timestamp_micros(),
+        to.timestamp_micros(),
     );
     late.push(" AND o.arrival > ").integer(built);
-    let late: Vec<i64> = store.ask(late).await?;
+    let late = stretches(store.ask(late).await?);
     if asks_for_percentiles(query) {
         let mut count = Sql::new(&format!("SELECT {}", sum("o.count")));
         sums(&mut count, project, (from, to), &late);
@@ -117,21 +121,73 @@ pub(super) async fn question(
     sql.push(&format!(" FROM (SELECT {COLUMNS}"));
     sums(&mut sql, project, (from, to), &late);
     sql.push(" UNION ALL ");
-    let mut rows = Sql::observations(&format!("SELECT {HOURS}"), project, query.from, query.to);
+    let mut rows = Sql::observations(
+        &format!("SELECT {HOURS}"),
+        project,
+        query.from.timestamp_micros(),
+        query.to.timestamp_micros(),
+    );
     rows.push(" AND (o.start_time < ").time(from.timestamp_micros());
     rows.push(" OR o.start_time >= ").time(to.timestamp_micros());
-    rows.push(" OR has(").integers(late).push(", toInt64(toUnixTimestamp(toStartOfHour(o.start_time)))))");
-    rows.push(&format!(" GROUP BY {PARTS}"));
+    for (begin, end) in &late {
+        rows.push(" OR o.start_time >= ").time(begin * 1_000_000);
+        rows.push(" AND o.start_time < ").time(end * 1_000_000);
+    }
+    rows.push(&format!(") GROUP BY {PARTS}"));
     sql.append(&rows).push(") AS o GROUP BY bucket, dimensions");
     Ok(Some((plan, sql)))
 }
 
 /// `FROM …`: the sums of these hours, but for those of which rows arrived since.
-fn sums(sql: &mut Sql, project: ProjectId, (from, to): (DateTime<Utc>, DateTime<Utc>), late: &[i64]) {
+fn sums(sql: &mut Sql, project: ProjectId, (from, to): (DateTime<Utc>, DateTime<Utc>), late: &[Stretch]) {
     sql.push(" FROM observation_hours AS o FINAL WHERE o.project_id = ").text(&project.to_string());
     sql.push(" AND o.hour >= ")
         .time(from.timestamp_micros())
         .push(" AND o.hour < ")
         .time(to.timestamp_micros());
-    sql.push(" AND NOT has(").integers(late.to_vec()).push(", toInt64(toUnixTimestamp(o.hour)))");
+    for (begin, end) in late {
+        sql.push(" AND NOT (o.hour >= ").time(begin * 1_000_000);
+        sql.push(" AND o.hour < ").time(end * 1_000_000).push(")");
+    }
+}
+
+/// Hours, from the first one's begin to the last one's end, in seconds since the epoch.
+type Stretch = (i64, i64);
+
+/// Where all of these hours are: so that their rows are found by the table's order, the nearest are taken together with what is
+/// between them until there are [`STRETCHES`].
+fn stretches(mut hours: Vec<i64>) -> Vec<Stretch> {
+    hours.sort_unstable();
+    let gap = |two: &[i64]| two.last().zip(two.first()).map_or(0, |(later, hour)| later - hour);
+    let mut gaps: Vec<i64> = hours.windows(2).map(gap).filter(|gap| *gap > HOUR).collect();
+    gaps.sort_unstable_by_key(|gap| std::cmp::Reverse(*gap));
+    let widest = gaps.get(STRETCHES - 1).copied().unwrap_or(HOUR);
+    hours
+        .chunk_by(|hour, later| later - hour <= widest)
+        .filter_map(|together| together.first().zip(together.last()))
+        .map(|(first, last)| (*first, last + HOUR))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_side_by_side_are_one_stretch() {
+        assert_eq!(stretches(vec![]), []);
+        assert_eq!(stretches(vec![2 * HOUR, HOUR, 5 * HOUR]), [(HOUR, 3 * HOUR), (5 * HOUR, 6 * HOUR)]);
+    }
+
+    #[test]
+    fn every_hour_is_in_one_of_few_stretches() {
+        // Further and further apart.
+        let hours: Vec<i64> = (0..500).map(|at| at * (at + 1) * HOUR).collect();
+        let found = stretches(hours.clone());
+        assert_eq!(found.len(), STRETCHES);
+        for hour in hours {
+            let within = found.iter().filter(|(begin, end)| (*begin..*end).contains(&hour)).count();
+            assert_eq!(within, 1, "{hour}");
+        }
+    }
 }
