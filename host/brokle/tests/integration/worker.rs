@@ -11,7 +11,7 @@ use brokle_test_services::{ClickHouse, Redis};
 use crate::cli::{KEY, Server, brokle};
 use crate::otlp::{SPANS, send};
 
-/// How often server and worker are killed each; 3 if it isn't said.
+/// How often server, worker and store are killed each; 3 if it isn't said.
 const KILLS: &str = "BROKLE_TEST_KILLS";
 
 fn start(directory: &Path, role: &str, redis: &str, clickhouse: &str) -> Server {
@@ -43,8 +43,8 @@ fn a_worker_of_its_own_needs_what_processes_can_share() {
 }
 
 #[test]
-fn killed_servers_and_workers_lose_nothing_that_was_acknowledged_and_count_nothing_twice() {
-    let (Some(redis), Some(clickhouse)) = (Redis::start().unwrap(), ClickHouse::start().unwrap()) else {
+fn killed_servers_workers_and_stores_lose_nothing_that_was_acknowledged_and_count_nothing_twice() {
+    let (Some(redis), Some(mut clickhouse)) = (Redis::start().unwrap(), ClickHouse::start().unwrap()) else {
         return;
     };
     let (redis, clickhouse_url) = (redis.url(), clickhouse.database_url());
@@ -89,6 +89,10 @@ fn killed_servers_and_workers_lose_nothing_that_was_acknowledged_and_count_nothi
             server.signal("KILL");
             server = start("server");
             address.lock().unwrap().clone_from(&server.address);
+            some_more(5);
+            clickhouse.stop();
+            some_more(5);
+            clickhouse.start_again().unwrap();
         }
         done.store(true, Ordering::SeqCst);
         senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
