@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use brokle_core::clock::{Clock as _, SystemClock};
-use brokle_core::ids::{EnvironmentId, OrganizationId, ProjectId};
+use brokle_core::ids::EnvironmentId;
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::Tenant;
 use brokle_identity::KeyService;
@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::cli::{KEY, Server, brokle};
+use crate::tenancy::another_organization;
 
 const TOKEN: &str = "a-token-that-nobody-must-see";
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -190,15 +191,7 @@ fn two_tenants(folder: &Path) -> (Tenant, String) {
             project: *project,
             environment: EnvironmentId::from_u128(0),
         };
-        let theirs = Tenant {
-            organization: OrganizationId::generate(&SystemClock, &SystemRandom),
-            project: ProjectId::generate(&SystemClock, &SystemRandom),
-            environment: EnvironmentId::generate(&SystemClock, &SystemRandom),
-        };
-        let now = SystemClock.now();
-        database.organizations().create(theirs.organization, "others", "others", now).await.unwrap();
-        database.projects().create(theirs.organization, theirs.project, "default", now).await.unwrap();
-        database.environments().create(theirs, "development", now).await.unwrap();
+        let theirs = another_organization(&database).await;
         let keys = KeyService::new(database.clone(), Arc::new(SystemClock), Arc::new(SystemRandom));
         let new = NewKey {
             name: "theirs".into(),

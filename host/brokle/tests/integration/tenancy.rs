@@ -107,11 +107,9 @@ impl Scene {
     }
 }
 
-/// Keys of another organization: with every scope, with one, and two that have ended.
-async fn keys(database: &Path) -> [String; 4] {
+/// An organization beside the one that a server makes, with a project.
+pub(crate) async fn another_organization(database: &Database) -> Tenant {
     let (clock, random) = (SystemClock, SystemRandom);
-    let database = format!("sqlite:{}", database.display());
-    let database = Database::connect(&database, ConnectOptions::default()).await.unwrap();
     let tenant = Tenant {
         organization: OrganizationId::generate(&clock, &random),
         project: ProjectId::generate(&clock, &random),
@@ -121,6 +119,15 @@ async fn keys(database: &Path) -> [String; 4] {
     database.organizations().create(tenant.organization, "Other", "other", now).await.unwrap();
     database.projects().create(tenant.organization, tenant.project, "default", now).await.unwrap();
     database.environments().create(tenant, "development", now).await.unwrap();
+    tenant
+}
+
+/// Keys of another organization: with every scope, with one, and two that have ended.
+async fn keys(database: &Path) -> [String; 4] {
+    let (clock, random) = (SystemClock, SystemRandom);
+    let database = format!("sqlite:{}", database.display());
+    let database = Database::connect(&database, ConnectOptions::default()).await.unwrap();
+    let (tenant, now) = (another_organization(&database).await, clock.now());
     let keys = KeyService::new(database.clone(), std::sync::Arc::new(clock), std::sync::Arc::new(random));
     let of = |scope: &str| NewKey { name: scope.into(), scopes: vec![scope.into()], ..NewKey::default() };
     let (_, every) = keys.create(tenant, of("admin")).await.unwrap();
