@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use brokle_plugin::Problem;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use shared_canonical::Fields;
+use shared_canonical::{Fields, Text};
 
 use crate::family::Family;
 use crate::options::Options;
@@ -62,7 +62,7 @@ pub(crate) fn translate(
     let family = Family::of(model);
     let mut conversation = messages::translate(&fields)?;
     let output = parameters::output(&fields, family, options)?;
-    conversation.system.extend(output.instruction.map(Block::text));
+    conversation.system.extend(output.instruction.map(|text| Block::Text(Text::Made(text))));
 
     let limit = fields.max_tokens()?;
     let mut config = tools::config(&fields, options, output.tool, conversation.has_calls)?;

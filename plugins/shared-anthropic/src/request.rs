@@ -25,7 +25,7 @@ use serde_json::value::RawValue;
 use crate::model::Model;
 use crate::options::Options;
 use blocks::{Block, Turn};
-use shared_canonical::Fields;
+use shared_canonical::{Fields, Text};
 pub use thinking::{OutputConfig, Request as ThinkingContext, Thinking, decide as decide_thinking};
 use tools::{Tool, ToolChoice};
 
@@ -115,7 +115,7 @@ pub fn translate(
     };
     let (thinking, effort) = thinking::decide(&fields, generation, options, &reasoning)?;
     let (output_config, instruction) = parameters::output(&fields, generation, options, effort)?;
-    conversation.system.extend(instruction.map(Block::text));
+    conversation.system.extend(instruction.map(|text| Block::text(Text::Made(text))));
     let sampling = parameters::sampling(&fields, generation, options, thinking.as_ref())?;
     let (vendor, beta) = parameters::vendor_members(&fields)?;
 

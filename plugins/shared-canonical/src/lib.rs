@@ -1,5 +1,5 @@
-//! What adapters share about the canonical form: a request's members ([`Fields`]), chat answers ([`Chat`]), embeddings
-//! ([`embeddings`]), pictures and sound ([`media`]), files and batches ([`kept`]), `data:` URLs and path segments ([`url`]).
+//! What adapters share about the canonical form: a request's members ([`Fields`]), chat answers ([`Chat`]), texts that
+//! nobody reads ([`Text`]), embeddings ([`embeddings`]), pictures and sound ([`media`]), files and batches ([`kept`]), `data:` URLs and path segments ([`url`]).
 //!
 //! A library, not a component. Without `std` in a guest, so that components without it may use it.
 
@@ -12,10 +12,12 @@ pub mod embeddings;
 mod fields;
 pub mod kept;
 pub mod media;
+mod text;
 pub mod url;
 
 pub use chat::{Chat, Usage};
 pub use fields::{Fields, parse};
+pub use text::Text;
 
 use alloc::format;
 use alloc::string::String;

@@ -8,13 +8,13 @@ use alloc::vec::Vec;
 use brokle_plugin::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use shared_canonical::parse;
+use shared_canonical::{Text, parse};
 
 /// One content block, by its only member; or the caller's own bytes.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Block<'a> {
-    Text(Cow<'a, str>),
+    Text(Text<'a>),
     Image(Media<'a>),
     Video(Media<'a>),
     Document(Document<'a>),
@@ -84,7 +84,7 @@ pub(crate) enum Reasoning<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Guarded<'a> {
-    Text { text: Cow<'a, str> },
+    Text { text: Text<'a> },
 }
 
 /// Everything before it is to be cached.
@@ -116,11 +116,5 @@ impl CachePoint {
         let CacheControl { ttl } = parse(raw, param)?;
         // Five minutes is what there is without a word, and not every model knows the word.
         Ok(Some(Self { kind: "default", ttl: ttl.filter(|ttl| ttl != "5m") }))
-    }
-}
-
-impl<'a> Block<'a> {
-    pub(crate) fn text(text: impl Into<Cow<'a, str>>) -> Self {
-        Self::Text(text.into())
     }
 }

@@ -12,8 +12,8 @@ use alloc::vec::Vec;
 use brokle_plugin::Problem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use shared_canonical::parse;
 use shared_canonical::url::data_url;
+use shared_canonical::{Text, parse};
 
 use super::blocks::{Block, CachePoint, Document, Guarded, Media, Source};
 
@@ -39,9 +39,9 @@ struct Part<'a> {
     #[serde(rename = "type", borrow, default)]
     kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    text: Cow<'a, str>,
+    text: Text<'a>,
     #[serde(borrow, default)]
-    refusal: Cow<'a, str>,
+    refusal: Text<'a>,
     #[serde(borrow, default)]
     image_url: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -112,14 +112,9 @@ impl Parts {
         param: &str,
     ) -> Result<Vec<Block<'a>>, Problem> {
         let mut blocks = Vec::new();
-        if content.get().starts_with('"') {
-            // A text with escapes must be unescaped; one without is borrowed.
-            let text = match serde_json::from_str::<&str>(content.get()) {
-                Ok(text) => Cow::Borrowed(text),
-                Err(_) => Cow::Owned(parse::<String>(content, param)?),
-            };
+        if let Some(text) = Text::of(content) {
             if !(text.is_empty() && allowed == Allowed::Assistant) {
-                blocks.push(Block::text(text));
+                blocks.push(Block::Text(text));
             }
             return Ok(blocks);
         }

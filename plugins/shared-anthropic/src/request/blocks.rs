@@ -8,6 +8,7 @@ use alloc::borrow::Cow;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use shared_canonical::Text;
 
 /// One content block: made here, or the caller's own bytes.
 #[derive(Serialize)]
@@ -29,7 +30,7 @@ pub(crate) struct Made<'a> {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum Kind<'a> {
     Text {
-        text: Cow<'a, str>,
+        text: Text<'a>,
     },
     Image {
         source: Source<'a>,
@@ -75,8 +76,8 @@ impl<'a> Block<'a> {
         Self::Made(Made { kind, cache_control })
     }
 
-    pub(crate) fn text(text: impl Into<Cow<'a, str>>) -> Self {
-        Self::made(Kind::Text { text: text.into() }, None)
+    pub(crate) fn text(text: Text<'a>) -> Self {
+        Self::made(Kind::Text { text }, None)
     }
 
     /// Sets the breakpoint that stood at the message, unless the block has its own.

@@ -7,10 +7,12 @@ use alloc::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use shared_canonical::Text;
 
 #[derive(Deserialize)]
 pub(crate) struct Message<'a> {
-    pub(crate) role: String,
+    #[serde(borrow)]
+    pub(crate) role: Cow<'a, str>,
     #[serde(borrow, default)]
     pub(crate) content: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -53,9 +55,9 @@ pub(crate) struct Part<'a> {
     #[serde(rename = "type")]
     pub(crate) kind: String,
     #[serde(borrow, default)]
-    pub(crate) text: Cow<'a, str>,
+    pub(crate) text: Text<'a>,
     #[serde(borrow, default)]
-    pub(crate) refusal: Cow<'a, str>,
+    pub(crate) refusal: Text<'a>,
     #[serde(borrow, default)]
     pub(crate) image_url: Option<&'a RawValue>,
     #[serde(borrow, default)]

@@ -26,21 +26,28 @@ pub(crate) struct Conversation<'a> {
 }
 
 pub(crate) fn translate<'a>(fields: &Fields<'a>) -> Result<Conversation<'a>, Problem> {
-    let Some(messages) = fields.get::<Vec<&'a RawValue>>("messages")? else {
-        return Err(Problem::invalid("messages", "'messages' is required."));
-    };
     let mut conversation = Conversation { system: Vec::new(), turns: Vec::new(), bare_tool_turn: false };
-    for (index, raw) in messages.into_iter().enumerate() {
-        let param = format!("messages[{index}]");
-        let message: Message<'a> = shared_canonical::parse(raw, &param)?;
-        conversation.add(message, &param)?;
+    for (index, message) in messages(fields)?.into_iter().enumerate() {
+        conversation.add(message, &format!("messages[{index}]"))?;
     }
     Ok(conversation)
 }
 
+/// The messages, read in one go; where one doesn't fit they are read one by one, to say which.
+fn messages<'a>(fields: &Fields<'a>) -> Result<Vec<Message<'a>>, Problem> {
+    if let Ok(Some(messages)) = fields.get("messages") {
+        return Ok(messages);
+    }
+    let Some(each) = fields.get::<Vec<&'a RawValue>>("messages")? else {
+        return Err(Problem::invalid("messages", "'messages' is required."));
+    };
+    let each = each.into_iter().enumerate();
+    each.map(|(index, raw)| shared_canonical::parse(raw, &format!("messages[{index}]"))).collect()
+}
+
 impl<'a> Conversation<'a> {
     fn add(&mut self, message: Message<'a>, param: &str) -> Result<(), Problem> {
-        match message.role.as_str() {
+        match message.role.as_ref() {
             "system" | "developer" => {
                 let blocks = content(&message, Allowed::Text, param)?;
                 self.system.extend(blocks);

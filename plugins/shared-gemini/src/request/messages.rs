@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::parts::{self, Allowed};
-use shared_canonical::{Fields, parse};
+use shared_canonical::{Fields, Text, parse};
 
 /// What stands in for the signature of a call that another model made: the reference names it for conversations that
 /// are taken over. Gemini 3 refuses a call without any.
@@ -32,7 +32,7 @@ pub(crate) struct Content<'a> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Part<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) text: Option<Cow<'a, str>>,
+    pub(crate) text: Option<Text<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) inline_data: Option<Blob<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,7 +192,7 @@ impl<'a> Conversation<'a> {
     ) -> Result<Vec<Part<'a>>, Problem> {
         if let Some(signature) = signature(message.extra_content.as_ref()) {
             if parts.is_empty() {
-                parts.push(Part { text: Some(Cow::Borrowed("")), ..Part::default() });
+                parts.push(Part { text: Some(Text::Made("")), ..Part::default() });
             }
             if let Some(last) = parts.last_mut() {
                 last.thought_signature = Some(signature);
@@ -232,7 +232,7 @@ impl<'a> Conversation<'a> {
             Some(content) => parts::of(content, Allowed::All, &format!("{param}.content"))?,
             None => Vec::new(),
         };
-        let text: String = parts.iter().filter_map(|part| part.text.as_deref()).collect();
+        let text: String = parts.iter().filter_map(|part| part.text).map(Text::read).collect();
         let response = FunctionResponse { name: name.clone(), response: response(&text) };
         let mut all = vec![Part { function_response: Some(response), ..Part::default() }];
         all.extend(parts.into_iter().filter(|part| part.text.is_none()));

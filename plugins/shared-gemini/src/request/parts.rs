@@ -13,8 +13,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::messages::{Blob, FileData, Part};
-use shared_canonical::parse;
 use shared_canonical::url::data_url;
+use shared_canonical::{Text, parse};
 
 /// What may stand in a content.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,9 +32,9 @@ struct Given<'a> {
     #[serde(rename = "type")]
     kind: String,
     #[serde(borrow, default)]
-    text: Cow<'a, str>,
+    text: Text<'a>,
     #[serde(borrow, default)]
-    refusal: Cow<'a, str>,
+    refusal: Text<'a>,
     #[serde(borrow, default)]
     image_url: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -72,11 +72,7 @@ pub(crate) fn of<'a>(content: &'a RawValue, allowed: Allowed, param: &str) -> Re
         return Ok(Vec::new());
     }
     let mut parts = Vec::new();
-    if content.get().starts_with('"') {
-        let text = match serde_json::from_str::<&str>(content.get()) {
-            Ok(text) => Cow::Borrowed(text),
-            Err(_) => Cow::Owned(parse::<String>(content, param)?),
-        };
+    if let Some(text) = Text::of(content) {
         if !(text.is_empty() && allowed == Allowed::Assistant) {
             parts.push(Part { text: Some(text), ..Part::default() });
         }
@@ -92,7 +88,7 @@ pub(crate) fn of<'a>(content: &'a RawValue, allowed: Allowed, param: &str) -> Re
 fn part<'a>(given: Given<'a>, allowed: Allowed, param: &str) -> Result<Option<Part<'a>>, Problem> {
     let missing =
         |name: &str| Problem::invalid(format!("{param}.{name}"), format!("'{param}.{name}' is required."));
-    let text = |text: Cow<'a, str>| Part { text: Some(text), ..Part::default() };
+    let text = |text: Text<'a>| Part { text: Some(text), ..Part::default() };
     Ok(Some(match (given.kind.as_str(), allowed) {
         ("text", Allowed::Assistant) if given.text.is_empty() => return Ok(None),
         ("text", _) => text(given.text),

@@ -7,16 +7,14 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use alloc::borrow::Cow;
-
 use base64::Engine;
 use brokle_plugin::Problem;
 use serde_json::value::RawValue;
 
 use crate::request::blocks::{Block, Kind, Source};
 use crate::request::input::{File, ImageUrl, Part};
-use shared_canonical::parse;
 use shared_canonical::url::data_url;
+use shared_canonical::{Text, parse};
 
 /// What may stand in a content.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,13 +34,7 @@ pub(crate) fn blocks<'a>(
     param: &str,
 ) -> Result<Vec<Block<'a>>, Problem> {
     let mut blocks = Vec::new();
-    if content.get().starts_with('"') {
-        // A text with escapes must be unescaped; one without is borrowed.
-        let text: &str = content.get();
-        let text = match serde_json::from_str::<&str>(text) {
-            Ok(text) => Cow::Borrowed(text),
-            Err(_) => Cow::Owned(parse::<String>(content, param)?),
-        };
+    if let Some(text) = Text::of(content) {
         if !(text.is_empty() && allowed == Allowed::Assistant) {
             blocks.push(Block::text(text));
         }
