@@ -1,6 +1,5 @@
 //! Answers: a head, and a body that is either there or on its way.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,13 +15,26 @@ use crate::cache::CacheNote;
 use crate::limits::Standing;
 use crate::refusal::Refusal;
 
-/// An answer's body. It never fails: a stream that breaks says so in its own protocol and ends.
+/// An answer's body.
 pub enum AnswerBody {
     /// All of it.
     Whole(Option<Bytes>),
-    /// Piece by piece.
-    Stream(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+    /// Piece by piece. It never fails: a stream that breaks says so in its own protocol and ends.
+    Stream(ByteStream),
+    /// Piece by piece, and not read on the way: there is no protocol to say anything in.
+    Relayed(RelayedStream),
 }
+
+/// A provider's answer that is only relayed broke off. The caller's connection breaks off with it: a clean end would say
+/// that what came is all.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the provider's answer broke off")]
+pub struct BrokenOff;
+
+/// Pieces of an answer that has an end of its own.
+pub(crate) type ByteStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+/// Pieces of an answer that nobody reads.
+pub(crate) type RelayedStream = Pin<Box<dyn Stream<Item = Result<Bytes, BrokenOff>> + Send>>;
 
 impl std::fmt::Debug for AnswerBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -32,16 +44,19 @@ impl std::fmt::Debug for AnswerBody {
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BrokenOff;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream(stream) => {
                 stream.as_mut().poll_next(context).map(|next| next.map(|b| Ok(Frame::data(b))))
+            }
+            Self::Relayed(stream) => {
+                stream.as_mut().poll_next(context).map(|next| next.map(|piece| piece.map(Frame::data)))
             }
         }
     }
@@ -53,7 +68,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Relayed(_) => SizeHint::default(),
         }
     }
 }
@@ -92,13 +107,32 @@ pub(crate) fn whole(
 
 /// An answer whose body is on its way. The meter goes with the stream, so its part of the head is written first.
 pub(crate) fn streamed(
+    headers: HeaderMap,
+    told: &Told,
+    meter: Meter,
+    stream: impl FnOnce(Meter) -> ByteStream,
+) -> Response<AnswerBody> {
+    on_its_way(headers, told, meter, |meter| AnswerBody::Stream(stream(meter)))
+}
+
+/// An answer that is only relayed.
+pub(crate) fn relayed(
+    headers: HeaderMap,
+    told: &Told,
+    meter: Meter,
+    stream: impl FnOnce(Meter) -> RelayedStream,
+) -> Response<AnswerBody> {
+    on_its_way(headers, told, meter, |meter| AnswerBody::Relayed(stream(meter)))
+}
+
+fn on_its_way(
     mut headers: HeaderMap,
     told: &Told,
     meter: Meter,
-    stream: impl FnOnce(Meter) -> Pin<Box<dyn Stream<Item = Bytes> + Send>>,
+    body: impl FnOnce(Meter) -> AnswerBody,
 ) -> Response<AnswerBody> {
     tell(&mut headers, told, &meter);
-    let mut response = Response::new(AnswerBody::Stream(stream(meter)));
+    let mut response = Response::new(body(meter));
     *response.headers_mut() = headers;
     response
 }

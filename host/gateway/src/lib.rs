@@ -45,7 +45,7 @@ mod stream;
 mod trial;
 pub mod who;
 
-pub use answer::AnswerBody;
+pub use answer::{AnswerBody, BrokenOff};
 pub use checks::{CheckHealth, CheckStatus};
 pub use dialects::{Asking, Dialect, ObjectCall};
 pub use gateway::{Gateway, Incoming, Parts, Shed, Timeouts};

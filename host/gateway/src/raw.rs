@@ -93,7 +93,7 @@ impl Gateway {
                 let headers = answer_headers(&head.headers);
                 let left = total.saturating_sub(meter.elapsed());
                 let status = head.status;
-                let mut response = answer::streamed(headers, &told, meter, |meter| {
+                let mut response = answer::relayed(headers, &told, meter, |meter| {
                     relay::answer(status, &head.headers, body, meter, self.parts.timeouts.idle, left, cut)
                 });
                 *response.status_mut() = status;

@@ -11,18 +11,17 @@
 mod tap;
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use brokle_runtime::exchange::Output;
 use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
 use hyper::body::Incoming as Upstream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::account::Meter;
+use crate::answer::{BrokenOff, ByteStream, RelayedStream};
 use crate::attempts::next_piece;
 use crate::decoding::Decoding;
 use crate::gateway::Gateway;
@@ -30,8 +29,6 @@ use crate::guardrails::StreamGuard;
 use crate::refusal::Refusal;
 use tap::Tap;
 pub(crate) use tap::{Events, data_of, error_of, event_end, read_chunk};
-
-pub(crate) type ByteStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
 /// How long an upstream may take from its `[DONE]` to the end of its answer before its connection is given up.
 const TAIL: Duration = Duration::from_millis(50);
@@ -185,7 +182,7 @@ async fn guarded(
     verdict
 }
 
-/// Bytes as they come, for what isn't read on the way. Cut short, it ends short: there is no form to say so in.
+/// Bytes as they come, for what isn't read on the way.
 pub(crate) fn relay(
     head: Vec<Bytes>,
     body: Upstream,
@@ -193,29 +190,27 @@ pub(crate) fn relay(
     idle: Duration,
     left: Duration,
     cut: Cut,
-) -> ByteStream {
+) -> RelayedStream {
     let deadline = Instant::now() + left;
-    let state = (VecDeque::from(head), body, meter, cut);
-    Box::pin(futures_util::stream::unfold(
-        state,
-        move |(mut head, mut body, mut meter, mut cut)| async move {
-            meter.first_token();
-            if let Some(bytes) = head.pop_front() {
-                return Some((bytes, (head, body, meter, cut)));
+    let state = Some((VecDeque::from(head), body, meter, cut));
+    Box::pin(futures_util::stream::unfold(state, move |state| async move {
+        let (mut head, mut body, mut meter, mut cut) = state?;
+        meter.first_token();
+        if let Some(bytes) = head.pop_front() {
+            return Some((Ok(bytes), Some((head, body, meter, cut))));
+        }
+        match cut.or(deadline, next_piece(&mut body, idle)).await {
+            Ok(Some(bytes)) => Some((Ok(bytes), Some((head, body, meter, cut)))),
+            Ok(None) => {
+                meter.complete();
+                None
             }
-            match cut.or(deadline, next_piece(&mut body, idle)).await {
-                Ok(Some(bytes)) => Some((bytes, (head, body, meter, cut))),
-                Ok(None) => {
-                    meter.complete();
-                    None
-                }
-                Err(refusal) => {
-                    meter.refuse(&refusal, Some(200));
-                    None
-                }
+            Err(refusal) => {
+                meter.refuse(&refusal, Some(200));
+                Some((Err(BrokenOff), None))
             }
-        },
-    ))
+        }
+    }))
 }
 
 /// What a plugin makes of its vendor's events.

@@ -85,7 +85,7 @@ impl Served {
                     stream::native((head, body), meter, guard, events, idle, left, cut)
                 })
             }
-            Self::Relay { headers, head, body } => answer::streamed(headers, told, meter, |meter| {
+            Self::Relay { headers, head, body } => answer::relayed(headers, told, meter, |meter| {
                 stream::relay(head, body, meter, idle, left, cut)
             }),
             Self::Decoded { headers, head, decoding, include_usage } => {
@@ -107,7 +107,7 @@ impl Served {
                         meter.complete();
                         answer::whole(200, headers, body, told, &meter)
                     }
-                    Content::Relay { head, body } => answer::streamed(headers, told, meter, |meter| {
+                    Content::Relay { head, body } => answer::relayed(headers, told, meter, |meter| {
                         stream::relay(head, body, meter, idle, left, cut)
                     }),
                     Content::Again(pieces) => {

@@ -14,9 +14,10 @@ use tokio::sync::watch;
 use super::input::Asked;
 use super::run::called;
 use super::{BatchService, LONGEST_WAIT, TRIES, write_id};
-use crate::answer::AnswerBody;
+use crate::answer::{AnswerBody, BrokenOff};
 use crate::dialects::{Asking, Dialect};
 use crate::operation::Operation;
+use crate::refusal::Refusal;
 
 /// The largest answer that is kept: 16 MiB.
 const LARGEST: usize = 16 << 20;
@@ -98,7 +99,15 @@ pub(super) async fn ask(
                 let gateway = &service.gateway;
                 let serving = gateway.serve_in(asking.as_ref(), operation, caller, &headers, body, id);
                 let (head, body) = serving.await.into_parts();
-                Some((head.status.as_u16(), retry_after(&head.headers), whole(body).await, id))
+                let later = retry_after(&head.headers);
+                Some(match whole(body).await {
+                    Ok(body) => (head.status.as_u16(), later, body, id),
+                    Err(BrokenOff) => {
+                        let message = "The provider's answer broke off.";
+                        let broken = Refusal::upstream(502, "upstream_disconnected", message);
+                        (502, None, Some(broken.json()), id)
+                    }
+                })
             }
         };
         let later = match answer {
@@ -144,17 +153,16 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// The answer's body; none when it is too large.
-async fn whole(mut body: AnswerBody) -> Option<Bytes> {
+async fn whole(mut body: AnswerBody) -> Result<Option<Bytes>, BrokenOff> {
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame?.into_data() else { continue };
         if read.len() + data.len() > LARGEST {
-            return None;
+            return Ok(None);
         }
         read.extend_from_slice(&data);
     }
-    Some(read.freeze())
+    Ok(Some(read.freeze()))
 }
 
 fn code(body: &Option<Bytes>) -> Option<String> {

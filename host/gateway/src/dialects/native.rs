@@ -23,10 +23,11 @@ use tokio::time::Instant;
 
 use super::{Asked, broke, problem_of};
 use crate::account::Meter;
+use crate::answer::ByteStream;
 use crate::attempts::next_piece;
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
-use crate::stream::{ByteStream, Cut, event_end};
+use crate::stream::{Cut, event_end};
 
 /// The largest event.
 const MAX_EVENT: usize = 16 << 20;

@@ -50,7 +50,7 @@ impl Gateway {
             Ok((status, headers, body)) => {
                 let idle = self.parts.timeouts.idle;
                 let (left, cut) = (self.parts.timeouts.total, stream::Cut::of(self));
-                let mut response = answer::streamed(headers, &told, meter, |meter| {
+                let mut response = answer::relayed(headers, &told, meter, |meter| {
                     stream::relay(Vec::new(), body, meter, idle, left, cut)
                 });
                 *response.status_mut() = status;

@@ -4,18 +4,17 @@
 //! it and the caller. A stream's events come in whole and go out as what they amount to. When the component fails, the
 //! canonical stream is dropped, the upstream with it, and the account says why ([`Outside`]).
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use brokle_runtime::{DialectEncoder, PluginError};
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt};
+use futures_util::StreamExt;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, header};
 
 use super::{Asked, broke, errors, failed, problem_of};
 use crate::account::{Meter, Outside};
-use crate::answer::{self, AnswerBody, Told};
+use crate::answer::{self, AnswerBody, ByteStream, Told};
 use crate::attempts::{Served, next_piece};
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
@@ -112,8 +111,6 @@ async fn held(
     }
     Ok(whole.freeze())
 }
-
-type ByteStream = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
 struct Encoding {
     /// None once the component has failed: nothing more is wanted of the upstream.

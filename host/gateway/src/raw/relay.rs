@@ -7,8 +7,9 @@ use brokle_core::usage::Usage;
 use http::StatusCode;
 
 use super::{BytesMut, CONTENT_ENCODING, CONTENT_TYPE, Cut, HeaderMap, Meter, Upstream, refused};
+use crate::answer::{BrokenOff, RelayedStream};
 use crate::attempts::{HELD, next_piece, read_canonical};
-use crate::stream::{ByteStream, data_of, event_end, read_chunk};
+use crate::stream::{data_of, event_end, read_chunk};
 
 /// Reads what goes past.
 enum Tap {
@@ -97,19 +98,20 @@ pub(super) fn answer(
     idle: Duration,
     left: Duration,
     cut: Cut,
-) -> ByteStream {
+) -> RelayedStream {
     let deadline = tokio::time::Instant::now() + left;
     let tap = Tap::of(status, headers);
     let streaming = matches!(tap, Tap::Events(_));
     meter.note(|observation| observation.streaming = streaming);
-    let state = (body, tap, meter, cut);
-    Box::pin(futures_util::stream::unfold(state, move |(mut body, mut tap, mut meter, mut cut)| async move {
+    let state = Some((body, tap, meter, cut));
+    Box::pin(futures_util::stream::unfold(state, move |state| async move {
+        let (mut body, mut tap, mut meter, mut cut) = state?;
         match cut.or(deadline, next_piece(&mut body, idle)).await {
             Ok(Some(bytes)) => {
                 // It reads the model from what comes before the first token.
                 tap.feed(&bytes, &mut meter);
                 meter.first_token();
-                Some((bytes, (body, tap, meter, cut)))
+                Some((Ok(bytes), Some((body, tap, meter, cut))))
             }
             Ok(None) => {
                 tap.end(&mut meter);
@@ -130,7 +132,7 @@ pub(super) fn answer(
             Err(refusal) => {
                 meter.end_attempt(Some(&refusal));
                 meter.refuse(&refusal, Some(status.as_u16()));
-                None
+                Some((Err(BrokenOff), None))
             }
         }
     }))

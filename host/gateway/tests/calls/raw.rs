@@ -9,6 +9,7 @@ use brokle_gateway::{RawCall, Timeouts};
 use brokle_identity::Secret;
 use brokle_identity::keys::NewKey;
 use brokle_storage::sql::api_keys::Restrictions;
+use brokle_test_upstream::Upstream;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use http_body::Frame;
@@ -267,6 +268,36 @@ async fn a_body_that_breaks_off_is_the_callers_fault() {
     });
     assert_eq!(answer.status(), 400);
     assert_eq!(answer.json().await["error"]["code"], "incomplete_body");
+}
+
+/// There is no form to say so in: the caller's stream breaks as the vendor's did, and the account says it.
+#[tokio::test]
+async fn an_answer_that_breaks_off_breaks_off_here() {
+    let upstream = Upstream::start().await.unwrap();
+    let world = world("provider_openai", upstream.base_url()).await;
+    let chat =
+        r#"{"model":"gpt-4o-mini!reset-at=1000","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+    let mut ask = world.raw(Method::POST, "/chat/completions");
+    ask.headers.insert("content-type", "application/json".parse().unwrap());
+    let answer = world.relay(ask, body(chat)).await;
+    assert_eq!(answer.status(), 200);
+    let mut pieces = answer.0.into_body();
+    let mut came = 0;
+    let broken = loop {
+        match pieces.frame().await {
+            Some(Ok(frame)) => came += frame.into_data().unwrap().len(),
+            Some(Err(_)) => break true,
+            None => break false,
+        }
+    };
+    assert!(broken, "it ended well after {came} bytes");
+    assert!((1..1000).contains(&came), "{came}");
+    let trace = world.only_trace().await;
+    assert_eq!(
+        (&trace["status"], &trace["error"]["class"]),
+        (&json!("error"), &json!("upstream_disconnected")),
+        "{trace:#}"
+    );
 }
 
 #[tokio::test]

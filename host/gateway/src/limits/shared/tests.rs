@@ -10,18 +10,18 @@ use crate::who::tests::{by, principal};
 /// A server of its own: its limits, and what it counts.
 fn server(url: &str, rules: &[Limit], tasks: &mut JoinSet<()>) -> (Arc<Limits>, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());
-    let mut shared = SharedLimits::connect(
-        Client::open(url).unwrap(),
-        Duration::from_secs(60),
-        metrics.clone(),
-        Arc::new(SystemRandom),
-    )
-    .unwrap();
-    // A busy machine isn't the point.
-    Arc::get_mut(&mut shared).unwrap().patience = Duration::from_secs(10);
+    let shared = connect(url, metrics.clone());
     let settling = shared.clone();
     tasks.spawn(async move { settling.settle(std::future::pending()).await });
     (Arc::new(Limits::new(rules.to_vec(), Some(shared))), metrics)
+}
+
+fn connect(url: &str, metrics: Arc<Metrics>) -> Arc<SharedLimits> {
+    let (client, random) = (Client::open(url).unwrap(), Arc::new(SystemRandom));
+    let mut shared = SharedLimits::connect(client, Duration::from_secs(60), metrics, random).unwrap();
+    // A busy machine isn't the point.
+    Arc::get_mut(&mut shared).unwrap().patience = Duration::from_secs(10);
+    shared
 }
 
 fn rule(amounts: Amounts) -> Vec<Limit> {
@@ -96,6 +96,29 @@ async fn what_a_call_used_is_settled_for_all_servers() {
     })
     .await;
     drop(exceeded);
+}
+
+/// A server that was killed gives nothing back. What its calls had comes back when they can't be under way any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_places_of_a_server_that_died_come_back_with_their_lease() {
+    let Some(redis) = Redis::start().unwrap_or_else(|error| panic!("{error}")) else { return };
+    let rules = rule(Amounts { concurrent_requests: Some(1), ..Amounts::default() });
+    let (mut dies, mut lives) = (JoinSet::new(), JoinSet::new());
+    let mut shared = connect(&redis.url(), Arc::new(Metrics::new()));
+    Arc::get_mut(&mut shared).unwrap().lease = Duration::from_secs(3);
+    let settling = shared.clone();
+    dies.spawn(async move { settling.settle(std::future::pending()).await });
+    let (one, (two, metrics)) =
+        (Limits::new(rules.clone(), Some(shared)), server(&redis.url(), &rules, &mut lives));
+    let principal = principal();
+    let caller = Caller { principal: &principal, user: "", model: None };
+    let (call, _) = one.admit(&caller, 0).await.unwrap();
+    std::mem::forget(call);
+    dies.shutdown().await;
+    let exceeded = two.admit(&caller, 0).await.unwrap_err();
+    assert!(exceeded.refusal.message.contains("1 at once"), "{}", exceeded.refusal);
+    until("its place comes back", async || two.admit(&caller, 0).await.is_ok()).await;
+    assert_eq!(metrics.limit_fallbacks.get(), 0, "it was Redis that said so");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
