@@ -27,8 +27,10 @@ use crate::queue::QueueError;
 use crate::rows::Rows;
 use crate::shared::{Backoff, Outage};
 
-/// Batches of another worker that are taken over at once, per lane.
+/// Batches of another worker that are taken over in one request, per lane.
 const CLAIMED: usize = 8;
+/// Where `XAUTOCLAIM` begins, and where it says that it has come to the end.
+const START: &str = "0-0";
 /// Rows per round. ClickHouse makes a part of each, which costs it as much as thousands of rows do.
 const MAX_ROUND_ROWS: usize = 10_000;
 /// How often to look how much there is.
@@ -238,12 +240,17 @@ impl Consumer {
     /// What others left behind, then an entry of each lane in turn: until it is enough for a round, or nothing more comes
     /// for [`ROUND`].
     fn take(&mut self) -> RedisResult<Vec<Entry>> {
-        let (mut entries, mut rows, mut bytes) = (Vec::new(), 0, 0);
+        let mut entries = Vec::new();
         if Instant::now() >= self.claim_at {
-            self.claim(&mut entries)?;
-            self.claim_at = Instant::now() + self.link.queue.claim_after / 2;
-            (rows, bytes) = size(&entries);
+            // What is left of it is the next round's.
+            let pause = match self.claim(&mut entries) {
+                Err(error) if entries.is_empty() => return Err(error),
+                Ok(false) => self.link.queue.claim_after / 2,
+                Ok(true) | Err(_) => Duration::ZERO,
+            };
+            self.claim_at = Instant::now() + pause;
         }
+        let (mut rows, mut bytes) = size(&entries);
         let mut until = Instant::now() + ROUND;
         while rows < MAX_ROUND_ROWS && bytes < MAX_ROUND_BYTES {
             let left = until.saturating_duration_since(Instant::now());
@@ -281,21 +288,34 @@ impl Consumer {
         Ok(())
     }
 
-    fn claim(&mut self, entries: &mut Vec<Entry>) -> RedisResult<()> {
+    /// Takes over what others left behind, some of each lane in turn, up to a round's worth. Whether there may be more.
+    ///
+    /// Each lane is gone through to its end, with the cursor that Redis gives: it looks at a few entries a request, and those in
+    /// front may be in somebody's hands.
+    fn claim(&mut self, entries: &mut Vec<Entry>) -> RedisResult<bool> {
         let idle = u64::try_from(self.link.queue.claim_after.as_millis()).unwrap_or(u64::MAX);
-        for lane in 0..LANES {
-            let mut claim = redis::cmd("XAUTOCLAIM");
-            claim.arg(self.link.queue.lane(lane)).arg(GROUP).arg(&self.name).arg(idle).arg(0);
-            claim.arg("COUNT").arg(CLAIMED);
-            let answer: StreamAutoClaimReply = self.link.with(|connection| claim.query(connection))?;
-            self.counters.claimed.fetch_add(answer.claimed.len() as u64, Ordering::Relaxed);
-            entries.extend(answer.claimed.iter().map(|id| entry(lane, id)));
+        let mut lanes: Vec<(usize, String)> = (0..LANES).map(|lane| (lane, START.to_owned())).collect();
+        while !lanes.is_empty() {
+            for (lane, from) in &mut lanes {
+                let (rows, bytes) = size(entries);
+                if rows >= MAX_ROUND_ROWS || bytes >= MAX_ROUND_BYTES {
+                    return Ok(true);
+                }
+                let mut claim = redis::cmd("XAUTOCLAIM");
+                claim.arg(self.link.queue.lane(*lane)).arg(GROUP).arg(&self.name).arg(idle).arg(&*from);
+                claim.arg("COUNT").arg(CLAIMED);
+                let answer: StreamAutoClaimReply = self.link.with(|connection| claim.query(connection))?;
+                self.counters.claimed.fetch_add(answer.claimed.len() as u64, Ordering::Relaxed);
+                entries.extend(answer.claimed.iter().map(|id| entry(*lane, id)));
+                *from = answer.next_stream_id;
+            }
+            lanes.retain(|(_, from)| from != START);
         }
         // What was claimed matters more than names that are in nobody's way.
         if let Err(error) = self.forget_the_gone() {
             tracing::debug!(error = &error as &dyn std::error::Error, "old consumers weren't forgotten");
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Lets another worker take them over at once.

@@ -15,6 +15,20 @@ fn connection(scene: &Scene) -> redis::Connection {
     redis::Client::open(scene.redis_url()).unwrap().get_connection().unwrap()
 }
 
+/// Takes everything, as a worker does that dies then. How many batches that were.
+fn taken_by_the_dead(scene: &Scene) -> usize {
+    let mut redis = connection(scene);
+    let lanes = (0..LANES).map(|lane| format!("{{brokle:telemetry}}:lane:{lane}"));
+    lanes
+        .map(|lane| {
+            let mut read = redis::cmd("XREADGROUP");
+            read.arg("GROUP").arg("workers").arg("dead").arg("STREAMS").arg(&lane).arg(">");
+            let reply: Option<redis::streams::StreamReadReply> = read.query(&mut redis).unwrap();
+            reply.map_or(0, |reply| reply.keys.iter().map(|key| key.ids.len()).sum())
+        })
+        .sum()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_dead_worker_had_is_taken_over_and_counts_once() {
     let Some(scene) = Scene::redis() else { return };
@@ -25,16 +39,7 @@ async fn what_a_dead_worker_had_is_taken_over_and_counts_once() {
     let recorder = scene.recorder();
     fixture.record(&recorder, 0..50);
     until("it is in Redis", async || recorder.stats().queued_rows == 50).await;
-    // Takes everything, as a worker does that dies then.
-    let mut redis = connection(&scene);
-    let mut taken = 0;
-    for lane in 0..LANES {
-        let key = format!("{{brokle:telemetry}}:lane:{lane}");
-        let mut read = redis::cmd("XREADGROUP");
-        read.arg("GROUP").arg("workers").arg("dead").arg("STREAMS").arg(&key).arg(">");
-        let reply: Option<redis::streams::StreamReadReply> = read.query(&mut redis).unwrap();
-        taken += reply.map_or(0, |reply| reply.keys.iter().map(|key| key.ids.len()).sum());
-    }
+    let taken = taken_by_the_dead(&scene);
     assert!(taken > 0);
     let workers = [scene.worker(Duration::from_millis(50)), scene.worker(Duration::from_millis(50))];
     recorder.flush().await;
@@ -44,6 +49,30 @@ async fn what_a_dead_worker_had_is_taken_over_and_counts_once() {
     for worker in workers {
         worker.shutdown().await;
     }
+    recorder.shutdown().await;
+}
+
+/// As many small batches as a worker has in hand: they don't come back by handfuls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_that_a_dead_worker_had_is_taken_over_at_once() {
+    const BATCHES: u32 = 600;
+    let Some(scene) = Scene::redis() else { return };
+    let fixture = &scene.fixture;
+    let first = scene.worker(PATIENCE);
+    until("the groups are there", async || first.is_well()).await;
+    first.shutdown().await;
+    let recorder = scene.recorder();
+    for n in 0..BATCHES {
+        let row = vec![fixture.observation(&n.to_string())];
+        recorder.record_durably(row, PATIENCE).await.unwrap();
+    }
+    let taken = taken_by_the_dead(&scene);
+    assert!(taken > 500, "{taken}");
+    // By eights, each half of this, it would take minutes.
+    let worker = scene.worker(Duration::from_secs(4));
+    until("all of it is stored", async || fixture.count().await == u64::from(BATCHES)).await;
+    assert_eq!(worker.stats().claimed, taken as u64, "each once");
+    worker.shutdown().await;
     recorder.shutdown().await;
 }
 
