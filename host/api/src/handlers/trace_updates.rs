@@ -112,15 +112,13 @@ pub(super) async fn merge(
     Ok(())
 }
 
-/// The same for one.
-pub(super) async fn merge_one(
-    store: &dyn QueryStore,
-    project: ProjectId,
+/// The same for one, of which `said` tells.
+pub(super) fn show_one(
+    mut said: HashMap<TraceId, TraceUpdate>,
     trace: TraceId,
     row: &mut Value,
 ) -> Result<(), ApiError> {
-    let said = store.trace_updates(project, vec![trace]).await.map_err(failed)?.remove(&trace);
-    match (said, row) {
+    match (said.remove(&trace), row) {
         (Some(update), Value::Object(row)) => show(row, update),
         _ => Ok(()),
     }

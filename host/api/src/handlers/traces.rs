@@ -94,9 +94,10 @@ pub(crate) async fn get(
     let missing = || ApiError::not_found("There is no such trace.");
     let trace_id = trace_id.parse().map_err(|_| missing())?;
     let (store, project) = (store(&app)?, caller.0.tenant.project);
-    let trace = store.trace(project, trace_id).await.map_err(failed)?;
+    let asked = (store.trace(project, trace_id), store.trace_updates(project, vec![trace_id]));
+    let (trace, said) = tokio::try_join!(asked.0, asked.1).map_err(failed)?;
     let mut trace = serde_json::to_value(trace.ok_or_else(missing)?).map_err(ApiError::internal)?;
-    trace_updates::merge_one(&**store, project, trace_id, &mut trace).await?;
+    trace_updates::show_one(said, trace_id, &mut trace)?;
     Ok(Json(trace))
 }
 

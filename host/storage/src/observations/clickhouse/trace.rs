@@ -17,15 +17,13 @@ pub(super) async fn trace(
     trace_id: TraceId,
 ) -> Result<Option<Trace>, AnalyticsError> {
     let (project, trace) = (project.to_string(), trace_id.to_string());
-    let mut sql = Sql::new(&format!(
-        "SELECT {COLUMNS}, {BODIES} FROM observations AS o FINAL PREWHERE o.project_id = "
-    ));
+    let mut sql =
+        Sql::new("WITH (SELECT (min(first_start), max(last_start)) FROM traces WHERE project_id = ");
+    sql.text(&project).push(" AND trace_id = ").text(&trace).push(") AS stretch");
+    sql.push(&format!(" SELECT {COLUMNS}, {BODIES} FROM observations AS o FINAL PREWHERE o.project_id = "));
     sql.text(&project).push(" AND o.trace_id = ").text(&trace);
     sql.push(" AND xxHash32(o.trace_id) = xxHash32(").text(&trace).push(")");
-    for (comparison, time) in [(">=", "min(first_start)"), ("<=", "max(last_start)")] {
-        sql.push(&format!(" AND o.start_time {comparison} (SELECT {time} FROM traces WHERE project_id = "));
-        sql.text(&project).push(" AND trace_id = ").text(&trace).push(")");
-    }
+    sql.push(" AND o.start_time >= stretch.1 AND o.start_time <= stretch.2");
     sql.push(&format!(" ORDER BY o.start_time, o.arrival LIMIT {}", MAX_TRACE_ROWS + 1));
     let mut rows: Vec<Stored> = store.ask(sql).await?;
 
