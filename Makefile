@@ -99,7 +99,7 @@ endif
 	scripts/deny.sh
 	scripts/wit_reference.py --check
 
-bench-plugins: plugins guests ## Measure what a sandbox costs, and what bad neighbors do
+bench-plugins: plugins ee-plugins guests ## Measure what a sandbox costs, and what bad neighbors do
 	scripts/guest_tools.sh
 	tools=$(CARGO_TARGET_DIR)/guest-tools; export PATH=$$tools/venv/bin:$$tools/js/node_modules/.bin:$$PATH; \
 	for policy in python js; do $(CARGO) run -q -p brokle -- plugin build sdk/examples/policy-$$policy || exit 1; done

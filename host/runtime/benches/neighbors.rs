@@ -12,12 +12,14 @@
     reason = "a bench fails by panicking, spawns its own load and prints what it found"
 )]
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use brokle_runtime::exchange::Call;
 use brokle_runtime::{Body, CallContext, ProviderPlugin, Runtime, RuntimeConfig};
+
+mod common;
+
+use common::{call, component};
 
 /// How many there are.
 const RUNAWAYS: usize = 10;
@@ -25,34 +27,10 @@ const RUNAWAYS: usize = 10;
 const ROUND: Duration = Duration::from_secs(4);
 const TARGET: f64 = 1.5;
 
-fn component(profile: &str, name: &str) -> Vec<u8> {
-    let exe = std::env::current_exe().unwrap();
-    let path: PathBuf = exe
-        .ancestors()
-        .map(|folder| folder.join(format!("wasm32-wasip2/{profile}/{name}.wasm")))
-        .find(|path| path.exists())
-        .unwrap_or_else(|| panic!("{name}.wasm isn't built: run `make plugins guests`"));
-    std::fs::read(path).unwrap()
-}
-
-fn call(model: &str) -> Call {
-    Call {
-        operation: "chat.completions".into(),
-        model: model.into(),
-        streaming: false,
-        format: "canonical".into(),
-        content_type: "application/json".into(),
-        request_id: "01J0000000000000000000TEST".into(),
-        created: 1_700_000_000,
-        options: b"{}".to_vec(),
-        attributes: vec![],
-    }
-}
-
 async fn prepare(plugin: &ProviderPlugin, model: &str) -> bool {
     let body = Body::json(r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#.into());
     let mut instance = plugin.open(CallContext::default()).await.unwrap();
-    instance.prepare(&call(model), body).await.is_ok_and(|prepared| prepared.is_ok())
+    instance.prepare(&call(model, false), body).await.is_ok_and(|prepared| prepared.is_ok())
 }
 
 /// Four callers, each with a request every two milliseconds or so; each request a task of its own, timed from when it

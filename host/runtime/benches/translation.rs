@@ -14,7 +14,6 @@
 )]
 
 use std::hint::black_box;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -25,20 +24,14 @@ use brokle_runtime::{
     ProviderPlugin, Runtime, RuntimeConfig, dialects, guarding,
 };
 
+mod common;
+
+use common::component;
+
 /// Events of a stream.
 const EVENTS: u32 = 50;
 /// For which each row is measured.
 const LENGTH: Duration = Duration::from_secs(1);
-
-fn component(name: &str) -> Vec<u8> {
-    let exe = std::env::current_exe().unwrap();
-    let path: PathBuf = exe
-        .ancestors()
-        .map(|folder| folder.join(format!("wasm32-wasip2/guest/{name}.wasm")))
-        .find(|path| path.exists())
-        .unwrap_or_else(|| panic!("{name}.wasm isn't built: run `make plugins`"));
-    std::fs::read(path).unwrap()
-}
 
 /// Runs something again and again, if so wanted each time with cold caches, and says how long it took.
 type Work = Arc<dyn Fn(u64, Caches) -> Pin<Box<dyn Future<Output = Duration> + Send>> + Send + Sync>;
@@ -141,15 +134,9 @@ struct Vendor {
 impl Vendor {
     fn call(&self, streaming: bool) -> Call {
         Call {
-            operation: "chat.completions".into(),
-            model: self.model.into(),
-            streaming,
-            format: "canonical".into(),
-            content_type: "application/json".into(),
-            request_id: "01J0000000000000000000TEST".into(),
-            created: 1_700_000_000,
             options: self.options.into(),
             attributes: vec![("base_path".into(), "/v1".into())],
+            ..common::call(self.model, streaming)
         }
     }
 
@@ -245,7 +232,7 @@ fn frame(event: &str, data: &str) -> Frame {
 }
 
 async fn vendors(runtime: &Runtime) -> [(&'static str, Vendor); 2] {
-    let load = |name| async move { ProviderPlugin::load(runtime, &component(name)).await.unwrap() };
+    let load = |name| async move { ProviderPlugin::load(runtime, &component("guest", name)).await.unwrap() };
     let claude = Vendor {
         plugin: load("provider_anthropic").await,
         model: "claude-haiku-4-5",
@@ -279,7 +266,7 @@ async fn vendors(runtime: &Runtime) -> [(&'static str, Vendor); 2] {
 
 async fn spoken(runtime: &Runtime) -> [(&'static str, Spoken); 3] {
     let load = |name, endpoint, request: String| async move {
-        let plugin = DialectPlugin::load(runtime, &component(name)).await.unwrap();
+        let plugin = DialectPlugin::load(runtime, &component("guest", name)).await.unwrap();
         Spoken { plugin, endpoint, request: Body::json(request.into()) }
     };
     let text = said(1_850);
@@ -333,7 +320,8 @@ async fn rows(runtime: &Runtime) -> Vec<(String, Work)> {
 }
 
 async fn regex(runtime: &Runtime) -> Vec<(String, Work)> {
-    let plugin = Arc::new(GuardrailPlugin::load(runtime, &component("guardrail_regex")).await.unwrap());
+    let plugin =
+        Arc::new(GuardrailPlugin::load(runtime, &component("guest", "guardrail_regex")).await.unwrap());
     let word = r#"{"deny":[{"pattern":"zephyr","category":"confidential"}]}"#;
     let classes = r#"{"deny":[{"pattern":"\\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){3,7}\\b"},{"pattern":"(?i)project\\s+zephyr"}],
         "replace":[{"pattern":"\\w+@acme\\.example","with":"[address]"},{"pattern":"ticket-\\d{4,8}","with":"[ticket]"}]}"#;

@@ -49,6 +49,9 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
     if bytes.len() > MAX_COMPONENT {
         return Err(LoadError::NotAPlugin(format!("{} MiB; 64 are the most", bytes.len() >> 20)));
     }
+    if !bytes.starts_with(b"\0asm") {
+        return Err(LoadError::NotAPlugin("it isn't WebAssembly, which begins with '\\0asm'".into()));
+    }
     let mut manifest = None;
     let mut abi = None;
     let (mut imports, mut exports) = (Vec::new(), Vec::new());

@@ -79,6 +79,15 @@ async fn the_calls_own_deadline_holds_although_a_host_call_never_returns() {
 }
 
 #[tokio::test]
+async fn handles_that_are_never_given_back_have_an_end() {
+    let fixture = Fixture::new().await;
+    let granted = fixture.grant(&everything());
+    let error =
+        fixture.try_tell(&granted, MockHost::tenant(1), None, &["hoard-secrets token"]).await.unwrap_err();
+    assert_eq!(error.fault, Fault::Handles(4_096));
+}
+
+#[tokio::test]
 async fn an_operator_can_lower_the_cpu_limit() {
     let fixture = Fixture::new().await;
     let granted = fixture.grant(&json!({ "limits": { "cpu_ms": 20 } }));

@@ -83,6 +83,12 @@ fn obey(words: &[&str]) -> String {
             format!("{:?}", request.send().map(|r| (r.status, headers(&r), text(&r.body))))
         }
         ["secret", name] => format!("{:?}", secrets::open(name).map(drop)),
+        ["hoard-secrets", name] => {
+            let mut held = Vec::new();
+            loop {
+                held.push(secrets::open(name));
+            }
+        }
         ["digest", algorithm, data] => shown(crypto::digest(algorithm, &unhex(data))),
         ["hmac", algorithm, key, data] => with(key, |key| shown(crypto::hmac(algorithm, key, &unhex(data)))),
         ["hmac-verify", algorithm, key, data, mac] => {

@@ -8,6 +8,9 @@ use brokle_plugin::provider::{
 };
 use brokle_plugin::{Description, Problem};
 
+/// How often the host is asked in a call of the model `ask`.
+const ASKED: u32 = 10_000;
+
 struct Hostile;
 struct Echo(Call);
 
@@ -40,6 +43,14 @@ impl Provider for Hostile {
             "huge-answer" => {
                 let piece = vec![b'x'; 1 << 20];
                 Ok(Preparation::Answer((0..32).map(|_| Output::Bytes(piece.clone())).collect()))
+            }
+            "huge-claim" => Ok(Preparation::Answer(vec![Output::Bytes(claim())])),
+            // Nothing wrong with it: for the bench.
+            "ask" => {
+                (0..ASKED).for_each(|_| {
+                    black_box(body.size());
+                });
+                Ok(UpstreamRequest::post("/asked").into())
             }
             "environment" => {
                 let seen = format!("{:?} {:?}", std::env::vars().count(), std::env::args().count());
@@ -82,6 +93,17 @@ fn hoard() -> Vec<u8> {
         pieces.push(black_box(vec![n.to_le_bytes()[0]; 1 << 20]));
     }
     pieces.pop().unwrap()
+}
+
+/// A list of a gigabyte, as its length says. Its memory isn't there.
+fn claim() -> Vec<u8> {
+    const LENGTH: usize = 1 << 30;
+    let place = Box::leak(vec![b'x'; 16].into_boxed_slice()).as_mut_ptr();
+    #[expect(unsafe_code, reason = "safe code tells no such lies")]
+    // SAFETY: nobody in here reads it: it is given to the host, whose business it is not to believe it.
+    unsafe {
+        Vec::from_raw_parts(place, LENGTH, LENGTH)
+    }
 }
 
 #[expect(unconditional_recursion, reason = "a stack overflow is wanted")]
