@@ -107,6 +107,12 @@ impl Outcome {
     }
 }
 
+/// A connection that was used before and that the server hasn't closed since: those on top of what is needed wait until it does.
+fn open_one(idle: &Mutex<Vec<Connection>>) -> Option<Connection> {
+    let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+    std::iter::from_fn(|| idle.pop()).find(Connection::is_open)
+}
+
 async fn one(
     addr: SocketAddr,
     request: Bytes,
@@ -119,8 +125,7 @@ async fn one(
             Connection::open(addr).await?.send(&request).await?;
             return Ok(One::Left);
         }
-        let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut connection = match kept {
+        let mut connection = match open_one(&idle) {
             Some(connection) => connection,
             None => Connection::open(addr).await?,
         };

@@ -24,6 +24,7 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    ops::Range,
     path::PathBuf,
     sync::{
         Arc,
@@ -169,8 +170,8 @@ pub(crate) async fn run(args: &Args) -> io::Result<bool> {
     let project = project(server.addr).await?;
     let template = Arc::new(Template::new(TRACES));
     let stage = Stage { server, template, made: Arc::default(), project };
-    let mut targets = stage.ingest(args).await?;
-    targets.extend(stage.questions(args).await?);
+    let (mut targets, paced) = stage.ingest(args).await?;
+    targets.extend(stage.questions(args, paced).await?);
     stage.server.stop().await?;
     let mut out = String::new();
     table(&mut out, &["telemetry", "target", "measured", ""], targets.iter().map(Target::row));
@@ -179,7 +180,8 @@ pub(crate) async fn run(args: &Args) -> io::Result<bool> {
 }
 
 impl Stage {
-    async fn ingest(&self, args: &Args) -> io::Result<Vec<Target>> {
+    /// Also which requests were made to be sent at a pace: of those a busy machine leaves some out.
+    async fn ingest(&self, args: &Args) -> io::Result<(Vec<Target>, Range<u64>)> {
         eprintln!("spans as fast as they are taken …");
         // The first requests open files and fill caches.
         let first = self.send(Duration::from_secs(1), now).await?;
@@ -197,7 +199,9 @@ impl Stage {
         let length = Duration::from_secs(args.seconds.min(10));
         let per_second = paced_spans / per_request;
         let wanted = u64::from(per_second) * length.as_secs() + 1;
+        let from = self.made.load(Ordering::Relaxed);
         let requests = (0..wanted).map(|_| self.request(&now).into()).collect();
+        let made = from..self.made.load(Ordering::Relaxed);
         let paced = Paced { addr: self.server.addr, requests, per_second, left_each: 0 }.run(length).await;
         self.drained().await?;
         let (_, peak) = self.server.memory()?;
@@ -212,7 +216,7 @@ impl Stage {
             eprintln!("first error: {why}");
         }
         println!("{each:.1} µs of the server's processor time for each span, stores in it included\n");
-        Ok(vec![
+        let targets = vec![
             Target::at_least("taken in a burst", 25_000.0, burst.per_second(), "spans/s"),
             Target::at_least(
                 "taken and stored for long",
@@ -234,11 +238,12 @@ impl Stage {
                 taken.abs_diff(stored) as f64,
                 "",
             ),
-        ])
+        ];
+        Ok((targets, made))
     }
 
-    /// Fills the last 30 days, and asks what people ask.
-    async fn questions(&self, args: &Args) -> io::Result<Vec<Target>> {
+    /// Fills the last 30 days, and asks what people ask; for no trace of requests that may not have been sent.
+    async fn questions(&self, args: &Args, unsure: Range<u64>) -> io::Result<Vec<Target>> {
         let Args { rows, asked, .. } = *args;
         let (begin, month) = (now(0) - 30 * DAY * NANOS, 30 * DAY * NANOS);
         let told = Instant::now();
@@ -270,7 +275,11 @@ impl Stage {
         let list = self.ask(asked, |n| format!("{base}/observations?limit=50{}", pick(n))).await?;
         let trace = self
             .ask(asked, |n| {
-                let id = trace_id(mixed(n) % traces).map(|byte| format!("{byte:02x}")).concat();
+                let any = mixed(n) % traces;
+                let sent = !unsure.contains(&(any / TRACES as u64));
+                let id = trace_id(if sent { any } else { any % (unsure.start * TRACES as u64) })
+                    .map(|byte| format!("{byte:02x}"))
+                    .concat();
                 format!("/api/v1/traces/{id}")
             })
             .await?;

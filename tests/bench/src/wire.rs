@@ -23,6 +23,11 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; BUFFER] })
     }
 
+    /// Whether the server left it open while nothing was asked on it. What it says unasked isn't an answer to anybody.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Sends these bytes and reads nothing.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await
@@ -187,6 +192,17 @@ mod tests {
             done = parser.push(piece, &mut |part| body.extend_from_slice(part))?;
         }
         Ok(done.then(|| (parser.status, String::from_utf8(body).unwrap())))
+    }
+
+    #[tokio::test]
+    async fn what_the_server_closed_is_noticed_before_it_is_used() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Connection::open(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        assert!(client.is_open());
+        drop(server);
+        client.stream.readable().await.unwrap();
+        assert!(!client.is_open());
     }
 
     #[test]
