@@ -2,6 +2,7 @@
 //! it is away, and a server that starts without it serves.
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -195,4 +196,49 @@ fn a_url_that_names_no_database_is_an_error_that_does_not_repeat_it() {
     assert!(!error.contains("hush"), "{error}");
     let output = brokle(directory.path(), &["migrate", "status", "--db", "analytics"]).output().unwrap();
     assert!(String::from_utf8(output.stderr).unwrap().contains("CLICKHOUSE_URL"));
+}
+
+/// Whoever reads a file to its end must be able to tell that it isn't all.
+#[test]
+fn an_export_whose_store_goes_away_breaks_off() {
+    const SPANS: usize = 2_000;
+    let Some(mut clickhouse) = clickhouse() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let server = serve(directory.path(), &clickhouse.database_url());
+    // More than sockets hold between a server that writes and a client that doesn't read.
+    let said = "x".repeat(8 << 10);
+    let now = SystemClock.now().timestamp_micros();
+    for first in (0..SPANS).step_by(500) {
+        let spans: Vec<String> = (first..first + 500)
+            .map(|n| {
+                let (trace, span) = (format!("{:032x}", n + 1), format!("{:016x}", n + 1));
+                format!(
+                    r#"{{"traceId":"{trace}","spanId":"{span}","name":"span","startTimeUnixNano":"{now}000","endTimeUnixNano":"{now}500",
+                       "attributes":[{{"key":"input.value","value":{{"stringValue":"{said}"}}}}]}}"#
+                )
+            })
+            .collect();
+        let body = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}]}}]}}]}}"#, spans.join(","));
+        assert_eq!(server.ask("POST", "/v1/traces", &body).0, 200);
+    }
+    until(&server, &format!("/api/v1/traces/{SPANS:032x}"), |status, _| status == 200);
+    let project =
+        server.ask("POST", "/v1/auth/validate-key", "").1["project_id"].as_str().unwrap().to_owned();
+    let path = format!("/api/v1/projects/{project}/observations?format=ndjson&fields=span_id,input");
+
+    let mut whole = String::new();
+    server.open(&path).read_to_string(&mut whole).unwrap();
+    assert!(whole.ends_with("\r\n0\r\n\r\n"), "{}", &whole[..200]);
+    assert_eq!(whole.matches("\"span_id\"").count(), SPANS);
+
+    let mut cut = server.open(&path);
+    let mut begun = [0; 4 << 10];
+    cut.read_exact(&mut begun).unwrap();
+    assert!(begun.starts_with(b"HTTP/1.1 200"));
+    clickhouse.stop();
+    let mut rest = Vec::new();
+    // Some systems say so with a reset.
+    let _ = cut.read_to_end(&mut rest);
+    assert!(rest.len() < whole.len() - begun.len(), "all of it was on its way already");
+    assert!(!rest.ends_with(b"\r\n0\r\n\r\n"), "half of it ended as if it were all");
 }

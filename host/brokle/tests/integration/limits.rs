@@ -102,6 +102,35 @@ fn limits_and_budgets_hold_as_configured_and_a_restart_forgets_no_money() {
     assert_ne!(budgets(&server)["data"][1]["spent"], amount.as_str());
 }
 
+/// Sums are written each second; that they are, another server tells, which has the same database.
+#[test]
+fn a_kill_forgets_no_money_that_was_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let budget = &configurations(include_str!("../../../../docs/limits.md"))[1];
+    std::fs::write(directory.path().join("brokle.toml"), format!("{budget}{PRICE}")).unwrap();
+    let start = |name: &str| {
+        let mut command = brokle(directory.path(), &["serve"]);
+        command.env("DATABASE_URL", "sqlite:shared.db").env("BROKLE_DATA_DIR", name);
+        command.env("BROKLE_BOOTSTRAP_API_KEY", KEY).env("BROKLE_ENCRYPTION_KEY", "0".repeat(64));
+        Server::start(command)
+    };
+    let spent = |server: &Server| budgets(server)["data"][1]["spent"].as_str().unwrap().to_owned();
+    let (dies, other) = (start("one"), start("two"));
+    assert!(chat(&dies, "ann").starts_with("HTTP/1.1 200"));
+    let before = spent(&dies);
+    assert_ne!(before, "0");
+    let begun = std::time::Instant::now();
+    while spent(&other) != before {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "it is never written");
+        std::thread::yield_now();
+    }
+    other.signal("KILL");
+    dies.signal("KILL");
+    other.end();
+    dies.end();
+    assert_eq!(spent(&start("one")), before);
+}
+
 #[test]
 fn what_is_asked_twice_is_answered_from_the_cache_until_it_is_invalidated() {
     let directory = tempfile::tempdir().unwrap();

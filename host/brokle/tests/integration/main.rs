@@ -5,6 +5,8 @@ mod abuse;
 #[cfg(test)]
 mod batches;
 #[cfg(test)]
+mod broken;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod clickhouse;
@@ -36,6 +38,8 @@ mod promises;
 mod queue;
 #[cfg(test)]
 mod recording;
+#[cfg(test)]
+mod refused;
 #[cfg(test)]
 mod resident;
 #[cfg(test)]

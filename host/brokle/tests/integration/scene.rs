@@ -102,8 +102,12 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Status and JSON body.
-    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+    /// What the server writes to whoever asks for this, until it closes.
+    pub(crate) fn open(&self, path: &str) -> TcpStream {
+        self.send("GET", path, "")
+    }
+
+    fn send(&self, method: &str, path: &str, body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         write!(
@@ -113,8 +117,13 @@ impl Server {
             body.len()
         )
         .unwrap();
+        stream
+    }
+
+    /// Status and JSON body.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        self.send(method, path, body).read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         // A chunked body is its size, the document, and 0.

@@ -9,7 +9,8 @@ use brokle_gateway::connections::NewConnection;
 use brokle_identity::Secret;
 use brokle_test_upstream::{Fault, Upstream};
 
-use crate::harness::{openai, world, world_of, world_with};
+use crate::harness::{To, openai, world, world_of, world_with};
+use crate::vendor::Vendor;
 
 fn short() -> Timeouts {
     Timeouts {
@@ -206,4 +207,51 @@ async fn silence_malformed_and_empty_streams_end_too() {
             "{fault}"
         );
     }
+}
+
+/// What a component finds in its vendor's stream: an error, or an end that isn't one.
+#[tokio::test]
+async fn a_decoded_answer_that_fails_is_an_error_too() {
+    let upstream = Upstream::start().await.unwrap();
+    let claude =
+        To { plugin: "provider_anthropic", url: upstream.origin(), ..openai("claude", &upstream, 0) };
+    let world = world_with(vec![claude], short(), false).await;
+    let asked = async |fault: &str, more: &str| {
+        world.chat(&format!("anthropic/claude-haiku-4-5!{fault}"), more).await
+    };
+    for (fault, message) in [("error-in-stream=6", "Overloaded"), ("close-at=1000", "connection broke")] {
+        let answer = asked(fault, r#","stream":true"#).await;
+        assert_eq!(answer.status(), 200, "{fault}");
+        let mut events = answer.events().await;
+        let last = events.pop().unwrap();
+        assert!(last["error"]["message"].as_str().unwrap().contains(message), "{fault}: {last}");
+        assert!(!events.is_empty() && events.iter().all(|event| event.get("error").is_none()), "{events:?}");
+        let newest = world.traces().await.remove(0);
+        assert_eq!(newest["status"], "error", "{fault}: {newest:#}");
+    }
+    let answer = asked("truncated-json", "").await;
+    assert_eq!(answer.status(), 502);
+    assert_eq!(answer.json().await["error"]["code"], "upstream_error");
+}
+
+/// The connection says that this is all, the vendor's protocol that it isn't.
+#[tokio::test]
+async fn a_decoded_stream_without_its_last_event_is_cut_short() {
+    let vendor = Vendor::start(|_| {
+        let events = [
+            r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[],"usage":{"input_tokens":1,"output_tokens":1}}}"#,
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"half"}}"#,
+        ];
+        (200, "text/event-stream", events.map(|event| format!("data: {event}\n\n")).concat().into())
+    })
+    .await;
+    let upstream = Upstream::start().await.unwrap();
+    let claude = To { plugin: "provider_anthropic", url: vendor.origin(), ..openai("claude", &upstream, 0) };
+    let world = world_with(vec![claude], short(), false).await;
+    let mut events = world.chat("anthropic/claude-haiku-4-5", r#","stream":true"#).await.events().await;
+    let last = events.pop().unwrap();
+    assert!(last["error"]["message"].is_string(), "{last}");
+    assert!(events.iter().any(|event| event["choices"][0]["delta"]["content"] == "half"), "{events:?}");
+    assert_eq!(world.traces().await.remove(0)["status"], "error");
 }
