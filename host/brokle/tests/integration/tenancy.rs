@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
-use brokle_core::clock::{Clock as _, SystemClock};
+use brokle_core::clock::{Clock as _, ManualClock, SystemClock};
 use brokle_core::ids::{EnvironmentId, OrganizationId, ProjectId};
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::Tenant;
@@ -127,18 +128,17 @@ async fn keys(database: &Path) -> [String; 4] {
     let (clock, random) = (SystemClock, SystemRandom);
     let database = format!("sqlite:{}", database.display());
     let database = Database::connect(&database, ConnectOptions::default()).await.unwrap();
-    let (tenant, now) = (another_organization(&database).await, clock.now());
-    let keys = KeyService::new(database.clone(), std::sync::Arc::new(clock), std::sync::Arc::new(random));
+    let tenant = another_organization(&database).await;
+    // An hour ago: what was to expire since has.
+    let then = Arc::new(ManualClock::new(clock.now() - chrono::TimeDelta::hours(1)));
+    let keys = KeyService::new(database.clone(), then.clone(), Arc::new(random));
     let of = |scope: &str| NewKey { name: scope.into(), scopes: vec![scope.into()], ..NewKey::default() };
     let (_, every) = keys.create(tenant, of("admin")).await.unwrap();
     let (_, narrow) = keys.create(tenant, of("queue:read")).await.unwrap();
     let (key, revoked) = keys.create(tenant, of("admin")).await.unwrap();
     keys.revoke(tenant.organization, key.id).await.unwrap();
-    let soon = Some(now + chrono::TimeDelta::milliseconds(50));
+    let soon = Some(then.now() + chrono::TimeDelta::minutes(1));
     let (_, expired) = keys.create(tenant, NewKey { expires_at: soon, ..of("admin") }).await.unwrap();
-    while clock.now() <= now + chrono::TimeDelta::milliseconds(50) {
-        tokio::task::yield_now().await;
-    }
     database.close().await;
     [every, narrow, revoked, expired].map(|key| key.expose().to_owned())
 }
