@@ -1,7 +1,9 @@
-//! Acknowledged spans survive SIGKILL.
+//! Acknowledged spans and scores survive SIGKILL.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -27,24 +29,50 @@ pub(crate) fn send(address: &str, n: u64) -> bool {
         })
         .collect();
     let body = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}]}}]}}]}}"#, spans.join(","));
-    let attempt = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        write!(
-            stream,
-            "POST /v1/traces HTTP/1.1\r\nhost: test\r\nconnection: close\r\nx-api-key: {KEY}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer.starts_with("HTTP/1.1 200"))
+    post(address, "/v1/traces", &body).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+/// Sends two scores about span `n`, in one batch; true when they were acknowledged.
+fn score(address: &str, n: u64) -> bool {
+    let score = |half: char| {
+        format!(r#"{{"id":"{n}{half}","name":"quality","value":0.5,"trace_id":"{:032x}"}}"#, n + 1)
     };
-    attempt().unwrap_or(false)
+    let body = format!(r#"{{"scores":[{},{}]}}"#, score('a'), score('b'));
+    post(address, "/v1/scores/batch", &body).is_ok_and(|answer| answer.starts_with("HTTP/1.1 201"))
+}
+
+fn post(address: &str, path: &str, body: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\nx-api-key: {KEY}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// How often each score is in the list of all.
+fn scores(server: &Server) -> BTreeMap<String, u32> {
+    let (mut found, mut cursor) = (BTreeMap::new(), String::new());
+    loop {
+        let answer = server.ask(&format!("GET /v1/scores?limit=100{cursor} HTTP/1.1\r\nx-api-key: {KEY}"));
+        let page: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        for row in page["data"].as_array().unwrap_or_else(|| panic!("{answer}")) {
+            *found.entry(row["id"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return found,
+        }
+    }
 }
 
 #[test]
-fn acknowledged_spans_survive_sigkill_and_count_once() {
+fn acknowledged_spans_and_scores_survive_sigkill_and_count_once() {
     let directory = tempfile::tempdir().unwrap();
     // Nobody reads the log while the test goes on: a line per request would fill the pipe.
     std::fs::write(directory.path().join("brokle.toml"), "[logs]\nlevel = \"warn,brokle::serve=info\"\n")
@@ -55,7 +83,7 @@ fn acknowledged_spans_survive_sigkill_and_count_once() {
         Server::start(command)
     };
     let next = AtomicU64::new(0);
-    let mut acknowledged = Vec::new();
+    let (mut acknowledged, scored) = (Vec::new(), Mutex::new(Vec::new()));
     // Killed early and late, with four senders under way.
     for enough in [1, 5, 30] {
         let server = start();
@@ -68,6 +96,9 @@ fn acknowledged_spans_survive_sigkill_and_count_once() {
                     if send(&server.address, n) {
                         mine.push(n);
                         count.fetch_add(1, Ordering::SeqCst);
+                    }
+                    if score(&server.address, n) {
+                        scored.lock().unwrap().push(n);
                     }
                 }
                 mine
@@ -88,6 +119,23 @@ fn acknowledged_spans_survive_sigkill_and_count_once() {
     // Some of it again, as a sender does whose acknowledgement was lost.
     for n in acknowledged.iter().take(5) {
         assert!(send(&server.address, *n));
+    }
+    let scored = scored.into_inner().unwrap();
+    assert!(scored.len() > 5, "{scored:?}");
+    for n in scored.iter().take(5) {
+        assert!(score(&server.address, *n));
+    }
+    let stored = scores(&server);
+    for n in &scored {
+        assert!(stored.contains_key(&format!("{n}a")), "score {n} was acknowledged and is lost");
+    }
+    // Those that nobody heard of, too.
+    for (id, times) in &stored {
+        let other = if id.ends_with('a') { id.replace('a', "b") } else { id.replace('b', "a") };
+        assert!(
+            *times == 1 && stored.contains_key(&other),
+            "{id}: {times} times, or without the rest of its batch"
+        );
     }
     let begun = Instant::now();
     for n in acknowledged.iter().flat_map(|n| *n..*n + SPANS) {
