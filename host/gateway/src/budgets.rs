@@ -41,7 +41,7 @@ use brokle_core::clock::Clock;
 use brokle_core::money::Usd;
 use brokle_core::usage::Usage;
 use brokle_identity::Principal;
-use brokle_storage::sql::budgets::SqlBudgets;
+use brokle_storage::sql::budgets::{SpendKey, SqlBudgets};
 use brokle_telemetry::metrics::{BudgetLabels, Metrics};
 use chrono::{DateTime, Utc};
 use parking_lot::RwLock;
@@ -182,6 +182,25 @@ pub(crate) struct Reserved {
     pub(crate) notice: Option<String>,
 }
 
+/// What budgets are charged at once.
+#[derive(Debug, Default)]
+pub(crate) struct Charge {
+    cells: Vec<Arc<Cell>>,
+    /// Of the cells, in their order.
+    amounts: Vec<(SpendKey, Usd)>,
+}
+
+impl Charge {
+    pub(crate) fn append(&mut self, other: Self) {
+        self.cells.extend(other.cells);
+        self.amounts.extend(other.amounts);
+    }
+
+    pub(crate) fn amounts(&self) -> &[(SpendKey, Usd)] {
+        &self.amounts
+    }
+}
+
 impl Budgets {
     /// Budgets of which nothing is spent; [`load`](Self::load) reads what is.
     #[must_use]
@@ -250,13 +269,31 @@ impl Budgets {
         Ok(Reserved { reservations, notice: fullest.map(|(_, notice)| notice) })
     }
 
-    /// Charges what was used without having been set aside, in every budget that counts it: it was used, whatever is left.
-    pub(crate) fn charge(&self, caller: &Caller<'_>, used: Use) {
+    /// What every budget that counts the caller is to be charged for what was used without having been set aside: it was used,
+    /// whatever is left. Nothing is charged by this: whoever writes it to the database says so to [`charged`](Self::charged).
+    pub(crate) fn charge(&self, caller: &Caller<'_>, used: Use) -> Charge {
         let now = self.clock.now();
+        let mut charge = Charge::default();
         for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.who.counts(caller)) {
+            let amount = used.of(rule.unit).unwrap_or(Usd::ZERO);
             let cell = self.cell((index, rule.who.subject(caller), rule.per.start_of(now)));
-            let (before, after) = cell.spend(used.of(rule.unit).unwrap_or(Usd::ZERO));
-            self.alert(rule, before, after);
+            if let Some(key) = ledger::key(rule, &cell).filter(|_| amount != Usd::ZERO) {
+                charge.cells.push(cell);
+                charge.amounts.push((key, amount));
+            }
+        }
+        charge
+    }
+
+    /// The database has what was charged; its sums are these.
+    pub(crate) fn charged(&self, charge: Charge, sums: Vec<Usd>) {
+        for (cell, sum) in charge.cells.into_iter().zip(sums) {
+            let (before, _) = cell.sums();
+            cell.learn(sum);
+            let (after, _) = cell.sums();
+            if let Some(rule) = self.rules.get(cell.rule) {
+                self.alert(rule, before, after);
+            }
         }
     }
 

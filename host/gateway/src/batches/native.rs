@@ -9,7 +9,8 @@
 //!
 //! **The account** is one observation for the batch, written when it ends, with what the lines of its output say was used. Each
 //! line has its model's batch price, or where the catalogue knows none its ordinary one. Its ids and its time are the batch's own:
-//! a server that dies between the account and the end leaves the next one to write the same row again, which is stored once.
+//! a server that dies between the account and the end leaves the next one to write the same row again, which is stored once. Budgets
+//! are charged by the transaction that ends the batch.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ use brokle_core::observation::{SpanId, TraceId};
 use brokle_core::usage::Usage;
 use brokle_identity::Principal;
 use brokle_storage::sql::StorageError;
-use brokle_storage::sql::batches::{Batch, BatchStatus, Lease, Progress};
+use brokle_storage::sql::batches::{Batch, BatchStatus, End, Lease, Progress};
 use brokle_storage::sql::files::File;
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -32,7 +33,7 @@ use super::input::{Lines, Piece, TOLD};
 use super::line::Endpoint;
 use super::run::{Failure, called, persist, principal, take};
 use crate::account::Meter;
-use crate::budgets::Use;
+use crate::budgets::{Charge, Use};
 use crate::gateway::Incoming;
 use crate::native::{Keeper, KeptBatch, KeptFile};
 use crate::operation::Operation;
@@ -348,9 +349,9 @@ impl Look<'_> {
             return Ok(());
         }
         let (output, used) = output.unzip();
-        self.account(keeper, &used.unwrap_or_default(), status).await?;
+        let charge = self.account(keeper, &used.unwrap_or_default(), status).await?;
         let errors = Value::Array(kept.errors.map(|errors| errors.data).unwrap_or_default());
-        self.end(status, &errors, [output, failures]).await
+        self.end_and_charge(status, &errors, [output, failures], charge).await
     }
 
     /// A batch's output, and what its lines used.
@@ -389,21 +390,26 @@ impl Look<'_> {
         File { blob: String::new(), connection, vendor_id: Some(id), ..file }
     }
 
-    /// Charges budgets, and leaves a trace.
-    async fn account(&self, keeper: &Keeper<'_>, used: &Used, status: BatchStatus) -> Result<(), Failure> {
+    /// Leaves a trace. What budgets are to be charged with the batch's end.
+    async fn account(
+        &self,
+        keeper: &Keeper<'_>,
+        used: &Used,
+        status: BatchStatus,
+    ) -> Result<Charge, Failure> {
         let (gateway, batch) = (&self.service.gateway, self.batch);
         // Also where its key isn't valid any more: what was used was used.
         let Some(principal) = principal(self.service, batch).await? else {
             tracing::warn!(batch = %batch.id, "a batch's key isn't there any more, and its cost isn't accounted");
-            return Ok(());
+            return Ok(Charge::default());
         };
-        let mut total = Spent::default();
+        let (mut total, mut charge) = (Spent::default(), Charge::default());
         for (model, spent) in &used.models {
             let connection = keeper.connection();
             let caller =
                 Caller { principal: &principal, user: "", model: Some((&connection.provider, model)) };
             let tokens = spent.usage.total();
-            gateway.parts.budgets.charge(&caller, Use { cost: spent.cost, tokens });
+            charge.append(gateway.parts.budgets.charge(&caller, Use { cost: spent.cost, tokens }));
             total.add(spent.usage, spent.cost);
         }
         let operation = Endpoint::of(&path(&batch.endpoint)).map_or(Operation::Raw, Endpoint::operation);
@@ -445,7 +451,7 @@ impl Look<'_> {
             say("status", status.as_str().into());
             say("lines", used.lines.into());
         });
-        Ok(())
+        Ok(charge)
     }
 
     async fn fail(&self, code: &str, message: &str) -> Result<(), Failure> {
@@ -457,11 +463,23 @@ impl Look<'_> {
         &self,
         status: BatchStatus,
         errors: &Value,
+        files: [Option<File>; 2],
+    ) -> Result<(), Failure> {
+        self.end_and_charge(status, errors, files, Charge::default()).await
+    }
+
+    async fn end_and_charge(
+        &self,
+        status: BatchStatus,
+        errors: &Value,
         [output, failures]: [Option<File>; 2],
+        charge: Charge,
     ) -> Result<(), Failure> {
         let now = self.service.clock.now();
-        let batches = self.service.database.batches();
-        batches.end(self.lease, status, errors, output.as_ref(), failures.as_ref(), now).await?;
+        let (output, failures) = (output.as_ref(), failures.as_ref());
+        let end = End { status, errors, output, failures, spent: charge.amounts() };
+        let sums = self.service.database.batches().end(self.lease, end, now).await?;
+        self.service.gateway.parts.budgets.charged(charge, sums);
         tracing::info!(batch = %self.batch.id, status = status.as_str(), "a batch has ended at its provider");
         Ok(())
     }

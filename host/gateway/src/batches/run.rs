@@ -8,7 +8,7 @@ use std::time::Duration;
 use brokle_identity::{AuthError, Principal};
 use brokle_storage::sql::StorageError;
 use brokle_storage::sql::api_keys::KeyOwner;
-use brokle_storage::sql::batches::{Batch, BatchLine, BatchStatus, Lease};
+use brokle_storage::sql::batches::{Batch, BatchLine, BatchStatus, End, Lease};
 use brokle_storage::sql::files::File;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -280,7 +280,9 @@ impl Work<'_> {
         let failures = self.gather(false).await?;
         let now = self.service.clock.now();
         let batches = self.service.database.batches();
-        batches.end(self.lease, status, errors, output.as_ref(), failures.as_ref(), now).await?;
+        // Its lines were charged as the calls that they were.
+        let end = End { status, errors, output: output.as_ref(), failures: failures.as_ref(), spent: &[] };
+        batches.end(self.lease, end, now).await?;
         tracing::info!(batch = %self.batch.id, status = status.as_str(), "a batch has ended");
         Ok(())
     }

@@ -75,11 +75,6 @@ impl Cell {
         Ok(Reservation { rule: self.rule, cell: Arc::clone(self), amount, settled: false })
     }
 
-    /// Spends without having set aside. Returns the sum before and after.
-    pub(super) fn spend(&self, used: Usd) -> (Usd, Usd) {
-        self.money.lock().spend(used)
-    }
-
     /// What is spent and set aside.
     pub(super) fn sums(&self) -> (Usd, Usd) {
         let money = self.money.lock();

@@ -92,11 +92,10 @@ impl Budgets {
         let mut amounts = Vec::new();
         for cell in cells {
             let Some(rule) = self.rules.get(cell.rule) else { continue };
-            let Ok(subject) = serde_json::to_string(&cell.subject) else { continue };
+            let Some(key) = key(rule, cell) else { continue };
             let Some(amount) = cell.begin_write() else { continue };
             writing.0.push(Arc::clone(cell));
-            let (budget, period, start) = (stored_name(rule), rule.per.as_str(), cell.start);
-            amounts.push((SpendKey { organization, budget, subject, period, start }, amount));
+            amounts.push((key, amount));
         }
         if amounts.is_empty() {
             return Ok(());
@@ -129,6 +128,17 @@ impl Budgets {
         }
         Ok(())
     }
+}
+
+/// What a sum is kept under.
+pub(super) fn key(rule: &Budget, cell: &Cell) -> Option<SpendKey> {
+    Some(SpendKey {
+        organization: cell.subject.organization,
+        budget: stored_name(rule),
+        subject: serde_json::to_string(&cell.subject).ok()?,
+        period: rule.per.as_str(),
+        start: cell.start,
+    })
 }
 
 /// The name that a budget's sums are kept under, so that tokens are never taken for dollars of another budget that once had its

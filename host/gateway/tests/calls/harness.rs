@@ -52,7 +52,8 @@ pub struct World {
     pub metrics: Arc<Metrics>,
     pub runtime: Runtime,
     pub database: Database,
-    _folder: tempfile::TempDir,
+    /// Where its database is, `brokle.db`.
+    pub folder: tempfile::TempDir,
 }
 
 /// One connection of a world.
@@ -281,7 +282,7 @@ async fn world_made(
         metrics,
         runtime,
         database,
-        _folder: folder,
+        folder,
     }
 }
 

@@ -220,7 +220,7 @@ macro_rules! read_one {
 
 mod work;
 
-pub use self::work::{Lease, Progress};
+pub use self::work::{End, Lease, Progress};
 
 /// The tables of batches and their lines.
 #[derive(Clone, Copy, Debug)]

@@ -45,6 +45,46 @@ pub struct Spend {
     pub spent: Usd,
 }
 
+/// Adds amounts of one organization in the transaction at hand. What the sums are then, in the same order.
+macro_rules! add_spend {
+    ($tx:ident, $organization:expr, $amounts:expr, $now:expr) => {{
+        let mut sums = vec![brokle_core::money::Usd::ZERO; $amounts.len()];
+        for at in $crate::sql::budgets::order($organization, $amounts)? {
+            let (Some((key, amount)), Some(sum)) = ($amounts.get(at), sums.get_mut(at)) else { continue };
+            let spent: String = sqlx::query_scalar(
+                "INSERT INTO budget_spend \
+                 (organization_id, budget, subject, period, period_start, spent, updated_at) \
+                 VALUES ($1, $2, $3, $4, $5, '0', $6) \
+                 ON CONFLICT (organization_id, budget, subject, period, period_start) \
+                 DO UPDATE SET updated_at = excluded.updated_at RETURNING spent",
+            )
+            .bind($organization.to_string())
+            .bind(&key.budget)
+            .bind(&key.subject)
+            .bind(key.period)
+            .bind(key.start)
+            .bind($now)
+            .fetch_one(&mut *$tx)
+            .await?;
+            *sum = $crate::sql::budgets::read(&spent)? + *amount;
+            sqlx::query(
+                "UPDATE budget_spend SET spent = $6 WHERE organization_id = $1 AND budget = $2 AND subject = $3 \
+                 AND period = $4 AND period_start = $5",
+            )
+            .bind($organization.to_string())
+            .bind(&key.budget)
+            .bind(&key.subject)
+            .bind(key.period)
+            .bind(key.start)
+            .bind(sum.to_string())
+            .execute(&mut *$tx)
+            .await?;
+        }
+        sums
+    }};
+}
+pub(super) use add_spend;
+
 impl Database {
     /// What was spent of budgets.
     #[must_use]
@@ -66,49 +106,9 @@ impl SqlBudgets {
         amounts: &[(SpendKey, Usd)],
         now: DateTime<Utc>,
     ) -> Result<Vec<Usd>, StorageError> {
-        if amounts.iter().any(|(key, _)| key.organization != organization) {
-            return Err(StorageError::NotFound);
-        }
-        let mut sums = vec![Usd::ZERO; amounts.len()];
-        // In one order everywhere, so that two servers can't wait for each other's rows.
-        let mut order: Vec<usize> = (0..amounts.len()).collect();
-        order.sort_by_key(|&at| {
-            amounts.get(at).map(|(key, _)| (&key.budget, &key.subject, key.period, key.start))
-        });
-        transaction!(&self.0, Access::Write, Scope::Organization(organization), |tx| {
-            for at in order {
-                let (Some((key, amount)), Some(sum)) = (amounts.get(at), sums.get_mut(at)) else { continue };
-                let spent: String = sqlx::query_scalar(
-                    "INSERT INTO budget_spend \
-                     (organization_id, budget, subject, period, period_start, spent, updated_at) \
-                     VALUES ($1, $2, $3, $4, $5, '0', $6) \
-                     ON CONFLICT (organization_id, budget, subject, period, period_start) \
-                     DO UPDATE SET updated_at = excluded.updated_at RETURNING spent",
-                )
-                .bind(organization.to_string())
-                .bind(&key.budget)
-                .bind(&key.subject)
-                .bind(key.period)
-                .bind(key.start)
-                .bind(now)
-                .fetch_one(&mut *tx)
-                .await?;
-                *sum = read(&spent)? + *amount;
-                sqlx::query(
-                    "UPDATE budget_spend SET spent = $6 WHERE organization_id = $1 AND budget = $2 AND subject = $3 \
-                     AND period = $4 AND period_start = $5",
-                )
-                .bind(organization.to_string())
-                .bind(&key.budget)
-                .bind(&key.subject)
-                .bind(key.period)
-                .bind(key.start)
-                .bind(sum.to_string())
-                .execute(&mut *tx)
-                .await?;
-            }
-        });
-        Ok(sums)
+        Ok(transaction!(&self.0, Access::Write, Scope::Organization(organization), |tx| {
+            add_spend!(tx, organization, amounts, now)
+        }))
     }
 
     /// The rows of every organization that were changed since, of periods that began since: an errand of the gateway
@@ -141,6 +141,24 @@ impl SqlBudgets {
     }
 }
 
-fn read(spent: &str) -> Result<Usd, StorageError> {
+/// In which order they are added: one everywhere, so that two servers can't wait for each other's rows.
+///
+/// # Errors
+/// [`StorageError::NotFound`] when one is another organization's.
+pub(super) fn order(
+    organization: OrganizationId,
+    amounts: &[(SpendKey, Usd)],
+) -> Result<Vec<usize>, StorageError> {
+    if amounts.iter().any(|(key, _)| key.organization != organization) {
+        return Err(StorageError::NotFound);
+    }
+    let mut order: Vec<usize> = (0..amounts.len()).collect();
+    order.sort_by_key(|&at| {
+        amounts.get(at).map(|(key, _)| (&key.budget, &key.subject, key.period, key.start))
+    });
+    Ok(order)
+}
+
+pub(super) fn read(spent: &str) -> Result<Usd, StorageError> {
     spent.parse().map_err(StorageError::corrupt)
 }

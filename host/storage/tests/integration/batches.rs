@@ -2,9 +2,11 @@
 
 use brokle_core::clock::SystemClock;
 use brokle_core::ids::{ApiKeyId, BatchId, FileId};
+use brokle_core::money::Usd;
 use brokle_core::random::SystemRandom;
 use brokle_core::tenancy::Tenant;
-use brokle_storage::sql::batches::{Batch, BatchLine, BatchStatus, Lease, Progress};
+use brokle_storage::sql::batches::{Batch, BatchLine, BatchStatus, End, Lease, Progress};
+use brokle_storage::sql::budgets::SpendKey;
 use brokle_storage::sql::files::{BeginError, File, Quota};
 use brokle_storage::sql::{Database, Page, StorageError};
 use serde_json::{Value, json};
@@ -196,9 +198,27 @@ async fn answers_are_counted_once_and_leave_with_the_end(fixture: Fixture) {
     assert_eq!((late.status, late.counts), (BatchStatus::Finalizing, (3, 2, 1)));
     let (output, failures) = (file(tenant, "batch_output", 9), file(tenant, "batch_output", 9));
     let (output, failures) = (Some(&output), Some(&failures));
-    let none = Value::Array(Vec::new());
-    let end = batches.end(&held, BatchStatus::Completed, &none, output, failures, at(5));
-    end.await.unwrap();
+    let key = |organization, subject: &str| SpendKey {
+        organization,
+        budget: "monthly".into(),
+        subject: subject.into(),
+        period: "month",
+        start: at(0),
+    };
+    let errors = &Value::Array(Vec::new());
+    let ended = |spent| End { status: BatchStatus::Completed, errors, output, failures, spent };
+    let dollars = |text: &str| text.parse::<Usd>().unwrap();
+    let theirs = [(key(other.organization, "b"), dollars("1"))];
+    let refused = batches.end(&held, ended(&theirs), at(5)).await;
+    assert!(matches!(refused, Err(StorageError::NotFound)), "{refused:?}");
+    let spent =
+        [(key(tenant.organization, "b"), dollars("2")), (key(tenant.organization, "a"), dollars("1"))];
+    let sums = batches.end(&held, ended(&spent), at(5)).await.unwrap();
+    assert_eq!(sums, [dollars("2"), dollars("1")]);
+    let again = batches.end(&held, ended(&spent), at(5)).await;
+    assert!(matches!(again, Err(StorageError::NotFound)), "{again:?}");
+    let sums = database.budgets().changed(at(0), at(0)).await.unwrap();
+    assert_eq!(sums.iter().map(|row| row.spent).sum::<Usd>(), dollars("3"), "charged once, and with the end");
     let now = batches.get(tenant.organization, tenant.project, one.id).await.unwrap();
     assert_eq!((now.output, now.ended_at), (output.map(|file| file.id), Some(at(5))));
     assert!(

@@ -14,6 +14,7 @@ use http_body_util::{BodyExt as _, Full};
 
 use super::*;
 use crate::guardrails::{guard, guardrail};
+use crate::harness::until;
 
 const FORM: &str = "multipart/form-data; boundary=x";
 
@@ -171,6 +172,45 @@ async fn a_providers_batch_is_accounted_once_however_many_servers_look() {
     assert_eq!(spent.to_string(), "0.375");
     first.stopped().await;
     second.stopped().await;
+}
+
+/// As often as the store fails, or a server dies, between the two.
+#[tokio::test]
+async fn a_batch_that_was_accounted_and_not_ended_is_charged_once() {
+    let (vendor, kept) = keeper().await;
+    let extra = Extra { budgets: vec![budget("1")], ..Extra::default() };
+    let place = Place::new(&vendor, extra).await;
+    let (server, tenant) = (place.started(), place.world.tenant);
+    let caller = place.world.caller().await;
+    let file = server.sent(&caller).await.unwrap();
+    let id = batches::write_id(server.begun(&caller, &file).await.unwrap().id);
+    server.until(tenant, &id, |batch| batch.status == BatchStatus::InProgress).await;
+    let database = rusqlite::Connection::open(place.world.folder.path().join("brokle.db")).unwrap();
+    database.busy_timeout(Duration::from_secs(10)).unwrap();
+    let refuse =
+        "CREATE TRIGGER refuse BEFORE UPDATE OF ended_at ON batches BEGIN SELECT RAISE(ABORT, 'no'); END";
+    database.execute_batch(refuse).unwrap();
+    {
+        let mut kept = kept.lock().unwrap();
+        kept.output = vec![answered("a", "gpt-4o-mini", 1_000_000, 0)];
+        kept.status = "completed";
+    }
+    let looks = || vendor.seen("/files/file-out/content").len();
+    until("it is accounted again and again", async || looks() >= 3).await;
+    let budgets = place.world.gateway.budgets();
+    budgets.synchronize().await.unwrap();
+    assert!(server.batches.get(tenant, &id).await.unwrap().ended_at.is_none());
+    database.execute_batch("DROP TRIGGER refuse").unwrap();
+    server.ended(tenant, &id).await;
+    let trace = place.world.only_trace().await;
+    assert_eq!(trace["cost"], json!("0.075"), "{trace:#}");
+    budgets.synchronize().await.unwrap();
+    assert_eq!(budgets.seen_by(&caller)[0].spent.to_string(), "0.075");
+    // By whoever starts next, too.
+    let stored =
+        database.query_row("SELECT sum(spent) FROM budget_spend", [], |row| row.get::<_, f64>(0)).unwrap();
+    assert!((stored - 0.075).abs() < 1e-9, "{stored}");
+    server.stopped().await;
 }
 
 #[tokio::test]

@@ -1,9 +1,11 @@
 //! What a server writes that works on a batch, under its lease.
 
 use brokle_core::ids::{BatchId, OrganizationId};
+use brokle_core::money::Usd;
 use chrono::{DateTime, Utc};
 
 use super::{Batch, BatchLine, BatchStatus, Batches, Row};
+use crate::sql::budgets::{SpendKey, add_spend};
 use crate::sql::dialect::{Access, Scope, SystemErrand};
 use crate::sql::files::{File, insert_file};
 use crate::sql::{StorageError, transaction};
@@ -30,6 +32,21 @@ pub struct Progress {
     pub in_progress_at: Option<DateTime<Utc>>,
     /// When it was seen to have asked its last line, if it has.
     pub finalizing_at: Option<DateTime<Utc>>,
+}
+
+/// How a batch ends.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// As what.
+    pub status: BatchStatus,
+    /// What is wrong with it: a JSON array.
+    pub errors: &'a serde_json::Value,
+    /// The file of good answers.
+    pub output: Option<&'a File>,
+    /// The file of others.
+    pub failures: Option<&'a File>,
+    /// What budgets are charged with it: at the same time, so that whoever ends it after a crash charges nothing twice.
+    pub spent: &'a [(SpendKey, Usd)],
 }
 
 impl Batches<'_> {
@@ -333,20 +350,18 @@ impl Batches<'_> {
         done.map(drop).ok_or(StorageError::NotFound)
     }
 
-    /// The batch ends so, with these files of answers; the lines' rows are forgotten.
+    /// The batch ends so; the lines' rows are forgotten. What the budgets' sums are then, in the order of [`End::spent`].
     ///
     /// # Errors
-    /// [`StorageError::NotFound`] when the lease is somebody else's.
+    /// [`StorageError::NotFound`] when the lease is somebody else's, or a budget is another organization's.
     pub async fn end(
         &self,
         lease: &Lease,
-        status: BatchStatus,
-        errors: &serde_json::Value,
-        output: Option<&File>,
-        failures: Option<&File>,
+        end: End<'_>,
         now: DateTime<Utc>,
-    ) -> Result<(), StorageError> {
-        transaction!(self.0, Access::Write, Scope::Organization(lease.organization), |tx| {
+    ) -> Result<Vec<Usd>, StorageError> {
+        let End { status, errors, output, failures, spent } = end;
+        Ok(transaction!(self.0, Access::Write, Scope::Organization(lease.organization), |tx| {
             let ended: Option<String> = sqlx::query_scalar(
                 "UPDATE batches SET status = $4, errors = $5, output_file_id = $6, error_file_id = $7, ended_at = $8,
                     lease_holder = NULL, leased_until = NULL
@@ -371,7 +386,7 @@ impl Batches<'_> {
                 .bind(lease.batch.to_string())
                 .execute(&mut *tx)
                 .await?;
-        });
-        Ok(())
+            add_spend!(tx, lease.organization, spent, now)
+        }))
     }
 }
