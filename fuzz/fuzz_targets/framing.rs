@@ -20,7 +20,8 @@ fn play(framing: &str, pieces: &[&[u8]]) -> (Vec<(String, Vec<u8>)>, Option<Fram
 
 libfuzzer_sys::fuzz_target!(|input: (u8, Vec<u8>, Vec<u16>)| {
     let (which, bytes, cuts) = input;
-    const FRAMINGS: [&str; 5] = ["whole", "sse", "ndjson", "json-array", "aws-event-stream"];
+    const FRAMINGS: [&str; 6] =
+        ["whole", "sse", "ndjson", "json-array", "json-array:/a/b", "aws-event-stream"];
     let framing = FRAMINGS[usize::from(which) % FRAMINGS.len()];
     let whole = play(framing, &[&bytes]);
     let mut cuts: Vec<usize> = cuts.iter().map(|cut| usize::from(*cut) % (bytes.len() + 1)).collect();

@@ -6,6 +6,7 @@
 //! | `sse` | a server-sent event as WHATWG HTML parses it: any of the three line ends, a byte order mark skipped, comments dropped, an event without its blank line dropped | 1 MiB |
 //! | `ndjson` | one document a line | 1 MiB |
 //! | `json-array` | one element of the array that the body is ([`json_array`]) | 1 MiB |
+//! | `json-array:POINTER` | one element of the array at this RFC 6901 pointer of the document ([`json_within`]) | 16 MiB |
 //! | `aws-event-stream` | one message ([`event_stream`]) | 16 MiB |
 //!
 //! The same bytes give the same frames, wherever they are split: the property is tested. An array or a message that ends
@@ -13,6 +14,8 @@
 
 mod event_stream;
 mod json_array;
+mod json_value;
+mod json_within;
 mod sse;
 #[cfg(test)]
 mod tests;
@@ -20,11 +23,13 @@ mod tests;
 use crate::exchange::Frame;
 use event_stream::EventStream;
 use json_array::JsonArray;
+use json_within::JsonWithin;
 use sse::Sse;
 
-/// The largest body that is taken as one frame, and the largest message of an AWS event stream.
+/// The largest body that is taken as one frame, the largest message of an AWS event stream, and the largest element of an array
+/// inside of a document.
 pub const MAX_WHOLE: usize = 16 << 20;
-/// The largest event, line or element.
+/// The largest event, line or element of an array that is the whole body.
 pub const MAX_EVENT: usize = 1 << 20;
 
 /// One answer's framing so far.
@@ -37,6 +42,7 @@ enum Kind {
     Sse(Sse),
     Ndjson(Vec<u8>),
     JsonArray(JsonArray),
+    JsonWithin(Box<JsonWithin>),
     EventStream(EventStream),
 }
 
@@ -66,9 +72,12 @@ impl Framer {
             "whole" => Kind::Whole(Vec::new()),
             "sse" => Kind::Sse(Sse::default()),
             "ndjson" => Kind::Ndjson(Vec::new()),
-            "json-array" => Kind::JsonArray(JsonArray::default()),
+            "json-array" => Kind::JsonArray(JsonArray::new(MAX_EVENT)),
             "aws-event-stream" => Kind::EventStream(EventStream::default()),
-            _ => return None,
+            _ => {
+                let pointer = framing.strip_prefix("json-array:")?;
+                Kind::JsonWithin(Box::new(JsonWithin::new(pointer, MAX_WHOLE)?))
+            }
         }))
     }
 
@@ -90,6 +99,7 @@ impl Framer {
                 }
             }
             Kind::JsonArray(array) => array.push(bytes, &mut frames)?,
+            Kind::JsonWithin(document) => document.push(bytes, &mut frames)?,
             Kind::EventStream(stream) => stream.push(bytes, &mut frames)?,
         }
         Ok(frames)
@@ -113,6 +123,7 @@ impl Framer {
             Kind::Whole(body) | Kind::Ndjson(body) => Ok(document(body)),
             Kind::Sse(_) => Ok(None),
             Kind::JsonArray(array) => array.finish().map(|()| None),
+            Kind::JsonWithin(document) => document.finish().map(|()| None),
             Kind::EventStream(stream) => stream.finish().map(|()| None),
         }
     }

@@ -108,6 +108,69 @@ fn what_is_no_array_is_refused_and_so_is_half_a_one() {
     }
 }
 
+const WITHIN: &str = "json-array:/a~1b/c~0d";
+
+#[test]
+fn an_array_inside_of_a_document_is_found_wherever_it_stands() {
+    let text = r#" {"x":{"a/b":{"c~d":[0]}},"y":[{"a/b":1}],"z":"}]\"{" , "a\/b" : {"c~d ":[0],"n":-1.5,
+        "c\u007ed":[ {"a/b":{"c~d":[9]}} ,"x]\","],"c~d":[0],"o":{}},"a/b":{"c~d":[0]}}"#
+        .to_owned()
+        + "\r\n ";
+    let whole = frames(WITHIN, text.as_bytes(), text.len());
+    assert_eq!(seen(&whole), [("", r#"{"a/b":{"c~d":[9]}}"#), ("", r#""x]\",""#)], "and only the first");
+    everywhere(WITHIN, text.as_bytes(), &whole);
+    for none in
+        ["{}", r#"{"a/b":{}}"#, r#"{"a/b":{"c":[1]},"c~d":[1]}"#, r#"{"a/b":{"c~d":[]}}"#, r#"{"a":null}"#]
+    {
+        assert!(frames(WITHIN, none.as_bytes(), 1).is_empty(), "{none}");
+    }
+    assert!(Framer::new("json-array:").is_none() && Framer::new("json-array:a").is_none());
+}
+
+#[test]
+fn a_document_that_isnt_one_is_refused_and_so_is_half_a_one() {
+    for text in [
+        "[]",
+        "1",
+        r#"{"a/b":[1]}"#,
+        r#"{"a/b":{"c~d":{}}}"#,
+        r#"{"a/b":{"c~d":[1,]}}"#,
+        r#"{"a/b":{"c~d":null}}"#,
+        "{}x",
+        "{,}",
+        r#"{"x":1,}"#,
+        r#"{"x"}"#,
+        r#"{"x":}"#,
+        r#"{"x":1 2}"#,
+        "{1:2}",
+        r#"{"a/b":{"c~d":[1]]}}"#,
+        "{}{}",
+    ] {
+        for size in 1..=text.len() {
+            let error = cut(WITHIN, text.as_bytes(), size).unwrap_err();
+            assert!(matches!(error, FrameError::Malformed { framing: "json-array", .. }), "{text}: {error}");
+        }
+    }
+    let whole = r#"{"x":1,"a/b":{"c~d":[{"e":1},2],"f":"}"}}"#;
+    for length in 0..whole.len() {
+        let error = cut(WITHIN, &whole.as_bytes()[..length], 1).unwrap_err();
+        assert_eq!(error, FrameError::CutShort, "{}", &whole[..length]);
+    }
+}
+
+#[test]
+fn an_element_inside_of_a_document_may_be_as_large_as_a_whole_one() {
+    let element = |size: usize| {
+        let mut framer = Framer::new("json-array:/a").unwrap();
+        framer.push(br#"{"a":["#).unwrap();
+        framer.push(b"\"").unwrap();
+        framer.push(&vec![b'x'; size - 2]).unwrap();
+        framer.push(b"\"")
+    };
+    assert_eq!(element(MAX_WHOLE).unwrap()[0].data.len(), MAX_WHOLE);
+    assert_eq!(element(MAX_WHOLE + 1).unwrap_err(), FrameError::TooLarge(MAX_WHOLE));
+}
+
 fn value() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
         Just(serde_json::Value::Null),
@@ -139,6 +202,26 @@ proptest! {
         prop_assert_eq!(read, elements);
     }
 
+    #[test]
+    fn any_array_gives_its_elements_inside_of_any_document(
+        elements in prop::collection::vec(value(), 0..6),
+        mut others in prop::collection::btree_map("[a-e]{1,2}", value(), 0..4),
+        pretty: bool,
+        size in 1..40usize,
+    ) {
+        let mut inner = others.clone();
+        inner.insert("c".into(), elements.clone().into());
+        others.insert("b".into(), inner.into_iter().collect::<serde_json::Map<_, _>>().into());
+        let text = match pretty {
+            true => serde_json::to_string_pretty(&others).unwrap(),
+            false => serde_json::to_string(&others).unwrap(),
+        };
+        let frames = frames("json-array:/b/c", text.as_bytes(), size);
+        let read: Vec<serde_json::Value> =
+            frames.iter().map(|frame| serde_json::from_slice(&frame.data).unwrap()).collect();
+        prop_assert_eq!(read, elements);
+    }
+
     /// What isn't unfinished can be closed at any moment, and has every element that came.
     #[test]
     fn an_array_can_be_closed_after_any_whole_element(
@@ -164,7 +247,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_a_framer_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), size in 1..40usize) {
-        for framing in ["sse", "ndjson", "json-array", "aws-event-stream"] {
+        for framing in ["sse", "ndjson", "json-array", "json-array:/a", "aws-event-stream"] {
             let _ = cut(framing, &bytes, size);
         }
     }
