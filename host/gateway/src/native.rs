@@ -9,7 +9,7 @@
 //! **Errands** are short: one request, an answer of up to [`LARGEST`]. Only uploads and what is in a file are streamed.
 //!
 //! **Without files.** Some providers take a batch's lines with the batch (feature `lines` of `batches`). Their files are kept here, and
-//! their components make each line, and OpenAI's lines of the results.
+//! their components make each line, and OpenAI's lines of the results. Of some the lines of a batch are one model's (`one_model`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -196,8 +196,17 @@ impl Keeper<'_> {
 
     /// Whether the provider takes a batch's lines with the batch, and has no files.
     pub(crate) async fn takes_lines(&self) -> Result<bool, Refusal> {
+        self.batches_have("lines").await
+    }
+
+    /// Whether all lines of a batch must be one model's there.
+    pub(crate) async fn takes_one_model(&self) -> Result<bool, Refusal> {
+        self.batches_have("one_model").await
+    }
+
+    async fn batches_have(&self, feature: &str) -> Result<bool, Refusal> {
         let connection = self.connection();
-        Ok(connection.plugin.open(connection.context.clone()).await?.can("batches", "lines"))
+        Ok(connection.plugin.open(connection.context.clone()).await?.can("batches", feature))
     }
 
     /// A line of a batch as the provider takes it, for this model of its own.
@@ -212,15 +221,30 @@ impl Keeper<'_> {
         }
     }
 
-    /// Runs an errand: `files.get`, `batches.create`, …, about what has this id there.
+    /// Has a batch made, which has this id here; `model` is its lines', where they have one.
+    pub(crate) async fn create(&self, id: &str, model: &str, body: Bytes) -> Result<KeptBatch, Refusal> {
+        self.ask_for("batches.create", id, model, body).await
+    }
+
+    /// Runs an errand: `files.get`, `batches.cancel`, …, about what has this id there.
     pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
         operation: &str,
         id: &str,
         body: Bytes,
     ) -> Result<T, Refusal> {
+        self.ask_for(operation, id, "", body).await
+    }
+
+    async fn ask_for<T: DeserializeOwned>(
+        &self,
+        operation: &str,
+        id: &str,
+        model: &str,
+        body: Bytes,
+    ) -> Result<T, Refusal> {
         let body = Body::json(body);
-        let asked = match self.prepare(operation, id, body.clone()).await? {
+        let asked = match self.prepare_for(operation, id, model, body.clone()).await? {
             Errand::Ask(asked) => asked,
             Errand::Answered(answer) => return self.understood(&answer),
         };

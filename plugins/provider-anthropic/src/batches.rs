@@ -11,35 +11,31 @@ use brokle_plugin::Problem;
 use brokle_plugin::provider::{
     Body, BodyPlan, Call, Decoder, Ending, Frame, Output, Payload, Preparation, ResponseHead, UpstreamRequest,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared_anthropic::{Destination, Options};
+use shared_canonical::batches::{self, Batch, Counts, Line, Reason};
+use shared_canonical::kept;
 
 use crate::options::Address;
-
-/// Whether an operation is about batches.
-pub(crate) fn is_one(operation: &str) -> bool {
-    operation.starts_with("batches.") || operation.starts_with("files.")
-}
 
 /// What to ask for such an operation.
 ///
 /// # Errors
 /// A line can't be one of a batch, or the id can't stand in a path.
 pub(crate) fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {
-    let object = call.attributes.iter().find(|(name, _)| name == "object").map(|(_, id)| id.as_str());
-    let object = object.unwrap_or_default();
+    let object = kept::object(call);
     if call.operation == "batches.line" {
         return line(call, object, &body.abridged()).map(Into::into);
     }
     let address = Address::parse(&call.options)?;
-    let batches = format!("{}/messages/batches", address.prefix(crate::base_path(call)));
+    let root = format!("{}/messages/batches", address.prefix(crate::base_path(call)));
     let at = |end: &str| match is_id(object) {
-        true => Ok(format!("{batches}/{object}{end}")),
+        true => Ok(format!("{root}/{object}{end}")),
         false => Err(Problem::invalid("id", "That is no batch's id.")),
     };
     let request = match call.operation.as_str() {
-        "batches.create" => UpstreamRequest::post(batches.as_str()).decoded("whole"),
+        "batches.create" => UpstreamRequest::post(root.as_str()).decoded("whole"),
         "batches.get" => UpstreamRequest::get(at("")?).decoded("whole"),
         "batches.cancel" => {
             UpstreamRequest { body: BodyPlan::None, ..UpstreamRequest::post(at("/cancel")?) }.decoded("whole")
@@ -50,20 +46,11 @@ pub(crate) fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> 
         }
         // The vendor has results, and no files.
         "files.get" if is_id(object) => {
-            let file = File { id: object, object: "file", purpose: "batch_output", status: "processed" };
-            return Ok(Preparation::Answer(vec![Output::json(&file)]));
+            return Ok(Preparation::Answer(vec![batches::file(object)]));
         }
         _ => return Err(Problem::unsupported_operation(call)),
     };
     Ok(crate::identified(request, &address).into())
-}
-
-#[derive(Serialize)]
-struct File<'a> {
-    id: &'a str,
-    object: &'static str,
-    purpose: &'static str,
-    status: &'static str,
 }
 
 /// As the vendor makes them.
@@ -123,20 +110,20 @@ impl Decoder for BatchDecoder {
 }
 
 #[derive(Deserialize)]
-struct Batch<'a> {
+struct Told<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
     #[serde(borrow)]
     processing_status: Cow<'a, str>,
     #[serde(default)]
-    request_counts: Counts,
+    request_counts: Requests,
     #[serde(default)]
     cancel_initiated_at: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Counts {
+struct Requests {
     processing: u64,
     succeeded: u64,
     errored: u64,
@@ -144,25 +131,8 @@ struct Counts {
     expired: u64,
 }
 
-/// A batch in OpenAI's form.
-#[derive(Serialize)]
-struct Canonical<'a> {
-    id: &'a str,
-    object: &'static str,
-    status: &'static str,
-    output_file_id: Option<&'a str>,
-    request_counts: CanonicalCounts,
-}
-
-#[derive(Serialize)]
-struct CanonicalCounts {
-    total: u64,
-    completed: u64,
-    failed: u64,
-}
-
 fn batch(data: &[u8]) -> Result<Output, Problem> {
-    let batch: Batch<'_> = serde_json::from_slice(data).map_err(Problem::bad_answer)?;
+    let batch: Told<'_> = serde_json::from_slice(data).map_err(Problem::bad_answer)?;
     let counts = batch.request_counts;
     let failed = counts.errored + counts.canceled + counts.expired;
     let ended = batch.processing_status == "ended";
@@ -173,21 +143,22 @@ fn batch(data: &[u8]) -> Result<Output, Problem> {
         "ended" => "completed",
         _ => "in_progress",
     };
-    Ok(Output::json(&Canonical {
+    Ok(Output::json(&Batch {
         id: &batch.id,
-        object: "batch",
         status,
         output_file_id: ended.then_some(&*batch.id),
-        request_counts: CanonicalCounts {
+        error_file_id: None,
+        errors: None,
+        request_counts: Some(Counts {
             total: counts.processing + counts.succeeded + failed,
             completed: counts.succeeded,
             failed,
-        },
+        }),
     }))
 }
 
 #[derive(Deserialize)]
-struct Line<'a> {
+struct Answered<'a> {
     #[serde(borrow)]
     custom_id: Cow<'a, str>,
     #[serde(borrow)]
@@ -218,61 +189,19 @@ struct Error<'a> {
     message: Cow<'a, str>,
 }
 
-/// A line of a batch's output, in OpenAI's form.
-#[derive(Serialize)]
-struct Answered<'a> {
-    id: String,
-    custom_id: &'a str,
-    response: Option<Response<'a>>,
-    error: Option<Reason<'a>>,
-}
-
-#[derive(Serialize)]
-struct Response<'a> {
-    status_code: u16,
-    body: Content<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Content<'a> {
-    Message(&'a RawValue),
-    Error { error: Reason<'a> },
-}
-
-#[derive(Serialize)]
-struct Reason<'a> {
-    code: &'a str,
-    message: &'a str,
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    kind: Option<&'a str>,
-}
-
 fn result(data: &[u8], created: u64) -> Result<Output, Problem> {
-    let line: Line<'_> = serde_json::from_slice(data).map_err(Problem::bad_answer)?;
-    let answered = |response, error| {
-        let id = format!("batch_req_{}", line.custom_id);
-        Output::json(&Answered { id, custom_id: &line.custom_id, response, error })
-    };
-    let left = |code, message| answered(None, Some(Reason { code, message, kind: None }));
-    Ok(match (&*line.result.kind, line.result.message, &line.result.error) {
+    let answered: Answered<'_> = serde_json::from_slice(data).map_err(Problem::bad_answer)?;
+    let (line, result) = (Line(Some(&answered.custom_id)), answered.result);
+    Ok(match (&*result.kind, result.message, &result.error) {
         ("succeeded", Some(message), _) => {
-            let outputs = shared_anthropic::whole(message.get().as_bytes(), created)?;
-            let chunk = outputs.iter().find_map(|output| match output {
-                Output::Chunk(chunk) => Some(chunk.as_slice()),
-                _ => None,
-            });
-            let body: &RawValue =
-                serde_json::from_slice(chunk.unwrap_or_default()).map_err(Problem::bad_answer)?;
-            answered(Some(Response { status_code: 200, body: Content::Message(body) }), None)
+            line.answered(shared_anthropic::whole(message.get().as_bytes(), created))
         }
         ("errored", _, Some(Envelope { error })) => {
-            let reason = Reason { code: &error.kind, message: &error.message, kind: Some(&error.kind) };
-            let body = Content::Error { error: reason };
-            answered(Some(Response { status_code: status(&error.kind), body }), None)
+            let reason = Reason { kind: Some(&error.kind), ..Reason::new(&error.kind, &error.message) };
+            line.refused(status(&error.kind), reason)
         }
-        ("canceled", ..) => left("batch_cancelled", "The batch was cancelled before this line's turn."),
-        ("expired", ..) => left("batch_expired", "The batch's time was over before this line's turn."),
+        ("canceled", ..) => line.cancelled(),
+        ("expired", ..) => line.expired(),
         (other, ..) => return Err(Problem::bad_answer(format!("a result of the type '{other}'"))),
     })
 }

@@ -28,6 +28,7 @@ use brokle_plugin::{Description, Problem};
 use batches::BatchDecoder;
 use options::Address;
 use shared_anthropic::{AnswerDecoder, Destination, Options};
+use shared_canonical::kept;
 
 struct Anthropic;
 
@@ -39,7 +40,7 @@ enum Answer {
 
 impl Decoder for Answer {
     fn new(call: Call, head: ResponseHead, state: Vec<u8>) -> Self {
-        match batches::is_one(&call.operation) {
+        match kept::is_one(&call.operation) {
             true => Self::Batches(BatchDecoder::new(call, head, state)),
             false => Self::Message(AnswerDecoder::new(call, head, state)),
         }
@@ -103,7 +104,7 @@ impl Provider for Anthropic {
             "chat.completions" => {}
             "models" => return Ok(models(call)?.into()),
             "raw" => return Ok(raw(call)?.into()),
-            operation if batches::is_one(operation) => return batches::prepare(call, body),
+            operation if kept::is_one(operation) => return batches::prepare(call, body),
             _ => return Err(Problem::unsupported_operation(call)),
         }
         let bytes = body.abridged();

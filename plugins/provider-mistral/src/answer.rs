@@ -19,9 +19,19 @@ pub(crate) struct AnswerDecoder {
     done: bool,
 }
 
+/// The outputs of a whole answer.
+///
+/// # Errors
+/// It can't be understood.
+pub(crate) fn whole(data: &[u8]) -> Result<Vec<Output>, Problem> {
+    let mut outputs = Vec::new();
+    AnswerDecoder::begin(false).document(data, &mut outputs)?;
+    Ok(outputs)
+}
+
 impl Decoder for AnswerDecoder {
     fn new(call: Call, _head: ResponseHead, _state: Vec<u8>) -> Self {
-        Self { streaming: call.streaming, complete: false, done: false }
+        Self::begin(call.streaming)
     }
 
     fn push(&mut self, frames: Vec<Frame>) -> Result<Vec<Output>, Problem> {
@@ -47,6 +57,10 @@ impl Decoder for AnswerDecoder {
 }
 
 impl AnswerDecoder {
+    fn begin(streaming: bool) -> Self {
+        Self { streaming, complete: false, done: false }
+    }
+
     fn document(&mut self, data: &[u8], outputs: &mut Vec<Output>) -> Result<(), Problem> {
         let mut document: Map<String, Value> = serde_json::from_slice(data).map_err(Problem::bad_answer)?;
         if document.get("object").is_some_and(|object| object == "error")

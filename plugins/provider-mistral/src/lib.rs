@@ -15,6 +15,7 @@
 extern crate alloc;
 
 mod answer;
+mod batches;
 mod options;
 mod request;
 
@@ -22,18 +23,50 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use brokle_plugin::provider::{
-    Body, BodyPlan, Call, ErrorOutcome, Payload, Preparation, Provider, ResponseHead, UpstreamRequest,
+    Body, BodyPlan, Call, Decoder, Ending, ErrorOutcome, Frame, Output, Payload, Preparation, Provider,
+    ResponseHead, UpstreamRequest,
 };
 use brokle_plugin::{Description, Problem, ProblemKind};
 use serde_json::Value;
 
 use answer::AnswerDecoder;
+use batches::BatchDecoder;
 use options::Options;
+use shared_canonical::kept;
 
 struct Mistral;
 
+/// An answer: a chat's, or something about batches.
+enum Answer {
+    Chat(AnswerDecoder),
+    Batches(BatchDecoder),
+}
+
+impl Decoder for Answer {
+    fn new(call: Call, head: ResponseHead, state: Vec<u8>) -> Self {
+        match kept::is_one(&call.operation) {
+            true => Self::Batches(BatchDecoder::new(call, head, state)),
+            false => Self::Chat(AnswerDecoder::new(call, head, state)),
+        }
+    }
+
+    fn push(&mut self, frames: Vec<Frame>) -> Result<Vec<Output>, Problem> {
+        match self {
+            Self::Chat(answer) => answer.push(frames),
+            Self::Batches(answer) => answer.push(frames),
+        }
+    }
+
+    fn finish(&mut self) -> Result<Ending, Problem> {
+        match self {
+            Self::Chat(answer) => answer.finish(),
+            Self::Batches(answer) => answer.finish(),
+        }
+    }
+}
+
 impl Provider for Mistral {
-    type Decoder = AnswerDecoder;
+    type Decoder = Answer;
 
     fn describe() -> Description {
         Description::provider([
@@ -53,6 +86,7 @@ impl Provider for Mistral {
             ),
             ("embeddings", &["base64", "dimensions"]),
             ("models", &[]),
+            ("batches", &["lines", "one_model"]),
             ("raw", &[]),
         ])
     }
@@ -66,6 +100,9 @@ impl Provider for Mistral {
     }
 
     fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {
+        if kept::is_one(&call.operation) {
+            return batches::prepare(call, body).map(Into::into);
+        }
         let bytes = body.abridged();
         upstream(call, &bytes).map(Into::into)
     }

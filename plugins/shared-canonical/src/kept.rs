@@ -12,16 +12,26 @@ pub fn is_one(operation: &str) -> bool {
     operation.starts_with("files.") || operation.starts_with("batches.")
 }
 
+/// What an errand is about: an id, or the `custom_id` of a line.
+pub fn object(call: &Call) -> &str {
+    call.attributes.iter().find(|(name, _)| name == "object").map_or("", |(_, id)| id.as_str())
+}
+
+/// The same where it must be an id.
+///
+/// # Errors
+/// It can't stand in a path.
+pub fn id(call: &Call) -> Result<&str, Problem> {
+    let invalid = || Problem::invalid("id", "That is no file's or batch's id.");
+    Some(object(call)).filter(|id| plain(id)).ok_or_else(invalid)
+}
+
 /// The request of such an operation, at its path in OpenAI's API.
 ///
 /// # Errors
 /// The id can't stand in a path, or there is no such operation.
 pub fn request(call: &Call) -> Result<UpstreamRequest, Problem> {
-    let object = call.attributes.iter().find(|(name, _)| name == "object").map(|(_, id)| id.as_str());
-    let at = |before: &str, end: &str| match object.filter(|id| plain(id)) {
-        Some(id) => Ok(format!("{before}{id}{end}")),
-        None => Err(Problem::invalid("id", "That is no file's or batch's id.")),
-    };
+    let at = |before: &str, end: &str| Ok::<_, Problem>(format!("{before}{}{end}", id(call)?));
     let (method, path) = match call.operation.as_str() {
         "files.create" => return Ok(UpstreamRequest::post("/files").native()),
         "batches.create" => return Ok(UpstreamRequest::post("/batches").native()),

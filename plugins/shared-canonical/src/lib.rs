@@ -1,5 +1,6 @@
 //! What adapters share about the canonical form: a request's members ([`Fields`]), chat answers ([`Chat`]), texts that
-//! nobody reads ([`Text`]), embeddings ([`embeddings`]), pictures and sound ([`media`]), files and batches ([`kept`]), `data:` URLs and path segments ([`url`]).
+//! nobody reads ([`Text`]), embeddings ([`embeddings`]), pictures and sound ([`media`]), files and batches that a vendor
+//! keeps ([`kept`]), batches whose lines go with them ([`batches`]), `data:` URLs and path segments ([`url`]).
 //!
 //! A library, not a component. Without `std` in a guest, so that components without it may use it.
 
@@ -7,6 +8,7 @@
 
 extern crate alloc;
 
+pub mod batches;
 mod chat;
 pub mod embeddings;
 mod fields;

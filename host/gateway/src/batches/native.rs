@@ -7,6 +7,8 @@
 //! **Looks** are [`SOONEST`] to [`LATEST`] apart, a tenth of the batch's age: however often its caller asks, and whether it asks
 //! at all.
 //!
+//! **How many lines** are answered is what the provider says. Where it says nothing, they are counted in its output when it ends.
+//!
 //! **The account** is one observation for the batch, written when it ends, with what the lines of its output say was used. Each
 //! line has its model's batch price, or where the catalogue knows none its ordinary one. Its ids and its time are the batch's own:
 //! a server that dies between the account and the end leaves the next one to write the same row again, which is stored once. Budgets
@@ -35,7 +37,7 @@ use super::run::{Failure, called, persist, principal, take};
 use crate::account::Meter;
 use crate::budgets::{Charge, Use};
 use crate::gateway::Incoming;
-use crate::native::{Keeper, KeptBatch, KeptFile};
+use crate::native::{Counts, Keeper, KeptBatch, KeptFile};
 use crate::operation::Operation;
 use crate::pipeline;
 use crate::refusal::Refusal;
@@ -50,6 +52,15 @@ const LATEST: TimeDelta = TimeDelta::seconds(60);
 const LARGEST: usize = 200 << 20;
 /// Batches that are made at once, with all their lines in memory.
 static MAKING: Semaphore = Semaphore::const_new(2);
+/// What a provider is asked for a batch with.
+struct Asking {
+    body: Bytes,
+    /// Its lines' model, where they have one there; else empty.
+    model: String,
+    /// How many lines go with it; 0 where they are in a file there.
+    lines: i64,
+}
+
 /// What is told of a line whose model the caller may not use.
 const NOT_ALLOWED: (&str, &str) = ("model_not_allowed", "This API key may not use this line's model.");
 /// How long after its time a batch is given up whose provider can't be asked.
@@ -135,8 +146,9 @@ impl Look<'_> {
             }
         };
         batches.name(self.lease, Some("")).await?;
-        match keeper.ask::<KeptBatch>("batches.create", "", asked).await {
-            Ok(kept) => {
+        match keeper.create(&super::write_id(batch.id), &asked.model, asked.body).await {
+            Ok(mut kept) => {
+                kept.request_counts.get_or_insert(Counts { total: asked.lines, ..Counts::default() });
                 persist(|| batches.name(self.lease, Some(&kept.id))).await?;
                 tracing::info!(batch = %batch.id, connection = keeper.connection().name, "a provider works on a batch");
                 Ok(Some(kept))
@@ -158,7 +170,7 @@ impl Look<'_> {
         keeper: &Keeper<'_>,
         caller: &Principal,
         input: &str,
-    ) -> Result<Result<Bytes, Value>, Refusal> {
+    ) -> Result<Result<Asking, Value>, Refusal> {
         if !caller.allowed.every_model() {
             let errors = self.check_models(keeper, caller, input).await?;
             if !errors.is_empty() {
@@ -172,7 +184,7 @@ impl Look<'_> {
         let asked = json!({
             "input_file_id": input, "endpoint": self.batch.endpoint, "completion_window": "24h", "metadata": metadata,
         });
-        Ok(Ok(asked.to_string().into()))
+        Ok(Ok(Asking { body: asked.to_string().into(), model: String::new(), lines: 0 }))
     }
 
     /// The lines of a file that is kept here, as the provider takes them with the batch; or what is wrong with them.
@@ -181,18 +193,20 @@ impl Look<'_> {
         keeper: &Keeper<'_>,
         caller: &Principal,
         file: &File,
-    ) -> Result<Result<Bytes, Value>, Failure> {
+    ) -> Result<Result<Asking, Value>, Failure> {
         let (service, endpoint) = (self.service, path(&self.batch.endpoint));
         let mut lines = Lines::new(service.files.content(file).await?);
-        if let Err(errors) = super::input::check(&mut lines, &endpoint, service.settings.max_lines).await? {
-            return Ok(Err(errors));
-        }
+        let count = match super::input::check(&mut lines, &endpoint, service.settings.max_lines).await? {
+            Ok(count) => count,
+            Err(errors) => return Ok(Err(errors)),
+        };
+        let mut only = keeper.takes_one_model().await?.then(String::new);
         let mut lines = Lines::new(service.files.content(file).await?);
         let (mut asked, mut errors, mut number) = (br#"{"requests":["#.to_vec(), Vec::new(), 0_u64);
         while let Piece::Line(line) = lines.next().await? {
             number += 1;
             let made = match super::input::read(&line, &endpoint) {
-                Ok(line) => self.line(keeper, caller, line).await,
+                Ok(line) => self.line(keeper, caller, line, only.as_mut()).await,
                 // It was good a moment ago.
                 Err((code, message, _)) => Err(Refusal::client(400, code, message)),
             };
@@ -222,26 +236,42 @@ impl Look<'_> {
             }
         }
         asked.extend(b"]}");
-        Ok(if errors.is_empty() { Ok(asked.into()) } else { Err(errors.into()) })
+        let asking = Asking { body: asked.into(), model: only.unwrap_or_default(), lines: count };
+        Ok(if errors.is_empty() { Ok(asking) } else { Err(errors.into()) })
     }
 
-    /// A line as the provider takes it.
+    /// A line as the provider takes it. `only` is the model of those before it, where there may be no other.
     async fn line(
         &self,
         keeper: &Keeper<'_>,
         caller: &Principal,
         line: super::input::Asked,
+        only: Option<&mut String>,
     ) -> Result<Vec<u8>, Refusal> {
         let written = json::find(&line.body, "/model").and_then(|at| line.body.get(at));
         let model = written.and_then(|model| serde_json::from_slice::<String>(model).ok());
-        let model =
-            model.ok_or_else(|| Refusal::invalid("body.model", "Missing required parameter: 'model'."))?;
+        let missing = || Refusal::invalid("body.model", "Missing required parameter: 'model'.");
+        let model = model.ok_or_else(missing)?;
         let provider = &keeper.connection().provider;
         // Written as for any other call, or as the provider has it.
         let named = model.strip_prefix(&**provider).and_then(|rest| rest.strip_prefix('/')).unwrap_or(&model);
+        if named.is_empty() {
+            return Err(missing());
+        }
         if !caller.allowed.candidate(None, provider, named) {
             let (code, message) = NOT_ALLOWED;
             return Err(Refusal { param: Some("body.model".into()), ..Refusal::client(403, code, message) });
+        }
+        match only {
+            Some(only) if only.is_empty() => named.clone_into(only),
+            Some(only) if only.as_str() != named => {
+                let message = format!(
+                    "Provider '{provider}' works on one model in a batch, and a line before is for '{only}'."
+                );
+                let refusal = Refusal::client(400, "mismatched_model", message);
+                return Err(Refusal { param: Some("body.model".into()), ..refusal });
+            }
+            _ => {}
         }
         // Checked as the body of a call is.
         let request = Request::read(Operation::ChatCompletions, line.body)?;
@@ -315,11 +345,14 @@ impl Look<'_> {
             status,
             BatchStatus::Completed | BatchStatus::Failed | BatchStatus::Expired | BatchStatus::Cancelled
         );
-        let counts = kept.request_counts.unwrap_or_default();
+        let counts = match &kept.request_counts {
+            Some(counts) => (counts.total, counts.completed, counts.failed),
+            None => self.batch.counts,
+        };
         let finalizing = status == BatchStatus::Finalizing || status == BatchStatus::Completed;
-        let progress = Progress {
+        let mut progress = Progress {
             status: if has_ended { BatchStatus::Finalizing } else { status },
-            counts: (counts.total, counts.completed, counts.failed),
+            counts,
             in_progress_at: (finalizing || status == BatchStatus::InProgress).then_some(now),
             finalizing_at: finalizing.then_some(now),
         };
@@ -333,11 +366,16 @@ impl Look<'_> {
             };
             return Ok(batches.ask_again(self.lease, seen, self.next()).await?);
         }
+        let mut used = Used::default();
         let output = match kept.output_file_id {
-            Some(id) => Some(self.output(keeper, id).await?),
+            Some(id) => Some(self.output(keeper, "output", id, &mut used).await?),
             None => None,
         };
         let failures = match kept.error_file_id {
+            // Only what is made of it here says how large it is.
+            Some(id) if keeper.takes_lines().await? => {
+                Some(self.output(keeper, "error", id, &mut used).await?)
+            }
             Some(id) => {
                 let told = keeper.ask::<KeptFile>("files.get", &id, Bytes::new()).await;
                 Some(self.file("error", id, told.map_or(0, |file| file.bytes)))
@@ -348,15 +386,32 @@ impl Look<'_> {
         if take(self.service, self.lease).await?.is_none() {
             return Ok(());
         }
-        let (output, used) = output.unzip();
-        let charge = self.account(keeper, &used.unwrap_or_default(), status).await?;
+        if kept.request_counts.is_none() {
+            progress.counts = (counts.0.max(used.good + used.failed), used.good, used.failed);
+            batches.progress(self.lease, &progress).await?;
+        }
+        let status = if self.is_cancelled(status, &used) { BatchStatus::Cancelled } else { status };
+        let charge = self.account(keeper, &used, status).await?;
         let errors = Value::Array(kept.errors.map(|errors| errors.data).unwrap_or_default());
         self.end_and_charge(status, &errors, [output, failures], charge).await
     }
 
-    /// A batch's output, and what its lines used.
-    async fn output(&self, keeper: &Keeper<'_>, id: String) -> Result<(File, Used), Failure> {
-        let mut used = Used::default();
+    /// Whether it was cancelled, where its provider says no more than that it has ended: somebody cancelled it here, and
+    /// it failed then, or lines of it were cancelled.
+    fn is_cancelled(&self, status: BatchStatus, used: &Used) -> bool {
+        let is_asked = self.batch.status == BatchStatus::Cancelling;
+        is_asked
+            && (status == BatchStatus::Failed || (status == BatchStatus::Completed && used.has_cancelled))
+    }
+
+    /// A file of a batch's results, whose lines are counted.
+    async fn output(
+        &self,
+        keeper: &Keeper<'_>,
+        kind: &str,
+        id: String,
+        used: &mut Used,
+    ) -> Result<File, Failure> {
         let mut bytes = 0;
         match keeper.content(&id).await {
             Ok(content) => {
@@ -379,7 +434,7 @@ impl Look<'_> {
             Err(refusal) if refusal.status == 404 => used.is_partial = true,
             Err(refusal) => return Err(refusal.into()),
         }
-        Ok((self.file("output", id, bytes), used))
+        Ok(self.file(kind, id, bytes))
     }
 
     fn file(&self, kind: &str, id: String, bytes: i64) -> File {
@@ -524,6 +579,12 @@ pub(super) fn path(endpoint: &str) -> String {
 struct Used {
     models: BTreeMap<String, Spent>,
     lines: u64,
+    /// Lines with a good answer.
+    good: i64,
+    /// Other lines.
+    failed: i64,
+    /// Lines were cancelled.
+    has_cancelled: bool,
     /// Not all of it could be read.
     is_partial: bool,
 }
@@ -553,6 +614,11 @@ impl Used {
     fn count(&mut self, service: &BatchService, keeper: &Keeper<'_>, line: &[u8]) {
         self.lines += 1;
         let at = |pointer: &str| json::find(line, pointer).and_then(|at| line.get(at));
+        match at("/response/status_code") {
+            Some(b"200") => self.good += 1,
+            _ => self.failed += 1,
+        }
+        self.has_cancelled |= at("/error/code").is_some_and(|code| code == br#""batch_cancelled""#);
         let Some(usage) = at("/response/body/usage").and_then(Usage::from_openai) else { return };
         let model = at("/response/body/model").and_then(|text| serde_json::from_slice::<String>(text).ok());
         let model = model.unwrap_or_default();

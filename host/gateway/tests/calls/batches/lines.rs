@@ -7,6 +7,8 @@ use brokle_storage::sql::api_keys::Restrictions;
 
 use super::*;
 
+mod mistral;
+
 /// A vendor's batch, and what it says of it.
 #[derive(Default)]
 struct State {
