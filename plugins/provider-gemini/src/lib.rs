@@ -1,6 +1,6 @@
 //! Google's Gemini API behind OpenAI's Chat Completions and Embeddings.
 //!
-//! `shared-gemini` translates chats, `embeddings` embeddings. `README.md` has the tables. Source: the Gemini API reference (`v1beta`), its pages
+//! `shared-gemini` translates chats, `embeddings` embeddings; `batches` is about batches of chats. `README.md` has the tables. Source: the Gemini API reference (`v1beta`), its pages
 //! on function calling, thinking, thought signatures, and compatibility with OpenAI.
 //!
 //! **Base URL.** `https://generativelanguage.googleapis.com`, with or without a version: paths begin with `/v1beta`
@@ -13,6 +13,7 @@
 
 extern crate alloc;
 
+mod batches;
 mod embeddings;
 
 use alloc::format;
@@ -25,6 +26,8 @@ use brokle_plugin::provider::{
 };
 use brokle_plugin::{Description, Problem};
 
+use batches::BatchDecoder;
+use shared_canonical::kept;
 use shared_gemini::{AnswerDecoder, Options};
 
 struct Gemini;
@@ -52,6 +55,7 @@ impl Provider for Gemini {
                 ][..],
             ),
             ("embeddings", &["base64", "dimensions"]),
+            ("batches", &["lines", "one_model"]),
             ("raw", &[]),
         ])
         .native_dialects([DIALECT])
@@ -70,6 +74,9 @@ impl Provider for Gemini {
     fn prepare(call: &Call, body: &Body) -> Result<Preparation, Problem> {
         if call.format == DIALECT {
             return native(call).map(Into::into);
+        }
+        if kept::is_one(&call.operation) {
+            return batches::prepare(call, body);
         }
         let bytes = body.abridged();
         upstream(call, &bytes).map(Into::into)
@@ -113,11 +120,15 @@ fn native(call: &Call) -> Result<UpstreamRequest, Problem> {
 
 /// A request for a method of the call's model, its body as it came.
 fn post(call: &Call, method: &str) -> UpstreamRequest {
+    UpstreamRequest::post(format!("{}/{}:{method}", version(call), resource(&call.model))).auth(auth())
+}
+
+/// What paths begin with: the API's version, unless the connection's base URL has one.
+fn version(call: &Call) -> &'static str {
     let base = call.attributes.iter().find(|(name, _)| name == "base_path").map(|(_, path)| path.as_str());
     let base = base.unwrap_or_default().trim_end_matches('/');
     let versioned = ["/v1beta", "/v1alpha", "/v1"].iter().any(|version| base.ends_with(version));
-    let version = if versioned { "" } else { "/v1beta" };
-    UpstreamRequest::post(format!("{version}/{}:{method}", resource(&call.model))).auth(auth())
+    if versioned { "" } else { "/v1beta" }
 }
 
 fn auth() -> Auth {
@@ -143,11 +154,13 @@ fn resource(model: &str) -> String {
 enum Decoding {
     Chat(AnswerDecoder),
     Embeddings(embeddings::EmbeddingsDecoder),
+    Batches(BatchDecoder),
 }
 
 impl Decoder for Decoding {
-    fn new(call: Call, _head: ResponseHead, _state: Vec<u8>) -> Self {
+    fn new(call: Call, head: ResponseHead, state: Vec<u8>) -> Self {
         match call.operation.as_str() {
+            operation if kept::is_one(operation) => Self::Batches(BatchDecoder::new(call, head, state)),
             "embeddings" => Self::Embeddings(embeddings::EmbeddingsDecoder::new(call.model)),
             _ => Self::Chat(AnswerDecoder::new(&call)),
         }
@@ -157,6 +170,7 @@ impl Decoder for Decoding {
         match self {
             Self::Chat(decoder) => decoder.push(&frames),
             Self::Embeddings(decoder) => decoder.push(&frames),
+            Self::Batches(decoder) => decoder.push(frames),
         }
     }
 
@@ -164,6 +178,7 @@ impl Decoder for Decoding {
         let outputs = match self {
             Self::Chat(decoder) => decoder.finish()?,
             Self::Embeddings(decoder) => decoder.finish()?,
+            Self::Batches(decoder) => return decoder.finish(),
         };
         Ok(Ending { outputs, next: None })
     }

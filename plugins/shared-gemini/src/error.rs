@@ -65,6 +65,33 @@ pub fn from_answer(head: &ResponseHead, body: &[u8]) -> Problem {
     problem
 }
 
+/// The problem that a `google.rpc.Status` means which isn't an answer's own (a batch's line): it has the number of its code, and
+/// no `status`.
+pub fn from_status(json: &[u8]) -> Problem {
+    match serde_json::from_slice::<Error>(json) {
+        Ok(error) => from_error(&Error { status: name(error.code).into(), code: 500, ..error }),
+        Err(error) => Problem::bad_answer(error),
+    }
+}
+
+/// The name of a `google.rpc.Code`, as an answer's `status` has it.
+fn name(code: u16) -> &'static str {
+    match code {
+        1 => "CANCELLED",
+        3 => "INVALID_ARGUMENT",
+        4 => "DEADLINE_EXCEEDED",
+        5 => "NOT_FOUND",
+        7 => "PERMISSION_DENIED",
+        8 => "RESOURCE_EXHAUSTED",
+        9 => "FAILED_PRECONDITION",
+        11 => "OUT_OF_RANGE",
+        13 => "INTERNAL",
+        14 => "UNAVAILABLE",
+        16 => "UNAUTHENTICATED",
+        _ => "UNKNOWN",
+    }
+}
+
 /// The problem that an `error` object means, wherever it stands.
 pub(crate) fn from_error(error: &Error) -> Problem {
     let has_reason =

@@ -17,6 +17,6 @@ mod options;
 mod request;
 
 pub use answer::{AnswerDecoder, whole};
-pub use error::from_answer as problem_of_answer;
+pub use error::{from_answer as problem_of_answer, from_status as problem_of_status};
 pub use options::{Options, ThinkingMode, Unsupported};
 pub use request::translate;

@@ -7,6 +7,7 @@ use brokle_storage::sql::api_keys::Restrictions;
 
 use super::*;
 
+mod gemini;
 mod mistral;
 
 /// A vendor's batch, and what it says of it.
