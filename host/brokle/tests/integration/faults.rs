@@ -183,7 +183,8 @@ fn redis_that_hangs_fails_no_call_and_is_back_without_a_restart() {
     // Refused spans have lines of their own.
     let wrong = |line: &&str| line.contains("\"WARN\"") || line.contains("\"ERROR\"");
     let told = log.lines().filter(wrong).filter(|line| !line.contains("request failed")).count();
-    assert!(told as u64 <= outage().as_secs() + 5, "{told} lines:\n{log}");
+    // Thousands of calls went on meanwhile.
+    assert!(told as u64 <= 2 * outage().as_secs() + 5, "{told} lines:\n{log}");
 }
 
 /// The server with its data on a disk of this size, and where that disk is seen from outside.

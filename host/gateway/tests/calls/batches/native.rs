@@ -174,8 +174,8 @@ async fn a_providers_batch_is_accounted_once_however_many_servers_look() {
     second.stopped().await;
 }
 
-/// As often as the store fails, or a server dies, between the two.
-#[tokio::test]
+/// As often as the store fails, or a server dies, between the two. Threads: the database is waited for beside the gateway.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_was_accounted_and_not_ended_is_charged_once() {
     let (vendor, kept) = keeper().await;
     let extra = Extra { budgets: vec![budget("1")], ..Extra::default() };
