@@ -262,6 +262,11 @@ impl Meter {
         });
     }
 
+    /// Whether the first token hasn't come.
+    pub(crate) fn awaits_token(&self) -> bool {
+        self.observation.as_ref().is_none_or(|observation| observation.first_token_us.is_none())
+    }
+
     /// The first token is on its way.
     pub(crate) fn first_token(&mut self) {
         let elapsed = micros(self.started.elapsed());

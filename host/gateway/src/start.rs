@@ -183,14 +183,18 @@ fn read(bytes: &[u8]) -> Result<(bool, usize), Refusal> {
 }
 
 /// Whether a canonical chunk says more than that an answer is to come.
-fn is_token(chunk: &[u8]) -> bool {
+pub(crate) fn is_token(chunk: &[u8]) -> bool {
     let Some(choices) = json::find(chunk, "/choices").and_then(|at| chunk.get(at)) else { return true };
     json::elements(choices).into_iter().filter_map(|at| choices.get(at)).any(|choice| {
         let member = |pointer| json::find(choice, pointer).and_then(|at| choice.get(at));
         if member("/finish_reason").is_some_and(|reason| reason != b"null") {
             return true;
         }
-        let Some(delta) = member("/delta") else { return member("/text").is_none_or(|text| !is_empty(text)) };
+        let Some(delta) = member("/delta") else {
+            // Azure's notes on what was said have neither.
+            let is_note = member("/content_filter_results").is_some();
+            return member("/text").map_or(!is_note, |text| !is_empty(text));
+        };
         let mut says = false;
         let read = json::scan(delta, |key, at| {
             says |= key != b"role" && !delta.get(at).is_none_or(is_empty);
@@ -213,6 +217,7 @@ mod tests {
             (r#"{"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#, false),
             (r#"{"choices":[{"delta":{"role":"assistant","content":null,"refusal":null}}]}"#, false),
             (r#"{"choices":[],"prompt_filter_results":[{}]}"#, false),
+            (r#"{"choices":[{"content_filter_results":{},"finish_reason":null}]}"#, false),
             (r#"{"choices":[{"text":"","index":0}]}"#, false),
             (r#"{"choices":[{"delta":{"content":"a"}}]}"#, true),
             (r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#, true),

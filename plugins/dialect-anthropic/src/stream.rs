@@ -102,7 +102,10 @@ impl dialect::Encoder for Encoder {
             if self.model.is_empty() {
                 self.model = chunk.model;
             }
-            self.begin();
+            // One about the prompt alone (Azure's first) doesn't say who answers.
+            if !chunk.choices.is_empty() {
+                self.begin();
+            }
             if let Some(usage) = chunk.usage {
                 self.usage = usage;
             }

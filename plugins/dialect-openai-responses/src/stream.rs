@@ -118,7 +118,10 @@ impl dialect::Encoder for Encoder {
             if self.model.is_empty() {
                 self.model = chunk.model;
             }
-            self.begin();
+            // One about the prompt alone (Azure's first) doesn't say who answers.
+            if !chunk.choices.is_empty() {
+                self.begin();
+            }
             self.usage = chunk.usage.unwrap_or(self.usage);
             for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
                 self.choice(choice)?;

@@ -11,6 +11,7 @@ use memchr::memmem;
 use super::DONE;
 use crate::account::Meter;
 use crate::refusal::Refusal;
+use crate::start::is_token;
 
 /// What a stream is made of.
 #[derive(Clone, Copy, Debug)]
@@ -218,17 +219,16 @@ pub(crate) fn read_chunk(data: &[u8], meter: &mut Meter) -> Seen {
         let choices = json::find(data, "/choices").and_then(|range| data.get(range));
         seen.usage_only = choices.is_some_and(|choices| json::elements(choices).is_empty());
     }
-    if !seen.usage_only {
-        let mut served = None;
-        meter.note(|observation| {
-            if observation.first_token_us.is_none() {
-                served = json::find(data, "/model").and_then(|range| data.get(range));
-            }
-        });
-        if let Some(Ok(model)) = served.map(serde_json::from_slice::<String>) {
+    if !seen.usage_only && meter.awaits_token() {
+        // Azure's first chunk is about the prompt, and names no model.
+        let model = json::find(data, "/model").and_then(|at| data.get(at));
+        let model = model.and_then(|model| serde_json::from_slice::<String>(model).ok());
+        if let Some(model) = model.filter(|model| !model.is_empty()) {
             meter.note(|observation| observation.model_served = Some(model.into()));
         }
-        meter.first_token();
+        if is_token(data) {
+            meter.first_token();
+        }
     }
     if let Some(reason) = finish_of(data) {
         seen.finished = true;

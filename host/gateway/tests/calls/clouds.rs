@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use brokle_core::clock::SystemClock;
-use brokle_gateway::Timeouts;
 use brokle_gateway::connections::NewConnection;
+use brokle_gateway::{Dialect, Timeouts};
 use brokle_identity::Secret;
 use bytes::Bytes;
+use http::HeaderMap;
 use serde_json::{Value, json};
 
-use crate::harness::{World, content, world_of};
+use crate::dialects::named;
+use crate::harness::{World, asking, content, world_of};
 use crate::signing::{SECRET, verify};
 use crate::vendor::{Vendor, reply};
 
@@ -130,4 +132,73 @@ async fn a_prediction_is_asked_for_until_it_is_there() {
     let first = ("POST".to_owned(), "/v1/models/meta/meta-llama-3-70b-instruct/predictions".to_owned());
     assert_eq!(asked, [first, poll.clone(), poll]);
     assert_eq!(world.only_trace().await["usage"]["output"], 5);
+}
+
+/// A stream as Azure sends it with asynchronous content filters, in the order and with the members that its documentation shows:
+/// notes on the prompt and on what was said come between the pieces, without a model, an id or a `delta`, and after the end.
+fn noted_stream() -> String {
+    let note = r#""content_filter_results":{"hate":{"filtered":false,"severity":"safe"}}"#;
+    let about = |choices: &str, more: &str| {
+        format!(r#"{{"id":"","object":"","created":0,"model":"",{more}"choices":[{choices}],"usage":null}}"#)
+    };
+    let noted = |to: u32| {
+        format!(
+            r#"{{"index":0,"finish_reason":null,{note},"content_filter_offsets":{{"check_offset":44,"start_offset":44,"end_offset":{to}}}}}"#
+        )
+    };
+    let said = |delta: &str, reason: &str| {
+        format!(
+            r#"{{"id":"chatcmpl-7rCN","object":"chat.completion.chunk","created":1692913344,"model":"gpt-4o-2024-08-06","choices":[{{"index":0,"finish_reason":{reason},"delta":{delta}}}],"usage":null}}"#
+        )
+    };
+    let prompt = format!(r#""prompt_filter_results":[{{"prompt_index":0,{note}}}],"#);
+    let usage = r#"{"id":"chatcmpl-7rCN","object":"chat.completion.chunk","created":1692913344,"model":"gpt-4o-2024-08-06","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12}}"#;
+    let events = [
+        about("", &prompt),
+        said(r#"{"role":"assistant"}"#, "null"),
+        said(r#"{"content":"Color"}"#, "null"),
+        said(r#"{"content":" is"}"#, "null"),
+        about(&noted(198), ""),
+        said("{}", r#""stop""#),
+        about(&noted(571), ""),
+        usage.to_owned(),
+        "[DONE]".to_owned(),
+    ];
+    events.map(|event| format!("data: {event}\n\n")).concat()
+}
+
+#[tokio::test]
+async fn azures_notes_on_a_stream_pass_and_say_nothing_of_the_answer() {
+    let stream = noted_stream();
+    let told = stream.clone();
+    let vendor = Vendor::start(move |_| (200, "text/event-stream", told.clone().into())).await;
+    let world = cloud("provider_azure_openai", vendor.origin(), "key", json!({})).await;
+    // A deployment's name, of which nobody knows the price.
+    let asked = r#","stream":true,"stream_options":{"include_usage":true}"#;
+    let answer = world.chat("cloud/ours", asked).await;
+    assert_eq!(answer.text().await, stream, "byte for byte");
+    let trace = world.only_trace().await;
+    assert_eq!(trace["model_served"], "gpt-4o-2024-08-06", "{trace:#}");
+    // 2.50 and 10.00 dollars a million.
+    assert_eq!((&trace["cost"], &trace["finish_reason"]), (&json!("0.000045"), &json!("stop")), "{trace:#}");
+
+    for (dialect, endpoint, model) in [
+        (Dialect::AnthropicMessages, "messages", "/message/model"),
+        (Dialect::OpenAiResponses, "responses", "/response/model"),
+    ] {
+        let body = match dialect {
+            Dialect::AnthropicMessages => {
+                r#"{"model":"cloud/ours","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#
+            }
+            _ => r#"{"model":"cloud/ours","stream":true,"store":false,"input":"hi"}"#,
+        };
+        let answer = world.call_in(&asking(dialect, endpoint), body, HeaderMap::new()).await;
+        let text = answer.text().await;
+        let events = named(&text);
+        let model = events[0].1.pointer(model);
+        assert_eq!(model, Some(&json!("gpt-4o-2024-08-06")), "{text}");
+        assert!(text.contains("Color") && !text.contains("content_filter"), "{text}");
+        let last = events.last().unwrap().0.as_str();
+        assert!(matches!(last, "message_stop" | "response.completed"), "{text}");
+    }
 }

@@ -353,6 +353,17 @@ async fn a_first_token_that_takes_too_long_is_a_failure_where_a_route_says_so() 
     a.wait_until(|seen| seen.iter().all(|seen| seen.client_left())).await.unwrap();
 }
 
+#[tokio::test]
+async fn the_time_to_the_first_token_is_not_that_to_an_empty_chunk() {
+    let [a, b] = two().await;
+    let world = of([&a, &b], smart(Rules::default())).await;
+    // The first event has a role; the others come that much later, each.
+    faults(&a, "delay=300", 1);
+    world.chat("smart", r#","stream":true"#).await.text().await;
+    let trace = world.only_trace().await;
+    assert!(trace["time_to_first_token_ms"].as_f64().unwrap() >= 300.0, "{trace:#}");
+}
+
 /// A route to both, hedged.
 fn hedged(hedge: Hedge) -> Extra {
     let mut extra = smart(Rules { hedge: Some(hedge), ..Rules::default() });
