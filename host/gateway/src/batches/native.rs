@@ -52,15 +52,6 @@ const LATEST: TimeDelta = TimeDelta::seconds(60);
 const LARGEST: usize = 200 << 20;
 /// Batches that are made at once, with all their lines in memory.
 static MAKING: Semaphore = Semaphore::const_new(2);
-/// What a provider is asked for a batch with.
-struct Asking {
-    body: Bytes,
-    /// Its lines' model, where they have one there; else empty.
-    model: String,
-    /// How many lines go with it; 0 where they are in a file there.
-    lines: i64,
-}
-
 /// What is told of a line whose model the caller may not use.
 const NOT_ALLOWED: (&str, &str) = ("model_not_allowed", "This API key may not use this line's model.");
 /// How long after its time a batch is given up whose provider can't be asked.
@@ -77,6 +68,15 @@ pub(super) async fn look(service: &BatchService, lease: &Lease, batch: &Batch) -
         return Look { service, lease, batch }.later(&gone).await;
     };
     Look { service, lease, batch }.run(&keeper).await
+}
+
+/// What a provider is asked for a batch with.
+struct Asking {
+    body: Bytes,
+    /// Its lines' model, where they have one there; else empty.
+    model: String,
+    /// How many lines go with it; 0 where they are in a file there.
+    lines: i64,
 }
 
 struct Look<'a> {
