@@ -62,11 +62,20 @@ fn servers_share_everything_over_tls() {
     let directory = tempfile::tempdir().unwrap();
     let server = |name: &str| start(directory.path(), name, &redis.url(), Some(&redis));
     let (one, two) = (server("one"), server("two"));
-    let first = chat(&one, "hi");
+    chat(&one, "hi");
     until("the cache is shared", || header(&chat(&two, "hi"), "x-brokle-cache") == "hit");
     let left = |answer: &str| header(answer, "x-ratelimit-remaining-requests").parse::<u32>().unwrap();
-    let after = chat(&two, "hi");
-    assert!(left(&after) <= left(&first) - 2, "limits are shared: {} {}", left(&first), left(&after));
+    // On a busy machine Redis may not answer in time, and then each counts for itself for a second.
+    let is_shared = (0..5).any(|_| {
+        let begun = Instant::now();
+        let of_one = (0..20).map(|_| left(&chat(&one, "hi"))).min().unwrap();
+        let is_shared = left(&chat(&two, "hi")) < of_one;
+        while !is_shared && begun.elapsed() < Duration::from_millis(1_500) {
+            std::thread::yield_now();
+        }
+        is_shared
+    });
+    assert!(is_shared, "limits are shared");
     // Whoever's worker took it: it went through the queue.
     until("the queue is worked off", || {
         [&one, &two].iter().any(|server| ask(server, "/v1/usage").contains(r#""requests":1"#))
