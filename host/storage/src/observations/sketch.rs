@@ -2,9 +2,9 @@
 //!
 //! DDSketch (Masson, Rim, Lee: "DDSketch: a fast and fully-mergeable quantile sketch with relative-error guarantees", VLDB
 //! 2019): a value counts in the bin of its logarithm. Sketches of parts add up to the sketch of the whole, exactly, which is
-//! what rollups need. There are 2,225 bins up to an hour of microseconds, and a few dozen of them are in use.
-
-use std::collections::BTreeMap;
+//! what rollups need. There are 2,225 bins up to an hour of microseconds; answers of one to thirty seconds use 340 of them.
+//!
+//! Every commit reads, merges and writes some: bins are in order in one piece of memory, and all three go through it once.
 
 /// The relative error of a percentile.
 pub(crate) const ERROR: f64 = 0.005;
@@ -14,25 +14,44 @@ const GAMMA: f64 = (1.0 + ERROR) / (1.0 - ERROR);
 /// Counts of whole numbers by their size.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sketch {
-    /// By the bin's number: 0 for zero, `n` for `γ^(n-2) < value ≤ γ^(n-1)`.
-    bins: BTreeMap<u16, u64>,
+    /// By the bin's number, in its order: 0 for zero, `n` for `γ^(n-2) < value ≤ γ^(n-1)`.
+    bins: Vec<(u16, u64)>,
     count: u64,
 }
 
 impl Sketch {
     pub(crate) fn add(&mut self, value: u64) {
-        self.put(bin(value), 1);
+        let bin = bin(value);
+        match self.bins.binary_search_by_key(&bin, |(bin, _)| *bin) {
+            Ok(at) => {
+                if let Some((_, count)) = self.bins.get_mut(at) {
+                    *count = count.saturating_add(1);
+                }
+            }
+            Err(at) => self.bins.insert(at, (bin, 1)),
+        }
+        self.count = self.count.saturating_add(1);
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
-        for (bin, count) in &other.bins {
-            self.put(*bin, *count);
+        let mut merged = Self { bins: Vec::with_capacity(self.bins.len() + other.bins.len()), count: 0 };
+        let (mut ours, mut theirs) = (self.bins.iter().peekable(), other.bins.iter().peekable());
+        while let Some((bin, count)) = match (ours.peek(), theirs.peek()) {
+            (Some((our, _)), Some((their, _))) if their < our => theirs.next(),
+            (None, _) => theirs.next(),
+            _ => ours.next(),
+        } {
+            merged.push(*bin, *count);
         }
+        *self = merged;
     }
 
-    fn put(&mut self, bin: u16, count: u64) {
-        let of_bin = self.bins.entry(bin).or_default();
-        *of_bin = of_bin.saturating_add(count);
+    /// Counts in the last bin, or in one behind it.
+    fn push(&mut self, bin: u16, count: u64) {
+        match self.bins.last_mut() {
+            Some((last, of_bin)) if *last == bin => *of_bin = of_bin.saturating_add(count),
+            _ => self.bins.push((bin, count)),
+        }
         self.count = self.count.saturating_add(count);
     }
 
@@ -51,7 +70,7 @@ impl Sketch {
     fn at(&self, place: u64) -> Option<f64> {
         let mut before = 0_u64;
         let found = self.bins.iter().find(|(_, count)| {
-            before = before.saturating_add(**count);
+            before = before.saturating_add(*count);
             before > place
         });
         found.map(|(bin, _)| value(*bin))
@@ -75,7 +94,7 @@ impl Sketch {
             let (more, rest) = unvarint(bytes)?;
             let (count, rest) = unvarint(rest)?;
             bin = bin.checked_add(u16::try_from(more).ok()?)?;
-            sketch.put(bin, count);
+            sketch.push(bin, count);
             bytes = rest;
         }
         Some(sketch)
