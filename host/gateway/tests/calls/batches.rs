@@ -133,7 +133,7 @@ impl Server {
     }
 
     async fn until(&self, tenant: Tenant, id: &str, is_so: impl Fn(&Batch) -> bool) -> Batch {
-        for _ in 0..3_000 {
+        for _ in 0..9_000 {
             let batch = self.batches.get(tenant, id).await.unwrap();
             if is_so(&batch) {
                 return batch;
