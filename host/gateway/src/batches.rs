@@ -25,6 +25,7 @@ mod input;
 mod line;
 mod native;
 mod run;
+mod used;
 
 use std::collections::HashMap;
 use std::sync::Arc;

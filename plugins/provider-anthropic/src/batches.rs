@@ -102,10 +102,7 @@ impl Decoder for BatchDecoder {
     }
 
     fn finish(&mut self) -> Result<Ending, Problem> {
-        match self.results || self.seen {
-            true => Ok(Ending { outputs: Vec::new(), next: None }),
-            false => Err(Problem::bad_answer("it ended before it began")),
-        }
+        batches::ending(self.results || self.seen)
     }
 }
 

@@ -123,10 +123,7 @@ impl Decoder for BatchDecoder {
     }
 
     fn finish(&mut self) -> Result<Ending, Problem> {
-        match self.call.operation == "files.content" || self.frames > 0 {
-            true => Ok(Ending { outputs: Vec::new(), next: None }),
-            false => Err(Problem::bad_answer("it ended before it began")),
-        }
+        batches::ending(self.call.operation == "files.content" || self.frames > 0)
     }
 }
 

@@ -23,7 +23,7 @@ use brokle_plugin::provider::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
-use shared_canonical::batches::{Batch, Counts, Errors, Line, Reason};
+use shared_canonical::batches::{self, Batch, Counts, Errors, Line, Reason};
 use shared_canonical::kept;
 
 use crate::answer;
@@ -97,10 +97,7 @@ impl Decoder for BatchDecoder {
     }
 
     fn finish(&mut self) -> Result<Ending, Problem> {
-        match self.results || self.seen {
-            true => Ok(Ending { outputs: Vec::new(), next: None }),
-            false => Err(Problem::bad_answer("it ended before it began")),
-        }
+        batches::ending(self.results || self.seen)
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use brokle_plugin::provider::Output;
+use brokle_plugin::provider::{Ending, Output};
 use brokle_plugin::{Problem, ProblemKind};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -82,6 +82,17 @@ pub fn file(id: &str) -> Output {
         status: &'static str,
     }
     Output::json(&File { id, purpose: "batch_output", status: "processed" })
+}
+
+/// The end of an answer about a batch.
+///
+/// # Errors
+/// It isn't whole: nothing came of what can't be empty.
+pub fn ending(is_whole: bool) -> Result<Ending, Problem> {
+    match is_whole {
+        true => Ok(Ending { outputs: Vec::new(), next: None }),
+        false => Err(Problem::bad_answer("it ended before it began")),
+    }
 }
 
 /// A line of a batch's output in the making, by the `custom_id` of the line that it answers; none: the vendor didn't say.

@@ -55,14 +55,14 @@ fn post(address: &str, path: &str, body: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// How often each score is in the list of all.
-fn scores(server: &Server) -> BTreeMap<String, u32> {
+/// How often each row is in a list of all, by this member.
+pub(crate) fn listed(server: &Server, path: &str, member: &str) -> BTreeMap<String, u32> {
     let (mut found, mut cursor) = (BTreeMap::new(), String::new());
     loop {
-        let answer = server.ask(&format!("GET /v1/scores?limit=100{cursor} HTTP/1.1\r\nx-api-key: {KEY}"));
+        let answer = server.ask(&format!("GET {path}?limit=100{cursor} HTTP/1.1\r\nx-api-key: {KEY}"));
         let page: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
         for row in page["data"].as_array().unwrap_or_else(|| panic!("{answer}")) {
-            *found.entry(row["id"].as_str().unwrap().to_owned()).or_default() += 1;
+            *found.entry(row[member].as_str().unwrap().to_owned()).or_default() += 1;
         }
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -125,7 +125,7 @@ fn acknowledged_spans_and_scores_survive_sigkill_and_count_once() {
     for n in scored.iter().take(5) {
         assert!(score(&server.address, *n));
     }
-    let stored = scores(&server);
+    let stored = listed(&server, "/v1/scores", "id");
     for n in &scored {
         assert!(stored.contains_key(&format!("{n}a")), "score {n} was acknowledged and is lost");
     }

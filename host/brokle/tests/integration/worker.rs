@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use brokle_test_services::{ClickHouse, Redis};
 
 use crate::cli::{KEY, Server, brokle};
-use crate::otlp::{SPANS, send};
+use crate::otlp::{SPANS, listed, send};
 
 /// How often server, worker and store are killed each; 50 if it isn't said.
 const KILLS: &str = "BROKLE_TEST_KILLS";
@@ -116,8 +116,8 @@ fn killed_servers_workers_and_stores_lose_nothing_that_was_acknowledged_and_coun
             stored.len(),
             missing.iter().take(30).collect::<Vec<_>>()
         );
-        stored = listed(&server);
-        missing = acknowledged.iter().copied().filter(|n| !stored.contains_key(n)).collect();
+        stored = listed(&server, "/api/v1/traces", "name");
+        missing = acknowledged.iter().copied().filter(|n| !stored.contains_key(&n.to_string())).collect();
     }
     // Those that nobody heard of, too.
     let twice: Vec<_> = stored.iter().filter(|(_, times)| **times > 1).collect();
@@ -133,23 +133,6 @@ fn killed_servers_workers_and_stores_lose_nothing_that_was_acknowledged_and_coun
         answer.contains(&format!("{all}}}")) || answer.contains(&format!("{all},"))
     });
     println!("{kills} kills of each, {} spans acknowledged: each is there once", acknowledged.len());
-}
-
-/// How often each span is in the list of all.
-fn listed(server: &Server) -> BTreeMap<u64, u32> {
-    let (mut found, mut cursor) = (BTreeMap::new(), String::new());
-    loop {
-        let answer =
-            server.ask(&format!("GET /api/v1/traces?limit=100{cursor} HTTP/1.1\r\nx-api-key: {KEY}"));
-        let page: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-        for row in page["data"].as_array().unwrap_or_else(|| panic!("{answer}")) {
-            *found.entry(row["name"].as_str().unwrap().parse().unwrap()).or_default() += 1;
-        }
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return found,
-        }
-    }
 }
 
 /// A batch's state, once it has ended.

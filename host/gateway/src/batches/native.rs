@@ -14,10 +14,7 @@
 //! a server that dies between the account and the end leaves the next one to write the same row again, which is stored once. Budgets
 //! are charged by the transaction that ends the batch.
 
-use std::collections::BTreeMap;
-
 use brokle_core::json;
-use brokle_core::money::Usd;
 use brokle_core::observation::{SpanId, TraceId};
 use brokle_core::usage::Usage;
 use brokle_identity::Principal;
@@ -34,6 +31,7 @@ use super::BatchService;
 use super::input::{Lines, Piece, TOLD};
 use super::line::Endpoint;
 use super::run::{Failure, called, persist, principal, take};
+use super::used::{Spent, Used};
 use crate::account::Meter;
 use crate::budgets::{Charge, Use};
 use crate::gateway::Incoming;
@@ -572,58 +570,4 @@ fn is_unknown(refusal: &Refusal) -> bool {
 /// The endpoint as our own API has it: some providers leave out the version.
 pub(super) fn path(endpoint: &str) -> String {
     if endpoint.starts_with("/v1/") { endpoint.to_owned() } else { format!("/v1{endpoint}") }
-}
-
-/// What a batch used.
-#[derive(Default)]
-struct Used {
-    models: BTreeMap<String, Spent>,
-    lines: u64,
-    /// Lines with a good answer.
-    good: i64,
-    /// Other lines.
-    failed: i64,
-    /// Lines were cancelled.
-    has_cancelled: bool,
-    /// Not all of it could be read.
-    is_partial: bool,
-}
-
-/// What a model used of it.
-struct Spent {
-    usage: Usage,
-    /// None: the price of some of it isn't known.
-    cost: Option<Usd>,
-}
-
-impl Default for Spent {
-    fn default() -> Self {
-        Self { usage: Usage::default(), cost: Some(Usd::ZERO) }
-    }
-}
-
-impl Spent {
-    fn add(&mut self, usage: Usage, cost: Option<Usd>) {
-        self.usage.add(&usage);
-        self.cost = self.cost.zip(cost).and_then(|(sum, cost)| sum.checked_add(cost));
-    }
-}
-
-impl Used {
-    /// Counts a line of a batch's output. One without a count (an error's) used nothing.
-    fn count(&mut self, service: &BatchService, keeper: &Keeper<'_>, line: &[u8]) {
-        self.lines += 1;
-        let at = |pointer: &str| json::find(line, pointer).and_then(|at| line.get(at));
-        match at("/response/status_code") {
-            Some(b"200") => self.good += 1,
-            _ => self.failed += 1,
-        }
-        self.has_cancelled |= at("/error/code").is_some_and(|code| code == br#""batch_cancelled""#);
-        let Some(usage) = at("/response/body/usage").and_then(Usage::from_openai) else { return };
-        let model = at("/response/body/model").and_then(|text| serde_json::from_slice::<String>(text).ok());
-        let model = model.unwrap_or_default();
-        let row = service.gateway.parts.books.catalogue.find(&keeper.connection().catalogue, &model);
-        let cost = row.and_then(|row| row.batch_cost(&usage).or_else(|| row.cost(&usage)));
-        self.models.entry(model).or_default().add(usage, cost);
-    }
 }
