@@ -3,16 +3,32 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use libloading::{Library, Symbol};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::Failure;
+
+/// Statements at the same time, each in a session of its own; further ones wait.
+const SESSIONS: usize = 4;
 
 type Connection = *mut c_void;
 type Answer = *mut c_void;
 type Connect = unsafe extern "C" fn(c_int, *const *const c_char) -> *mut Connection;
-type QueryN = unsafe extern "C" fn(Connection, *const c_char, usize, *const c_char, usize) -> Answer;
+type Query = unsafe extern "C" fn(
+    Connection,
+    *const c_char,
+    usize,
+    *const c_char,
+    usize,
+    *const *const c_char,
+    *const usize,
+    *const *const c_char,
+    *const usize,
+    usize,
+) -> Answer;
 type Error = unsafe extern "C" fn(Answer) -> *const c_char;
 type Buffer = unsafe extern "C" fn(Answer) -> *const u8;
 type Length = unsafe extern "C" fn(Answer) -> usize;
@@ -33,25 +49,64 @@ impl Exception {
 
 /// The engine over one directory. There can be one in a process, and one process at a directory.
 pub(crate) struct Engine {
-    session: Mutex<Session>,
-    scratch: PathBuf,
+    idle: Mutex<Vec<Session>>,
+    turns: Semaphore,
 }
 
-/// The engine's one connection.
+/// A connection to the engine: one statement at a time.
 pub(crate) struct Session {
-    library: Library,
+    library: Arc<Library>,
     connection: Connection,
+    /// The database that statements are about.
+    database: String,
+    /// A file for what is inserted.
+    pub(crate) scratch: PathBuf,
 }
 
-// SAFETY: the connection isn't tied to the thread that made it, and the mutex lets in one thread at a time.
+/// A session in use, which is idle again when this is dropped.
+struct Borrowed<'a> {
+    engine: &'a Engine,
+    session: Option<Session>,
+}
+
+// SAFETY: a connection isn't tied to the thread that made it, and whoever has the session has it alone.
 unsafe impl Send for Session {}
 
 impl Engine {
     pub(crate) fn open(library: &Path, path: &Path) -> Result<Self, Failure> {
+        // SAFETY: the library's initializers are ClickHouse's own; nothing of ours runs before them.
+        let library = Arc::new(unsafe { Library::new(library) }?);
+        let open = |number| Session::open(Arc::clone(&library), path, number);
+        let idle = (0..SESSIONS).map(open).collect::<Result<_, _>>()?;
+        Ok(Self { idle: Mutex::new(idle), turns: Semaphore::new(SESSIONS) })
+    }
+
+    /// Runs `work` with a session that is idle, as soon as one is, on a thread that may wait.
+    pub(crate) async fn with<T: Send + 'static>(
+        self: Arc<Self>,
+        work: impl FnOnce(&mut Session) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let turn = Arc::clone(&self);
+        let _turn = turn.turns.acquire().await?;
+        let run = move || {
+            let session = self.idle.lock().pop();
+            let mut borrowed = Borrowed { engine: &self, session };
+            borrowed.session.as_mut().map(work)
+        };
+        tokio::task::spawn_blocking(run).await?.ok_or_else(|| "no session is idle".into())
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        self.engine.idle.lock().extend(self.session.take());
+    }
+}
+
+impl Session {
+    fn open(library: Arc<Library>, path: &Path, number: usize) -> Result<Self, Failure> {
         let arguments = [CString::new("clickhouse")?, CString::new(format!("--path={}", path.display()))?];
         let pointers = arguments.each_ref().map(|argument| argument.as_ptr());
-        // SAFETY: the library's initializers are ClickHouse's own; nothing of ours runs before them.
-        let library = unsafe { Library::new(library) }?;
         let connection = {
             // SAFETY: the signature is that of chdb.h.
             let connect: Symbol<'_, Connect> = unsafe { library.get(b"chdb_connect") }?;
@@ -63,25 +118,37 @@ impl Engine {
             // SAFETY: a handle that isn't null points to a connection.
             unsafe { *handle }
         };
-        let scratch = path.join("insert.bin");
-        Ok(Self { session: Mutex::new(Session { library, connection }), scratch })
+        let scratch = path.join(format!("insert-{number}.bin"));
+        Ok(Self { library, connection, database: String::new(), scratch })
     }
 
-    /// Runs `work` with the session and a file to write to, alone.
-    pub(crate) fn with<T>(&self, work: impl FnOnce(&Session, &Path) -> T) -> T {
-        work(&self.session.lock(), &self.scratch)
-    }
-}
-
-impl Session {
-    /// Runs one statement and answers in this format.
-    pub(crate) fn query(&self, query: &str, format: &str) -> Result<Vec<u8>, Exception> {
-        self.call(query, format).unwrap_or_else(|error| Err(Exception(error.to_string())))
+    /// What statements are about from here on.
+    pub(crate) fn choose(&mut self, database: &str) -> Result<(), Exception> {
+        if self.database != database {
+            self.query(&format!("USE `{}`", database.replace('`', "\\`")), "Null", &[])?;
+            database.clone_into(&mut self.database);
+        }
+        Ok(())
     }
 
-    fn call(&self, query: &str, format: &str) -> Result<Result<Vec<u8>, Exception>, libloading::Error> {
+    /// Runs one statement with these parameters (names and texts, as a URL has them) and answers in this format.
+    pub(crate) fn query(
+        &self,
+        query: &str,
+        format: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<Vec<u8>, Exception> {
+        self.call(query, format, parameters).unwrap_or_else(|error| Err(Exception(error.to_string())))
+    }
+
+    fn call(
+        &self,
+        query: &str,
+        format: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<Result<Vec<u8>, Exception>, libloading::Error> {
         // SAFETY: the signature is that of chdb.h.
-        let run: Symbol<'_, QueryN> = unsafe { self.library.get(b"chdb_query_n") }?;
+        let run: Symbol<'_, Query> = unsafe { self.library.get(b"chdb_query_with_params_n") }?;
         // SAFETY: as above.
         let error: Symbol<'_, Error> = unsafe { self.library.get(b"chdb_result_error") }?;
         // SAFETY: as above.
@@ -90,7 +157,11 @@ impl Session {
         let length: Symbol<'_, Length> = unsafe { self.library.get(b"chdb_result_length") }?;
         // SAFETY: as above.
         let destroy: Symbol<'_, Destroy> = unsafe { self.library.get(b"chdb_destroy_query_result") }?;
-        // SAFETY: both texts are passed with their lengths and only read; the answer is ours until it is destroyed, and
+        let (names, name_lengths): (Vec<*const c_char>, Vec<usize>) =
+            parameters.iter().map(|(name, _)| (name.as_ptr().cast(), name.len())).unzip();
+        let (values, value_lengths): (Vec<*const c_char>, Vec<usize>) =
+            parameters.iter().map(|(_, value)| (value.as_ptr().cast(), value.len())).unzip();
+        // SAFETY: all texts are passed with their lengths and only read; the answer is ours until it is destroyed, and
         // its error and buffer are its own.
         unsafe {
             let answer = run(
@@ -99,6 +170,11 @@ impl Session {
                 query.len(),
                 format.as_ptr().cast(),
                 format.len(),
+                names.as_ptr(),
+                name_lengths.as_ptr(),
+                values.as_ptr(),
+                value_lengths.as_ptr(),
+                parameters.len(),
             );
             if answer.is_null() {
                 return Ok(Err(Exception("the engine gave no answer".to_owned())));

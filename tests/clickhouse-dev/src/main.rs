@@ -1,8 +1,8 @@
 //! A ClickHouse server for development and tests: its engine as a library, behind the part of its HTTP protocol that the
 //! `clickhouse` crate speaks. What it does and doesn't is in the README beside it.
 //!
-//! Queries run one at a time: the engine's connection has one session, in which a request sets its database, parameters
-//! and settings before its query and takes them back after it.
+//! A few queries run at the same time, each in a session of the engine's that nobody else has meanwhile: in it a request sets
+//! its database and settings before its query, and takes settings back after it.
 
 mod engine;
 mod lz4;

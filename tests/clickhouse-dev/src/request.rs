@@ -1,7 +1,5 @@
 //! What a request asks for.
 
-use std::path::Path;
-
 use bytes::Bytes;
 use url::form_urlencoded;
 
@@ -16,8 +14,9 @@ pub(crate) struct Asked {
     data: Vec<u8>,
     database: Option<String>,
     format: Option<String>,
-    /// Settings, and parameters as `param_…`: values as ClickHouse reads them from a URL.
     settings: Vec<(String, String)>,
+    /// Of the query, `param_…` without that: values as ClickHouse reads them from a URL.
+    parameters: Vec<(String, String)>,
 }
 
 /// A request that isn't understood.
@@ -39,7 +38,7 @@ impl Asked {
                 "default_format" => asked.format = Some(value.into_owned()),
                 "decompress" => is_packed = value == "1",
                 name if IGNORED.contains(&name) => {}
-                _ => asked.settings.push((name.into_owned(), value.into_owned())),
+                name => asked.says(name, value.into_owned()),
             }
         }
         let data = if let Some(boundary) = content_type.strip_prefix("multipart/form-data; boundary=") {
@@ -47,7 +46,7 @@ impl Asked {
                 if name == "query" {
                     query.push_str(&value);
                 } else {
-                    asked.settings.push((name, value));
+                    asked.says(&name, value);
                 }
             }
             Vec::new()
@@ -64,39 +63,51 @@ impl Asked {
         Ok(asked)
     }
 
-    /// Runs it; what it sets in the session is taken back. `scratch` is a file that nobody else uses meanwhile.
-    pub(crate) fn run(&self, session: &Session, scratch: &Path) -> Result<Vec<u8>, Exception> {
-        let answer = self.prepare(session).and_then(|()| self.query(session, scratch));
-        for (name, _) in self.settings.iter().filter(|(name, _)| !name.starts_with("param_")) {
-            session.query(&format!("SET {name} = DEFAULT"), "Null")?;
+    fn says(&mut self, name: &str, value: String) {
+        match name.strip_prefix("param_") {
+            Some(parameter) => self.parameters.push((parameter.to_owned(), value)),
+            None => self.settings.push((name.to_owned(), value)),
         }
+    }
+
+    /// Runs it; what it sets in the session is taken back.
+    pub(crate) fn run(&self, session: &mut Session) -> Result<Vec<u8>, Exception> {
+        session.choose(self.database.as_deref().unwrap_or("default"))?;
+        if self.settings.is_empty() {
+            return self.query(session);
+        }
+        let answer = self.set(session).and_then(|()| self.query(session));
+        let names: Vec<String> = self.settings.iter().map(|(name, _)| format!("{name} = DEFAULT")).collect();
+        session.query(&format!("SET {}", names.join(", ")), "Null", &[])?;
         answer
     }
 
     /// The engine reads data behind a statement only to the first empty line, and binary data has such bytes: it goes
     /// through a file.
-    fn query(&self, session: &Session, scratch: &Path) -> Result<Vec<u8>, Exception> {
+    fn query(&self, session: &Session) -> Result<Vec<u8>, Exception> {
         let format = self.format.as_deref().unwrap_or("TabSeparated");
+        let parameters: Vec<(&str, &str)> =
+            self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         if self.data.is_empty() {
-            return session.query(&self.query, format);
+            return session.query(&self.query, format, &parameters);
         }
         let insert = self.query.rsplit_once(" FORMAT ");
         let (insert, of) = insert.ok_or_else(|| Exception("an INSERT names its FORMAT".to_owned()))?;
+        let scratch = &session.scratch;
         std::fs::write(scratch, &self.data).map_err(|error| Exception(error.to_string()))?;
-        session.query(&format!("{insert} FROM INFILE '{}' FORMAT {of}", scratch.display()), format)
+        let insert = format!("{insert} FROM INFILE '{}' FORMAT {of}", scratch.display());
+        session.query(&insert, format, &parameters)
     }
 
-    fn prepare(&self, session: &Session) -> Result<(), Exception> {
-        let database = self.database.as_deref().unwrap_or("default").replace('`', "\\`");
-        session.query(&format!("USE `{database}`"), "Null")?;
+    fn set(&self, session: &Session) -> Result<(), Exception> {
+        let mut set = Vec::with_capacity(self.settings.len());
         for (name, value) in &self.settings {
             if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
                 return Err(Exception("Code: 115. DB::Exception: not a setting's name".to_owned()));
             }
-            let value = value.replace('\\', "\\\\").replace('\'', "\\'");
-            session.query(&format!("SET {name} = '{value}'"), "Null")?;
+            set.push(format!("{name} = '{}'", value.replace('\\', "\\\\").replace('\'', "\\'")));
         }
-        Ok(())
+        session.query(&format!("SET {}", set.join(", ")), "Null", &[]).map(drop)
     }
 }
 
@@ -128,8 +139,8 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(asked.query, "SELECT {x:String}");
         assert_eq!((asked.database.as_deref(), asked.format.as_deref()), (Some("d"), Some("JSON")));
-        let expected = [pair("max_threads", "1"), pair("param_y", "'1'"), pair("param_x", "a\r\nb")];
-        assert_eq!(asked.settings, expected);
+        assert_eq!(asked.settings, [pair("max_threads", "1")]);
+        assert_eq!(asked.parameters, [pair("y", "'1'"), pair("x", "a\r\nb")]);
     }
 
     #[test]

@@ -58,8 +58,7 @@ async fn ask(engine: Arc<Engine>, request: Request<Incoming>) -> Result<Result<V
     let content_type = header.transpose()?.unwrap_or_default();
     let body = request.into_body().collect().await?.to_bytes();
     let asked = Asked::read(&url, &content_type, &body)?;
-    Ok(tokio::task::spawn_blocking(move || engine.with(|session, scratch| asked.run(session, scratch)))
-        .await?)
+    engine.with(move |session| asked.run(session)).await
 }
 
 /// As ClickHouse has it: what isn't there is 404, what can't be read 400, the rest 500.
