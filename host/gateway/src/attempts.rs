@@ -50,7 +50,10 @@ const ERROR_BODY: usize = 64 << 10;
 pub(crate) struct Attempts;
 
 impl Attempts {
-    pub(crate) async fn run(gateway: &Gateway, call: Stage<'_, (Request, Plan)>) -> Result<Served, Refusal> {
+    pub(crate) async fn run(
+        gateway: &Gateway,
+        call: Stage<'_, (Box<Request>, Plan)>,
+    ) -> Result<Served, Refusal> {
         let (request, plan) = call.known;
         if let Some(entry) = &request.cached {
             return Ok(entry.serve(&request));

@@ -266,6 +266,11 @@ impl Gateway {
         self.room.enter()
     }
 
+    /// An answer is about to be written: calls that are ready on this thread go first, so that answers are written together.
+    pub async fn others_first(&self) {
+        self.room.others_first().await;
+    }
+
     /// Refuses a call for which there is no room. It wasn't begun: it is counted, and leaves no trace.
     pub async fn shed(
         &self,

@@ -162,7 +162,7 @@ impl Read {
     async fn run<'a>(
         _gateway: &Gateway,
         mut call: Stage<'a, Caller>,
-    ) -> Result<Stage<'a, (Caller, Request)>, Refusal> {
+    ) -> Result<Stage<'a, (Caller, Box<Request>)>, Refusal> {
         let request = match call.incoming.dialect {
             None if call.incoming.operation.is_form() => {
                 // Pictures and recordings aren't kept.
@@ -184,7 +184,8 @@ impl Read {
             }
         });
         let (caller, call) = call.with(());
-        Ok(call.with((caller, request)).1)
+        // In a box: it is moved from stage to stage.
+        Ok(call.with((caller, Box::new(request))).1)
     }
 }
 
@@ -193,8 +194,8 @@ struct Choose;
 impl Choose {
     async fn run<'a>(
         gateway: &Gateway,
-        call: Stage<'a, (Caller, Request)>,
-    ) -> Result<Stage<'a, (Arc<Principal>, Request)>, Refusal> {
+        call: Stage<'a, (Caller, Box<Request>)>,
+    ) -> Result<Stage<'a, (Arc<Principal>, Box<Request>)>, Refusal> {
         let ((Caller { principal, routes }, mut request), call) = call.with(());
         request.choose(|model| find(&routes, call.incoming.headers, model))?;
         if let Some(most) = request.rules().and_then(|rules| rules.capture) {
@@ -214,8 +215,8 @@ struct Route;
 impl Route {
     async fn run<'a>(
         gateway: &Gateway,
-        call: Stage<'a, (Arc<Principal>, Request)>,
-    ) -> Result<Stage<'a, (Arc<Principal>, Request, Plan)>, Refusal> {
+        call: Stage<'a, (Arc<Principal>, Box<Request>)>,
+    ) -> Result<Stage<'a, (Arc<Principal>, Box<Request>, Plan)>, Refusal> {
         let ((principal, request), call) = call.with(());
         // A guardrail may send even a known answer back, and then somebody has to give another one.
         let guarded = request.guards.as_ref().is_some_and(|chain| chain.rules_on_answers());

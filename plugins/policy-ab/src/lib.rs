@@ -39,7 +39,8 @@ struct Ab;
 
 impl RoutingPolicy for Ab {
     fn describe() -> Description {
-        Description::routing_policy(["affinity", "entropy", "priority", "available"])
+        let facts = ["affinity", "connection", "provider", "model", "entropy", "priority", "available"];
+        Description::routing_policy(facts)
     }
 
     fn check_config(config: serde_json::Value) -> Result<(), Vec<ConfigProblem>> {

@@ -65,6 +65,9 @@ struct Auto;
 impl RoutingPolicy for Auto {
     fn describe() -> Description {
         let facts = [
+            "connection",
+            "provider",
+            "model",
             "input-tokens",
             "max-output-tokens",
             "features",

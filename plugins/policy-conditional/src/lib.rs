@@ -37,8 +37,20 @@ struct Conditional;
 
 impl RoutingPolicy for Conditional {
     fn describe() -> Description {
-        let facts =
-            ["operation", "streaming", "features", "input-tokens", "attributes", "priority", "available"];
+        let facts = [
+            "operation",
+            "model",
+            "streaming",
+            "features",
+            "body-size",
+            "input-tokens",
+            "max-output-tokens",
+            "attributes",
+            "connection",
+            "provider",
+            "priority",
+            "available",
+        ];
         Description::routing_policy(facts)
     }
 

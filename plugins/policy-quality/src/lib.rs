@@ -40,8 +40,18 @@ struct Quality;
 
 impl RoutingPolicy for Quality {
     fn describe() -> Description {
-        let facts =
-            ["attributes", "input-price", "output-price", "weight", "priority", "available", "entropy"];
+        let facts = [
+            "connection",
+            "model",
+            "attributes",
+            "input-tokens",
+            "input-price",
+            "output-price",
+            "weight",
+            "priority",
+            "available",
+            "entropy",
+        ];
         Description::routing_policy(facts)
     }
 

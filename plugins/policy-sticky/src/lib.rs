@@ -14,7 +14,8 @@ struct Sticky;
 
 impl RoutingPolicy for Sticky {
     fn describe() -> Description {
-        Description::routing_policy(["affinity", "weight", "priority", "available", "entropy"])
+        let facts = ["affinity", "connection", "model", "weight", "priority", "available", "entropy"];
+        Description::routing_policy(facts)
     }
 
     fn decide(request: &Request, candidates: &[Candidate]) -> Result<Plan, Refusal> {

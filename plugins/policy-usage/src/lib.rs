@@ -28,6 +28,8 @@ struct Usage;
 impl RoutingPolicy for Usage {
     fn describe() -> Description {
         let facts = [
+            "connection",
+            "model",
             "remaining-tokens",
             "remaining-requests",
             "in-flight",

@@ -121,7 +121,7 @@ impl Description {
         Self([("operations".to_owned(), operations.into())].into_iter().collect())
     }
 
-    /// A routing policy's: the facts it reads.
+    /// A routing policy's: the facts it reads. Texts and lists that aren't named here are empty when it is asked.
     pub fn routing_policy<'a>(facts: impl IntoIterator<Item = &'a str>) -> Self {
         let facts: serde_json::Value = facts.into_iter().collect();
         Self([("facts".to_owned(), facts)].into_iter().collect())

@@ -31,7 +31,8 @@ pub use crate::bindings::routing::brokle::routing::facts::{Candidate, Plan, Refu
 /// # fn main() {}
 /// ```
 pub trait RoutingPolicy: Sized + 'static {
-    /// The facts that the policy reads.
+    /// The facts that the policy reads, by their names in the contract (`input-price`, `features`). Texts and lists that aren't
+    /// named are empty when it is asked; an attribute may be named by itself.
     fn describe() -> Description;
 
     /// Checks what the manifest's schema can't say.

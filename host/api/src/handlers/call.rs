@@ -80,6 +80,7 @@ pub(super) async fn call_in(
     }
     let body = body::read(body, app.body).await?;
     let answer = gateway.serve_in(dialect, operation, caller, &head.headers, body, id).await;
+    gateway.others_first().await;
     // Given back at the body's end, not at the handler's.
     Ok(answer.map(|body| Body::new(place.hold(body))))
 }

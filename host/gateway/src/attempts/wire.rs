@@ -84,6 +84,7 @@ pub(super) async fn head(
 ) -> Result<Response<Upstream>, Refusal> {
     let first_byte = candidate.timeouts(gateway).first_byte;
     let connection = &candidate.connection;
+    gateway.room.others_first().await;
     match tokio::time::timeout(first_byte, gateway.parts.egress.send(connection, request)).await {
         Ok(answer) => answer,
         Err(_) => {

@@ -32,7 +32,7 @@ pub(crate) struct Look;
 /// The stage after routing.
 pub(crate) struct LookAgain;
 
-pub(super) type Call<'a> = Stage<'a, (Arc<Principal>, Request)>;
+pub(super) type Call<'a> = Stage<'a, (Arc<Principal>, Box<Request>)>;
 
 /// Whether who is asked first decides what the answer is, rather than who gives it.
 fn chooses_answers(gateway: &Gateway, call: &Call<'_>) -> bool {
@@ -55,8 +55,8 @@ impl Look {
 impl LookAgain {
     pub(crate) async fn run<'a>(
         gateway: &Gateway,
-        call: Stage<'a, (Arc<Principal>, Request, Plan)>,
-    ) -> Result<Stage<'a, (Request, Plan)>, Refusal> {
+        call: Stage<'a, (Arc<Principal>, Box<Request>, Plan)>,
+    ) -> Result<Stage<'a, (Box<Request>, Plan)>, Refusal> {
         let ((principal, request, plan), call) = call.with(());
         let Some((cache, chosen)) = gateway.parts.cache.as_ref().zip(plan.candidates.first()) else {
             return Ok(call.with((request, plan)).1);

@@ -36,7 +36,10 @@ enum Verdict {
 }
 
 impl Ask {
-    pub(crate) async fn run(gateway: &Gateway, call: Stage<'_, (Request, Plan)>) -> Result<Served, Refusal> {
+    pub(crate) async fn run(
+        gateway: &Gateway,
+        call: Stage<'_, (Box<Request>, Plan)>,
+    ) -> Result<Served, Refusal> {
         let Some(chain) = call.known.0.guards.clone().filter(|chain| chain.rules_on_answers()) else {
             return Attempts::run(gateway, call).await;
         };
@@ -45,7 +48,7 @@ impl Ask {
 
     async fn guarded(
         gateway: &Gateway,
-        call: Stage<'_, (Request, Plan)>,
+        call: Stage<'_, (Box<Request>, Plan)>,
         chain: Arc<Chain>,
     ) -> Result<Served, Refusal> {
         let Stage { incoming, meter, told, plugins, known: (mut request, plan) } = call;
@@ -94,7 +97,7 @@ impl Ask {
                     // Both answers are paid for; the account keeps running totals of one.
                     meter.note(|observation| before = observation.usage.take().unwrap_or_default());
                     // Another request, whose answer nobody has.
-                    request = Request { cached: None, ..*next };
+                    *request = Request { cached: None, ..*next };
                     meter.uncached();
                     told.cache = CacheNote::Bypass;
                     retries += 1;

@@ -15,7 +15,7 @@ use crate::request::Request;
 /// The stage.
 pub(crate) struct GuardRequest;
 
-type Call<'a> = Stage<'a, (Arc<Principal>, Request)>;
+type Call<'a> = Stage<'a, (Arc<Principal>, Box<Request>)>;
 
 impl GuardRequest {
     pub(crate) async fn run<'a>(gateway: &Gateway, mut call: Call<'a>) -> Result<Call<'a>, Refusal> {
@@ -27,7 +27,7 @@ impl GuardRequest {
         };
         if let Some(dialect) = call.known.1.dialect.clone() {
             let seen = Box::pin(dialect.for_guardrails(gateway, call.meter, &call.known.1)).await?;
-            call.known.1 = seen;
+            *call.known.1 = seen;
         }
         let request = &mut call.known.1;
         let unseen = request.form.is_some() && chain.links.iter().any(|link| link.on_request());

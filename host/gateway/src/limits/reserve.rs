@@ -123,7 +123,7 @@ impl Drop for Reservation {
 /// The stage: rules that need no candidate.
 pub(crate) struct Reserve;
 
-type Call<'a> = Stage<'a, (Arc<Principal>, Request)>;
+type Call<'a> = Stage<'a, (Arc<Principal>, Box<Request>)>;
 
 impl Reserve {
     pub(crate) async fn run<'a>(gateway: &Gateway, call: Call<'a>) -> Result<Call<'a>, Refusal> {

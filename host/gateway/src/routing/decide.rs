@@ -167,8 +167,8 @@ impl<'a> Asked<'a> {
             context.config = config.clone();
         }
         let request = self.facts(gateway, decision.known.len(), peek);
-        let told: Vec<facts::Candidate> = decision.known.iter().map(|one| one.facts.clone()).collect();
-        match active.plugin.decide(context, &request, &told).await {
+        let told = decision.known.iter().map(|one| &one.facts);
+        match active.plugin.decide(context, &request, told).await {
             Ok((planned, spent)) => {
                 decision.asked = Some((active.plugin.label().clone(), spent.time));
                 match planned {

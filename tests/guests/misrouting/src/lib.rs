@@ -8,7 +8,7 @@ struct Misrouting;
 
 impl RoutingPolicy for Misrouting {
     fn describe() -> Description {
-        Description::routing_policy([])
+        Description::routing_policy(["model"])
     }
 
     #[expect(clippy::panic, reason = "a trap is what is tested")]
