@@ -191,6 +191,27 @@ async fn the_priority_policy_keeps_the_operators_order() {
     assert!(spent.time > Duration::ZERO);
 }
 
+#[tokio::test]
+async fn a_policy_hears_no_text_that_it_doesnt_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = PolicyPlugin::load(&runtime(&folder), &component("guest-test", "misrouting")).await.unwrap();
+    let request = Request {
+        model: "told".into(),
+        features: vec!["vision".into()],
+        attributes: vec![("team".into(), "red".into())],
+        ..request()
+    };
+    let candidates = [candidate("main-connection", 7, true)];
+    let (plan, _) = plugin.decide(CallContext::default(), &request, &candidates).await.unwrap();
+    let told = plan.unwrap().reason;
+    for named in ["told", "priority: 7", "body-size: 10", &*candidates[0].model] {
+        assert!(told.contains(named), "{named}: {told}");
+    }
+    for unnamed in ["chat.completions", "vision", "red", "main-connection"] {
+        assert!(!told.contains(unnamed), "{unnamed}: {told}");
+    }
+}
+
 /// Tried at once, it is interrupted by a tick (5 ms); it is made anew and has its whole budget.
 #[tokio::test]
 async fn a_decision_that_a_tick_finds_at_work_is_made_anew() {

@@ -50,7 +50,7 @@ impl Exception {
 /// The engine over one directory. There can be one in a process, and one process at a directory.
 pub(crate) struct Engine {
     idle: Mutex<Vec<Session>>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 /// A connection to the engine: one statement at a time.
@@ -78,7 +78,7 @@ impl Engine {
         let library = Arc::new(unsafe { Library::new(library) }?);
         let open = |number| Session::open(Arc::clone(&library), path, number);
         let idle = (0..SESSIONS).map(open).collect::<Result<_, _>>()?;
-        Ok(Self { idle: Mutex::new(idle), turns: Semaphore::new(SESSIONS) })
+        Ok(Self { idle: Mutex::new(idle), turns: Arc::new(Semaphore::new(SESSIONS)) })
     }
 
     /// Runs `work` with a session that is idle, as soon as one is, on a thread that may wait.
@@ -86,9 +86,10 @@ impl Engine {
         self: Arc<Self>,
         work: impl FnOnce(&mut Session) -> T + Send + 'static,
     ) -> Result<T, Failure> {
-        let turn = Arc::clone(&self);
-        let _turn = turn.turns.acquire().await?;
+        // Kept as long as the session, also when nobody waits for the answer any more.
+        let turn = Arc::clone(&self.turns).acquire_owned().await?;
         let run = move || {
+            let _turn = turn;
             let session = self.idle.lock().pop();
             let mut borrowed = Borrowed { engine: &self, session };
             borrowed.session.as_mut().map(work)

@@ -1,5 +1,6 @@
 //! A routing policy that fails in the way that the model's name says: `panic`, `spin`, `misconfigured`, `stray` (names
-//! candidates that there aren't), `empty` (refuses). `twice` names the last candidate again and again.
+//! candidates that there aren't), `empty` (refuses). `twice` names the last candidate again and again, `told` repeats what
+//! it was told, of which it names the model only.
 
 use brokle_plugin::Description;
 use brokle_plugin::routing::{Candidate, Plan, Refusal, Request, RoutingPolicy};
@@ -23,6 +24,7 @@ impl RoutingPolicy for Misrouting {
             "misconfigured" => Err(Refusal::Misconfigured("as told".into())),
             "stray" => plan(vec![last + 1, u32::MAX]),
             "empty" => plan(Vec::new()),
+            "told" => Ok(Plan { order: vec![last], reason: format!("{request:?} {candidates:?}") }),
             _ => plan(vec![last; 1_000]),
         }
     }
