@@ -16,7 +16,7 @@ use crate::{
     request::API_KEY,
     run::{machine, ms},
     streams::micros,
-    telemetry::spans::{Template, mixed, trace_id},
+    telemetry::spans::{PER_TRACE, Template, mixed, trace_id},
     wire::Connection,
 };
 use brokle_test_services::{ClickHouse, Redis};
@@ -36,7 +36,7 @@ use tokio::task::JoinSet;
 
 /// Traces of four spans in each request, as batching exporters send them.
 const TRACES: usize = 25;
-const CONNECTIONS: usize = 4;
+const CONNECTIONS: usize = 16;
 const BURST: Duration = Duration::from_secs(2);
 const DAY: u64 = 86_400;
 const NANOS: u64 = 1_000_000_000;
@@ -92,6 +92,9 @@ impl Store {
         }
     }
 }
+
+/// Inputs and outputs are stored, which nothing does unless it is told to.
+const CAPTURE: &str = "[telemetry]\ncapture = \"full\"\n";
 
 /// Servers of the bench's own.
 struct Services {
@@ -160,8 +163,8 @@ pub(crate) async fn run(args: &Args) -> io::Result<bool> {
     };
     let config = match (&args.config, &services) {
         (Some(config), _) => fs::read_to_string(config)?,
-        (None, Some(services)) => services.config(),
-        (None, None) => String::new(),
+        (None, Some(services)) => CAPTURE.to_owned() + &services.config(),
+        (None, None) => CAPTURE.to_owned(),
     };
     fs::write(work.path().join("brokle.toml"), config)?;
     let data = work.path().join("data");
@@ -238,8 +241,23 @@ impl Stage {
                 taken.abs_diff(stored) as f64,
                 "",
             ),
+            Target::at_most("spans of a trace without input or output", 0.0, self.bare().await? as f64, ""),
         ];
         Ok((targets, made))
+    }
+
+    /// How many spans of the first trace have lost their input or their output.
+    async fn bare(&self) -> io::Result<usize> {
+        let trace = json(self.server.addr, &format!("/api/v1/traces/{}", hex(trace_id(0)))).await?;
+        let mut spans: Vec<_> =
+            trace.get("observations").and_then(|all| all.as_array()).into_iter().flatten().collect();
+        let mut whole = 0;
+        while let Some(span) = spans.pop() {
+            let is_there = |body: &str| span.get(body).is_some_and(|body| !body.is_null());
+            whole += usize::from(is_there("input") && is_there("output"));
+            spans.extend(span.get("children").and_then(|all| all.as_array()).into_iter().flatten());
+        }
+        Ok(PER_TRACE.abs_diff(whole))
     }
 
     /// Fills the last 30 days, and asks what people ask; for no trace of requests that may not have been sent.
@@ -260,6 +278,8 @@ impl Stage {
             if taken.errors > 0 {
                 return Err(io::Error::other(taken.first_error.unwrap_or_default()));
             }
+            // What isn't stored yet fills the queue, which then takes no more.
+            self.drained().await?;
             let made = (self.made.load(Ordering::Relaxed) - before) * self.template.len() as u64;
             missing = missing.saturating_sub(made);
             eprint!("\r{} of {rows} rows, {} s ", rows - missing, told.elapsed().as_secs());
@@ -277,10 +297,8 @@ impl Stage {
             .ask(asked, |n| {
                 let any = mixed(n) % traces;
                 let sent = !unsure.contains(&(any / TRACES as u64));
-                let id = trace_id(if sent { any } else { any % (unsure.start * TRACES as u64) })
-                    .map(|byte| format!("{byte:02x}"))
-                    .concat();
-                format!("/api/v1/traces/{id}")
+                let id = trace_id(if sent { any } else { any % (unsure.start * TRACES as u64) });
+                format!("/api/v1/traces/{}", hex(id))
             })
             .await?;
         let month = format!("from={}&to={}", day(begin / NANOS), day(now(0) / NANOS + DAY));
@@ -409,6 +427,10 @@ fn day(seconds: u64) -> String {
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02}T00:00:00Z")
+}
+
+fn hex(id: [u8; 16]) -> String {
+    id.map(|byte| format!("{byte:02x}")).concat()
 }
 
 /// The project of the key that the server was started with.

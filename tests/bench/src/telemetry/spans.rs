@@ -1,13 +1,14 @@
 //! Requests with spans as instrumented applications send them: OTLP over HTTP, Protobuf, uncompressed. A trace has four spans
 //! (an agent, two calls of a model, a tool), each about 2 KB with its input and output.
 //!
-//! The bytes are written once; a request is a copy with other ids and times, so that the generator takes next to nothing of
-//! the processors that it shares with what is measured. Source of the fields' numbers: `opentelemetry/proto/trace/v1/trace.proto`.
+//! The bytes are written once; a request is a copy with other ids, times and texts (each a piece of a long one, so that a store
+//! finds no more to compress in many spans than in each), so that the generator takes next to nothing of the processors that it
+//! shares with what is measured. Source of the fields' numbers: `opentelemetry/proto/trace/v1/trace.proto`.
 
 use crate::request::API_KEY;
 
 /// Spans of a trace.
-const PER_TRACE: usize = 4;
+pub(super) const PER_TRACE: usize = 4;
 /// Bytes of a span, about.
 const SPAN: usize = 2_048;
 const MODELS: [&str; 4] = ["gpt-4o-mini", "gpt-4o", "claude-sonnet-4-5", "gemini-2.5-flash"];
@@ -15,6 +16,8 @@ const WORDS: [&str; 16] = [
     "invoice", "the", "customer", "was", "refund", "to", "by", "agent", "policy", "and", "after", "of",
     "ticket", "answers", "which", "gateway",
 ];
+/// Bytes of which every input and output is a piece.
+const WORDS_BYTES: usize = 16 << 20;
 /// So long takes a span, in nanoseconds.
 const LENGTH_NS: u64 = 850_000_000;
 
@@ -26,6 +29,8 @@ struct Places {
     parent: Option<usize>,
     start: usize,
     end: usize,
+    /// Input and output: where the text begins, and its bytes.
+    texts: [(usize, usize); 2],
 }
 
 /// A request's bytes, and what is to be changed in each copy.
@@ -33,6 +38,7 @@ struct Places {
 pub(crate) struct Template {
     bytes: Vec<u8>,
     spans: Vec<Places>,
+    words: Vec<u8>,
 }
 
 impl Template {
@@ -66,7 +72,8 @@ impl Template {
         let mut bytes = head.into_bytes();
         let base = bytes.len() + outer;
         bytes.extend_from_slice(&body);
-        Self { bytes, spans: spans.into_iter().map(|places| places.moved(base)).collect() }
+        let spans = spans.into_iter().map(|places| places.moved(base)).collect();
+        Self { bytes, spans, words: text(WORDS_BYTES).into_bytes() }
     }
 
     /// Spans in each request.
@@ -89,6 +96,11 @@ impl Template {
             }
             put(&mut bytes, places.start, &start.to_le_bytes());
             put(&mut bytes, places.end, &(start + LENGTH_NS + trace % 1_000 * 1_000_000).to_le_bytes());
+            for (which, (at, size)) in (0..).zip(places.texts) {
+                let piece = mixed((trace * PER_TRACE as u64 + place) * 2 + which) as usize
+                    % (self.words.len() - size);
+                put(&mut bytes, at, self.words.get(piece..piece + size).unwrap_or_default());
+            }
         }
         bytes
     }
@@ -112,9 +124,10 @@ pub(crate) fn mixed(number: u64) -> u64 {
 
 impl Places {
     fn moved(self, by: usize) -> Self {
-        let Self { trace, span, parent, start, end } = self;
+        let Self { trace, span, parent, start, end, texts } = self;
         let parent = parent.map(|at| at + by);
-        Self { trace: trace + by, span: span + by, parent, start: start + by, end: end + by }
+        let texts = texts.map(|(at, size)| (at + by, size));
+        Self { trace: trace + by, span: span + by, parent, start: start + by, end: end + by, texts }
     }
 }
 
@@ -156,23 +169,26 @@ fn span(trace: usize, place: usize) -> (Vec<u8>, Places) {
         attribute(&mut out, 9, "gen_ai.usage.input_tokens", Value::Number(900 + trace as u64));
         attribute(&mut out, 9, "gen_ai.usage.output_tokens", Value::Number(120 + trace as u64));
     }
-    let message = |role: &str, size| {
-        let text = text(trace * PER_TRACE + place, size);
-        format!(r#"[{{"role":"{role}","parts":[{{"type":"text","content":"{text}"}}]}}]"#)
-    };
     let left = SPAN.saturating_sub(out.len() + 240);
-    attribute(&mut out, 9, "gen_ai.input.messages", Value::Text(&message("user", left * 3 / 4)));
-    attribute(&mut out, 9, "gen_ai.output.messages", Value::Text(&message("assistant", left / 4)));
+    let texts =
+        [("gen_ai.input.messages", "user", left * 3 / 4), ("gen_ai.output.messages", "assistant", left / 4)]
+            .map(|(key, role, size)| {
+                let (head, tail) =
+                    (format!(r#"[{{"role":"{role}","parts":[{{"type":"text","content":""#), r#""}]}]"#);
+                let message = format!("{head}{:size$}{tail}", "");
+                attribute(&mut out, 9, key, Value::Text(&message));
+                (out.len() - tail.len() - size, size)
+            });
     // One in fifty failed (STATUS_CODE_ERROR).
     if trace.is_multiple_of(50) && place == 0 {
         field(&mut out, 15, &nested(|status| status.extend_from_slice(&[3 << 3, 2])));
     }
-    (out, Places { trace: trace_at, span: span_at, parent, start, end })
+    (out, Places { trace: trace_at, span: span_at, parent, start, end, texts })
 }
 
 /// Words in no order, so that they compress as text does.
-fn text(seed: usize, size: usize) -> String {
-    let (mut out, mut bits) = (String::with_capacity(size + 16), mixed(seed as u64));
+fn text(size: usize) -> String {
+    let (mut out, mut bits) = (String::with_capacity(size + 16), 0);
     while out.len() < size {
         bits = mixed(bits);
         out.push_str(WORDS.get(bits as usize % WORDS.len()).copied().unwrap_or_default());
@@ -229,14 +245,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_differ_in_ids_and_times_alone() {
+    fn requests_differ_in_ids_times_and_texts_alone() {
         let template = Template::new(3);
         assert_eq!(template.len(), 12);
         let (one, other) = (template.request(0, |_| 1), template.request(1, |_| 2));
         assert_eq!(one.len(), other.len());
         assert!((one.len() / 12).abs_diff(SPAN) < 100, "{}", one.len() / 12);
+        let texts: usize = template.spans.iter().flat_map(|places| places.texts).map(|(_, size)| size).sum();
+        assert!(texts > 12 * SPAN / 2, "{texts}");
         let differ = one.iter().zip(&other).filter(|(a, b)| a != b).count();
-        assert!(differ > 12 * 16 && differ <= 12 * (16 + 8 + 8 + 8 + 8), "{differ}");
+        let others = differ.saturating_sub(texts);
+        assert!(differ > texts / 2 && others <= 12 * (16 + 8 + 8 + 8 + 8), "{differ}");
+        for request in [&one, &other] {
+            let spaces = format!("{:64}", "");
+            assert_eq!(memchr::memmem::find(request, spaces.as_bytes()), None, "a text that nobody wrote");
+        }
         for request in [&one, &other] {
             for number in [0, 2] {
                 let trace = trace_id(if std::ptr::eq(request, &one) { number } else { 3 + number });
