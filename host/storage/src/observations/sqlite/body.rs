@@ -1,5 +1,6 @@
 //! Bodies on disk: one byte that says how, then the bytes.
 
+use brokle_core::observation::Observation;
 use rusqlite::types::ValueRef;
 use serde_json::value::RawValue;
 use zstd::bulk::Compressor;
@@ -21,13 +22,26 @@ pub(super) struct Packer {
     compressor: Option<Compressor<'static>>,
 }
 
+/// An observation's bodies as they are stored.
+pub(super) struct Bodies {
+    pub(super) input: Option<Vec<u8>>,
+    pub(super) output: Option<Vec<u8>>,
+}
+
 impl Packer {
     pub(super) fn new() -> Self {
         // Without memory for a compressor bodies are stored as they are.
         Self { compressor: Compressor::new(LEVEL).ok() }
     }
 
-    pub(super) fn pack(&mut self, body: &[u8]) -> Vec<u8> {
+    pub(super) fn bodies(&mut self, observation: &Observation) -> Bodies {
+        Bodies {
+            input: observation.input.as_ref().map(|body| self.pack(body)),
+            output: observation.output.as_ref().map(|body| self.pack(body)),
+        }
+    }
+
+    fn pack(&mut self, body: &[u8]) -> Vec<u8> {
         if let (Some(compressor), Ok(length)) = (&mut self.compressor, u32::try_from(body.len()))
             && body.len() >= WORTH_IT
             && let Ok(frame) = compressor.compress(body)

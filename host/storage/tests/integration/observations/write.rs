@@ -10,9 +10,32 @@ use super::names;
 on_every_store!(
     sums_are_by_hour_and_model_and_a_second_delivery_changes_none,
     what_is_there_already_is_found_among_many,
+    each_of_many_has_its_own_bodies,
     a_row_without_a_month_is_refused,
     retention_deletes_whole_months_and_readers_notice,
 );
+
+/// 300 KiB of bodies at once, some of rows that are there already.
+async fn each_of_many_has_its_own_bodies(fixture: Store) {
+    let body = |number: usize, what: &str| {
+        format!(r#"{{"{what}":{number},"text":"{}"}}"#, format!("{number} ").repeat(400))
+    };
+    let whole = |number: usize| Observation {
+        input: Some(body(number, "input").into()),
+        output: (!number.is_multiple_of(3)).then(|| body(number, "output").into()),
+        ..fixture.call("call", "2026-03-31T23:59:59Z")
+    };
+    let mut calls: Vec<_> = (0..100).map(whole).collect();
+    calls[7] = Observation { input: None, output: None, ..calls[7].clone() };
+    assert_eq!(fixture.deliver(&calls[40..45]), Inserted { rows: 5, duplicates: 0 });
+    assert_eq!(fixture.deliver(&calls), Inserted { rows: 95, duplicates: 5 });
+    for (number, call) in calls.iter().enumerate() {
+        let trace = fixture.store.trace(fixture.tenant.project, call.trace_id).await.unwrap().unwrap();
+        let [stored] = &trace.observations[..] else { panic!("{number}: {trace:?}") };
+        let has = [&stored.input, &stored.output].map(|body| body.as_ref().map(|body| body.get().as_bytes()));
+        assert_eq!(has, [call.input.as_deref(), call.output.as_deref()], "{number}");
+    }
+}
 
 async fn rollups(fixture: &Store) -> Vec<Rollup> {
     let (from, to) = ("2026-01-01T00:00:00Z".parse().unwrap(), "2027-01-01T00:00:00Z".parse().unwrap());
