@@ -14,6 +14,8 @@ use super::sql::Sql;
 
 /// How long a statement that isn't a question may take: an insert, a migration's, a deletion.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a migration's statement may take: some copy a table.
+const COPY_TIMEOUT: Duration = Duration::from_hours(24);
 /// How long an answer may take beyond the time that its question may.
 const GRACE: Duration = Duration::from_secs(5);
 /// Bytes of the server's message that are kept: what follows may repeat the question.
@@ -101,6 +103,11 @@ impl ClickHouse {
     /// Runs a statement that answers nothing.
     pub(super) async fn run(&self, sql: Sql) -> Result<(), AnalyticsError> {
         Ok(within(STATEMENT_TIMEOUT, sql.query(&self.client).execute()).await?)
+    }
+
+    /// Runs a statement that may copy a table.
+    pub(super) async fn run_long(&self, sql: Sql) -> Result<(), AnalyticsError> {
+        Ok(within(COPY_TIMEOUT, sql.query(&self.client).execute()).await?)
     }
 
     /// Asks something that costs little.

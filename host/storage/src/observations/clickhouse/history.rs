@@ -1,9 +1,13 @@
 //! ClickHouse's schema: the numbered pairs of files in `migrations/clickhouse/`, carried in the binary.
 //!
 //! ClickHouse has no transactions, so a step can end half-way. Every statement of a file therefore says `IF NOT EXISTS` or
-//! `IF EXISTS` (a test reads them all), a step is written down when it begins and again when it has ended, and one that
-//! began only is **dirty**: the next `up` (or `down`) runs its file again. For the same reason servers that start at once
-//! do no harm to each other. Checksums and unknown versions are held against the record as in the SQL databases.
+//! `IF EXISTS`, copies rows that a table takes once, or has a line `-- only if: SELECT count() …` before it and runs where that
+//! is more than 0 (a test reads them all); a step is written down when it begins and again when it has ended, and one that
+//! began only is **dirty**: the next `up` (or `down`) runs its file again. For the same reason servers that start at once do no harm to each other; one whose statement fails because
+//! another was faster goes on, if that one ends within [`OTHERS`]. Checksums and unknown versions are held against the record
+//! as in the SQL databases.
+
+use std::time::{Duration, Instant};
 
 use brokle_core::clock::{Clock, SystemClock};
 use chrono::{DateTime, Utc};
@@ -20,6 +24,10 @@ use crate::sql::migrate::{
 };
 
 const KIND: &str = "clickhouse";
+/// Begins the line before a statement that says what it is for.
+const ONLY_IF: &str = "-- only if: ";
+/// How long a server whose statement failed looks whether another one has come to the end of the same migration.
+const OTHERS: Duration = Duration::from_secs(5);
 
 /// The last line of a version counts; one with `is_deleted` takes it away.
 const HISTORY: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -177,16 +185,42 @@ impl<'a> Migrator<'a> {
     async fn run(&self, migration: &Migration, direction: Direction) -> Result<(), MigrateError> {
         self.database.run(Sql::new(HISTORY)).await?;
         let begun = line(migration.version, migration.name, &migration.checksum(), false);
+        let times = self.times_done(migration, direction).await?;
         self.write(begun.clone()).await?;
         for statement in statements(migration.sql(direction)) {
-            self.database.run(Sql::new(statement)).await.map_err(|source| MigrateError::BrokenOff {
-                version: migration.version,
-                name: migration.name,
-                source,
-            })?;
+            if !self.is_to_run(statement).await? {
+                continue;
+            }
+            let Err(source) = self.database.run_long(Sql::new(statement)).await else { continue };
+            // Another server that is at the same may have been faster.
+            let until = Instant::now() + OTHERS;
+            while self.times_done(migration, direction).await? == times {
+                if Instant::now() > until {
+                    let (version, name) = (migration.version, migration.name);
+                    return Err(MigrateError::BrokenOff { version, name, source });
+                }
+                tokio::time::sleep(OTHERS / 20).await;
+            }
+            break;
         }
         let ended = Line { is_finished: true, is_deleted: u8::from(direction == Direction::Down), ..begun };
         self.write(Line { written: ended.written + 1, ..ended }).await
+    }
+
+    /// Whether there is what the statement is for.
+    async fn is_to_run(&self, statement: &str) -> Result<bool, MigrateError> {
+        let Some(question) = statement.lines().find_map(|line| line.strip_prefix(ONLY_IF)) else {
+            return Ok(true);
+        };
+        Ok(self.database.look_up::<u64>(Sql::new(question)).await?.into_iter().sum::<u64>() > 0)
+    }
+
+    /// How often somebody has come to its end.
+    async fn times_done(&self, migration: &Migration, direction: Direction) -> Result<u64, MigrateError> {
+        let mut sql = Sql::new("SELECT count() FROM schema_migrations WHERE is_finished AND version = ");
+        sql.integer(migration.version.into()).push(" AND is_deleted = ");
+        sql.integer(i64::from(direction == Direction::Down));
+        Ok(self.database.look_up::<u64>(sql).await?.into_iter().sum())
     }
 
     async fn write(&self, line: Line) -> Result<(), MigrateError> {
@@ -252,8 +286,9 @@ mod tests {
                 let file = migration.sql(direction);
                 assert!(file.ends_with(";\n"), "{}", migration.name);
                 for statement in statements(file) {
-                    let is_again =
-                        [" IF NOT EXISTS ", " IF EXISTS "].iter().any(|said| statement.contains(said));
+                    let says = [" IF NOT EXISTS ", " IF EXISTS ", ONLY_IF];
+                    let copies = statement.starts_with("INSERT INTO observations SELECT");
+                    let is_again = copies || says.iter().any(|said| statement.contains(said));
                     assert!(is_again, "{}: {statement}", migration.name);
                 }
             }

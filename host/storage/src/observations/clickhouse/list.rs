@@ -15,7 +15,7 @@ use super::sql::Sql;
 /// The first stretch of time in which a page is looked for, in microseconds: a minute.
 const SHORTEST: i64 = 60_000_000;
 /// The table's key, which a row has alone.
-const KEY: &str = "toStartOfMinute(o.start_time), xxHash32(o.trace_id), o.span_id, o.start_time";
+const KEY: &str = "o.start_time, xxHash32(o.trace_id), o.span_id";
 
 pub(super) async fn traces(
     store: &ClickHouseObservations,
@@ -225,7 +225,7 @@ impl PageOf {
     }
 
     /// Where the first rows of the page's time begin, as many as these (or all). They are looked for close to where the page
-    /// begins, then in longer stretches: the table is in order by the minute, of which a busy project has a million rows.
+    /// begins, then in longer stretches: a project may have a million rows of a minute, and another one of a year.
     async fn stretch(&self, rows: u32, store: &ClickHouseObservations) -> Result<(i64, i64), AnalyticsError> {
         let now = store.clock.now().timestamp_micros();
         let mut width = SHORTEST;

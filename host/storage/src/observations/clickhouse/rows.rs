@@ -31,7 +31,7 @@ pub(super) const NO_BODIES: &str =
 const SCALE: u32 = 18;
 /// 10¹⁵ dollars: beyond it a sum of many could overflow.
 const MAX_COST: i128 = 10_i128.pow(15 + SCALE);
-/// Where the server's calendar of minutes ends.
+/// Where the server's times of 32 bits end, by which hours are summed up and rows expire.
 const LAST_YEAR: i32 = 2105;
 
 /// A row of `observations`.

@@ -22,7 +22,6 @@ pub(super) async fn trace(
     sql.text(&project).push(" AND trace_id = ").text(&trace).push(") AS stretch");
     sql.push(&format!(" SELECT {COLUMNS}, {BODIES} FROM observations AS o FINAL PREWHERE o.project_id = "));
     sql.text(&project).push(" AND o.trace_id = ").text(&trace);
-    sql.push(" AND xxHash32(o.trace_id) = xxHash32(").text(&trace).push(")");
     sql.push(" AND o.start_time >= stretch.1 AND o.start_time <= stretch.2");
     sql.push(&format!(" ORDER BY o.start_time, o.arrival LIMIT {}", MAX_TRACE_ROWS + 1));
     let mut rows: Vec<Stored> = store.ask(sql).await?;

@@ -23,10 +23,10 @@ use super::signals::{self, StoredLog, StoredPoint};
 use super::sql::Sql;
 use super::{ClickHouse, blobs};
 
-/// Ids of spans, and minutes, in one parameter, so that it stays below the server's 128 KiB.
+/// Ids of spans, and seconds, in one parameter, so that it stays below the server's 128 KiB.
 const SPANS: usize = 4_000;
-const MINUTES: usize = 1_000;
-const MINUTE: i64 = 60_000_000;
+const SECONDS: usize = 1_000;
+const SECOND: i64 = 1_000_000;
 /// How long a batch may take from when its rows are numbered until they are there. Who reads in the order of arrival
 /// waits for it.
 pub(super) const INSERT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -143,28 +143,28 @@ async fn insert(database: &ClickHouse, rows: Vec<Stored>, first: i64) -> Result<
     Ok(inserted)
 }
 
-/// Those of the rows that are there. All at once: rows that arrive together began in the same minutes, whose granules would
-/// be read again for each piece of them. The server looks for their spans' ids in these minutes, which reads no other
+/// Those of the rows that are there. All at once: rows that arrive together began in the same seconds, whose granules would
+/// be read again for each piece of them. The server looks for their spans' ids in these seconds, which reads no other
 /// column where it finds none; whose they are is seen here.
 async fn there(
     database: &ClickHouse,
     rows: &[Stored],
 ) -> Result<HashSet<(String, String, String)>, AnalyticsError> {
-    let minutes: BTreeSet<_> =
-        rows.iter().map(|row| (&row.project_id, row.start_time.div_euclid(MINUTE) * MINUTE)).collect();
-    let minutes: Vec<_> = minutes.into_iter().collect();
+    let seconds: BTreeSet<_> =
+        rows.iter().map(|row| (&row.project_id, row.start_time.div_euclid(SECOND) * SECOND)).collect();
+    let seconds: Vec<_> = seconds.into_iter().collect();
     let mut sql = Sql::new(
         "SELECT o.project_id, o.trace_id, o.span_id, toUnixTimestamp64Micro(o.start_time) FROM observations AS o
-         WHERE (o.project_id, toStartOfMinute(o.start_time)) IN (
-             SELECT minute.1, toStartOfMinute(fromUnixTimestamp64Micro(minute.2, 'UTC'))
+         WHERE (o.project_id, toStartOfSecond(o.start_time)) IN (
+             SELECT second.1, toStartOfSecond(fromUnixTimestamp64Micro(second.2, 'UTC'))
              FROM (SELECT arrayJoin(arrayConcat(",
     );
-    for (piece, minutes) in minutes.chunks(MINUTES).enumerate() {
+    for (piece, seconds) in seconds.chunks(SECONDS).enumerate() {
         sql.push(if piece > 0 { ", arrayZip(" } else { "arrayZip(" });
-        sql.texts(minutes.iter().map(|(project, _)| (*project).clone()).collect()).push(", ");
-        sql.integers(minutes.iter().map(|(_, minute)| *minute).collect()).push(")");
+        sql.texts(seconds.iter().map(|(project, _)| (*project).clone()).collect()).push(", ");
+        sql.integers(seconds.iter().map(|(_, second)| *second).collect()).push(")");
     }
-    sql.push(")) AS minute)) AND o.span_id IN (SELECT arrayJoin(arrayConcat(");
+    sql.push(")) AS second)) AND o.span_id IN (SELECT arrayJoin(arrayConcat(");
     for (piece, rows) in rows.chunks(SPANS).enumerate() {
         // One text is read in a tenth of the time that a list of them takes.
         let spans: Vec<_> = rows.iter().map(|row| row.span_id.as_str()).collect();
