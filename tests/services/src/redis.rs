@@ -1,6 +1,7 @@
-//! Redis for tests: the distribution's `redis-server`, on a free port of the loopback interface, in memory only. It ends
-//! when it is dropped, or with the test process, and can be taken away and brought back at the same port. A guarded one speaks
-//! TLS only, with a certificate of an authority that `openssl` makes for it, and knows nobody but one user with a password.
+//! Redis for tests: the distribution's `redis-server`, on a free port of the loopback interface, in memory only unless it is a
+//! durable one. It ends when it is dropped, or with the test process, and can be taken away and brought back at the same port. A
+//! guarded one speaks TLS only, with a certificate of an authority that `openssl` makes for it, and knows nobody but one user with
+//! a password.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
@@ -28,7 +29,16 @@ pub struct Redis {
     address: SocketAddr,
     watchdog: Option<Child>,
     directory: tempfile::TempDir,
-    is_guarded: bool,
+    kind: Kind,
+}
+
+/// How a server is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Guarded,
+    /// What it has answered is on disk.
+    Durable,
 }
 
 /// The one whom a guarded server knows.
@@ -51,11 +61,16 @@ impl Redis {
     /// # Errors
     /// When it isn't installed or doesn't start.
     pub fn start() -> Result<Option<Self>, ServiceError> {
-        if skipped() || std::env::var_os("SKIP_REDIS").is_some_and(|value| value == "1") {
-            return Ok(None);
-        }
-        // Between choosing a free port and listening on it, somebody else may take it.
-        Self::start_once(false).or_else(|_| Self::start_once(false)).map(Some)
+        Self::start_as(Kind::Plain)
+    }
+
+    /// Starts a server that has everything again when it is brought back: each write is in its log, and that on disk, before it
+    /// answers. `None` as above.
+    ///
+    /// # Errors
+    /// When it isn't installed or doesn't start.
+    pub fn start_durable() -> Result<Option<Self>, ServiceError> {
+        Self::start_as(Kind::Durable)
     }
 
     /// Starts a guarded server; `None` as above.
@@ -63,18 +78,23 @@ impl Redis {
     /// # Errors
     /// When it or `openssl` isn't installed, or it doesn't start.
     pub fn start_guarded() -> Result<Option<Self>, ServiceError> {
+        Self::start_as(Kind::Guarded)
+    }
+
+    fn start_as(kind: Kind) -> Result<Option<Self>, ServiceError> {
         if skipped() || std::env::var_os("SKIP_REDIS").is_some_and(|value| value == "1") {
             return Ok(None);
         }
-        Self::start_once(true).or_else(|_| Self::start_once(true)).map(Some)
+        // Between choosing a free port and listening on it, somebody else may take it.
+        Self::start_once(kind).or_else(|_| Self::start_once(kind)).map(Some)
     }
 
     /// `redis://127.0.0.1:PORT`, or of a guarded one `rediss://USER:PASSWORD@127.0.0.1:PORT`
     #[must_use]
     pub fn url(&self) -> String {
-        match self.is_guarded {
-            true => self.url_with(PASSWORD),
-            false => format!("redis://{}", self.address),
+        match self.kind {
+            Kind::Guarded => self.url_with(PASSWORD),
+            Kind::Plain | Kind::Durable => format!("redis://{}", self.address),
         }
     }
 
@@ -91,7 +111,7 @@ impl Redis {
         self.directory.path().join("ca.pem")
     }
 
-    /// Takes it away, and everything in it.
+    /// Takes it away (`SIGKILL`), and everything in it that isn't on disk.
     pub fn stop(&mut self) {
         if let Some(mut watchdog) = self.watchdog.take() {
             drop(watchdog.stdin.take());
@@ -100,14 +120,16 @@ impl Redis {
         }
     }
 
-    /// Brings it back, empty.
+    /// Brings it back: empty, or a durable one with what it had.
     ///
     /// # Errors
     /// When it doesn't start.
     pub fn start_again(&mut self) -> Result<(), ServiceError> {
         self.stop();
         let port = self.address.port().to_string();
-        let arguments = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"];
+        let log = if self.kind == Kind::Durable { "yes" } else { "no" };
+        let arguments =
+            ["--bind", "127.0.0.1", "--save", "", "--appendonly", log, "--appendfsync", "always", "--dir"];
         let watchdog = Command::new("/bin/sh")
             .args(["-c", WATCHDOG, "watchdog"])
             .arg(&self.program)
@@ -134,7 +156,7 @@ impl Redis {
 
     /// Where it listens, and for whom.
     fn guard(&self, port: &str) -> Vec<String> {
-        if !self.is_guarded {
+        if self.kind != Kind::Guarded {
             return ["--port", port].map(str::to_owned).to_vec();
         }
         let file = |name: &str| self.directory.path().join(name).display().to_string();
@@ -155,16 +177,16 @@ impl Redis {
         arguments
     }
 
-    fn start_once(is_guarded: bool) -> Result<Self, ServiceError> {
+    fn start_once(kind: Kind) -> Result<Self, ServiceError> {
         let program = find()?;
         let directory = tempfile::tempdir().map_err(|error| failed(&error))?;
-        if is_guarded {
+        if kind == Kind::Guarded {
             certify(directory.path())?;
         }
         let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| failed(&error))?;
         let address = listener.local_addr().map_err(|error| failed(&error))?;
         drop(listener);
-        let mut redis = Self { program, address, watchdog: None, directory, is_guarded };
+        let mut redis = Self { program, address, watchdog: None, directory, kind };
         redis.start_again()?;
         Ok(redis)
     }

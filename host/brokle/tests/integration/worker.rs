@@ -11,7 +11,7 @@ use brokle_test_services::{ClickHouse, Redis};
 use crate::cli::{KEY, Server, brokle};
 use crate::otlp::{SPANS, listed, send};
 
-/// How often server, worker and store are killed each; 50 if it isn't said.
+/// How often server, worker, store and queue are killed each; 50 if it isn't said.
 const KILLS: &str = "BROKLE_TEST_KILLS";
 
 fn start(directory: &Path, role: &str, redis: &str, clickhouse: &str) -> Server {
@@ -44,11 +44,13 @@ fn a_worker_of_its_own_needs_what_processes_can_share() {
 
 #[test]
 #[expect(clippy::print_stdout, reason = "the figures are what it is run for, with --nocapture")]
-fn killed_servers_workers_and_stores_lose_nothing_that_was_acknowledged_and_count_nothing_twice() {
-    let (Some(redis), Some(mut clickhouse)) = (Redis::start().unwrap(), ClickHouse::start().unwrap()) else {
+fn killed_servers_workers_stores_and_queues_lose_nothing_that_was_acknowledged_and_count_nothing_twice() {
+    let (Some(mut queue), Some(mut clickhouse)) =
+        (Redis::start_durable().unwrap(), ClickHouse::start().unwrap())
+    else {
         return;
     };
-    let (redis, clickhouse_url) = (redis.url(), clickhouse.database_url());
+    let (redis, clickhouse_url) = (queue.url(), clickhouse.database_url());
     let kills = std::env::var(KILLS).ok().and_then(|text| text.parse().ok()).unwrap_or(50);
     let directory = tempfile::tempdir().unwrap();
     // Nobody reads the log while the test goes on: a line per request would fill the pipe.
@@ -94,6 +96,10 @@ fn killed_servers_workers_and_stores_lose_nothing_that_was_acknowledged_and_coun
             clickhouse.stop();
             some_more(5);
             clickhouse.start_again().unwrap();
+            some_more(5);
+            // Nothing is acknowledged while it is away.
+            queue.stop();
+            queue.start_again().unwrap();
         }
         done.store(true, Ordering::SeqCst);
         senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
