@@ -304,7 +304,8 @@ async fn start(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Result<S
     }
     let mut worker = None;
     if let Some(queue) = queue.filter(|_| args.role != Role::Server) {
-        let started = Worker::start(queue, store.clone(), Arc::new(SystemClock), &SystemRandom)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let started = Worker::start(&queue, &(Arc::clone(&store) as _), &clock, &SystemRandom)?;
         let started = Arc::new(started);
         if !serves {
             app = app.observations(store).telemetry(Arc::new(gateway::WorkersQueue(Arc::clone(&started))));

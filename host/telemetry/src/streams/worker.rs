@@ -1,6 +1,8 @@
-//! The thread that brings batches from Redis to the analytics database.
+//! The threads that bring batches from Redis to the analytics database: one, and a second one while more waits than two rounds'
+//! worth, so that the database has the next rows while it writes the last ones. With less to do one alone makes fewer and
+//! larger inserts.
 //!
-//! It takes an entry of each lane in turn until a round is full or [`ROUND`] is over, inserts their rows, and acknowledges
+//! Each takes an entry of each lane in turn until a round is full or [`ROUND`] is over, inserts their rows, and acknowledges
 //! and deletes them in one script. What it has in hand when it dies is taken over by another worker after
 //! [`SharedQueue::claim_after`]; what it can't store before a graceful stop is given back at once. Either way rows may come
 //! again, and the database takes each once.
@@ -33,6 +35,8 @@ const CLAIMED: usize = 8;
 const START: &str = "0-0";
 /// Rows per round. ClickHouse makes a part of each, which costs it as much as thousands of rows do.
 const MAX_ROUND_ROWS: usize = 10_000;
+/// Observations in Redis from which on both threads are at work.
+const BACKLOG: u64 = 2 * MAX_ROUND_ROWS as u64;
 /// How often to look how much there is.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -72,46 +76,53 @@ struct Counters {
 #[derive(Debug)]
 pub struct Worker {
     counters: Arc<Counters>,
-    stop: Mutex<Option<Sender<()>>>,
-    ended: watch::Receiver<bool>,
+    stop: Mutex<Vec<Sender<()>>>,
+    ended: Vec<watch::Receiver<bool>>,
 }
 
 impl Worker {
-    /// Starts the thread. It connects by itself, and goes on with what others left.
+    /// Starts the threads. They connect by themselves, and go on with what others left.
     ///
     /// # Errors
-    /// When the thread can't be started.
+    /// When a thread can't be started.
     pub fn start(
-        queue: SharedQueue,
-        store: Arc<dyn AnalyticsStore>,
-        clock: Arc<dyn Clock>,
+        queue: &SharedQueue,
+        store: &Arc<dyn AnalyticsStore>,
+        clock: &Arc<dyn Clock>,
         random: &dyn Random,
     ) -> Result<Self, QueueError> {
-        let mut id = [0; 8];
-        random.fill(&mut id);
-        let counters = Arc::new(Counters::default());
-        let (stop, stopped) = channel();
-        let (end, ended) = watch::channel(false);
-        let consumer = Consumer {
-            name: format!("{:016x}", u64::from_be_bytes(id)),
-            claim_at: Instant::now(),
-            look_at: Instant::now(),
-            link: Link::new(queue),
-            store,
-            clock,
-            counters: Arc::clone(&counters),
-            stopped,
-            end,
-        };
-        std::thread::Builder::new().name("telemetry-worker".into()).spawn(move || consumer.run())?;
-        Ok(Self { counters, stop: Mutex::new(Some(stop)), ended })
+        let mut this = Self { counters: Arc::default(), stop: Mutex::default(), ended: Vec::new() };
+        for helps in [false, true] {
+            let mut id = [0; 8];
+            random.fill(&mut id);
+            let (stop, stopped) = channel();
+            let (end, ended) = watch::channel(false);
+            let consumer = Consumer {
+                name: format!("{:016x}", u64::from_be_bytes(id)),
+                helps,
+                claim_at: Instant::now(),
+                look_at: Instant::now(),
+                link: Link::new(queue.clone()),
+                store: Arc::clone(store),
+                clock: Arc::clone(clock),
+                counters: Arc::clone(&this.counters),
+                stopped,
+                end,
+            };
+            std::thread::Builder::new().name("telemetry-worker".into()).spawn(move || consumer.run())?;
+            this.stop.get_mut().push(stop);
+            this.ended.push(ended);
+        }
+        Ok(this)
     }
 
-    /// Takes nothing more, finishes what is in hand or gives it back, and waits until the thread has ended.
+    /// Takes nothing more, finishes what is in hand or gives it back, and waits until the threads have ended.
     pub async fn shutdown(&self) {
-        drop(self.stop.lock().take());
-        // Fails only when the thread has ended already.
-        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+        self.stop.lock().clear();
+        for ended in &self.ended {
+            // Fails only when the thread has ended already.
+            let _ = ended.clone().wait_for(|ended| *ended).await;
+        }
     }
 
     /// Do Redis and the database answer? False until they did once.
@@ -138,6 +149,8 @@ impl Worker {
 
 struct Consumer {
     name: String,
+    /// Is at work only while there is a backlog.
+    helps: bool,
     /// When to look for what others left behind.
     claim_at: Instant,
     /// When to look how much there is.
@@ -160,7 +173,14 @@ impl Consumer {
     fn run(mut self) {
         let mut backoff = Backoff::new();
         let outage = Outage::default();
-        while !self.waits(Duration::ZERO) {
+        loop {
+            let is_needed = !self.helps || self.counters.queued_rows.load(Ordering::Relaxed) > BACKLOG;
+            if self.waits(if is_needed { Duration::ZERO } else { LOOK }) {
+                break;
+            }
+            if !is_needed {
+                continue;
+            }
             match self.round() {
                 Ok(()) => {
                     outage.ended("Redis answers: the worker goes on");

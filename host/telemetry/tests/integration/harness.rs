@@ -306,7 +306,8 @@ impl Scene {
 
     pub(crate) fn worker(&self, claim_after: Duration) -> Worker {
         let queue = self.shared().unwrap().claim_after(claim_after);
-        Worker::start(queue, self.fixture.store.clone(), Arc::new(SystemClock), &SystemRandom).unwrap()
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        Worker::start(&queue, &(Arc::clone(&self.fixture.store) as _), &clock, &SystemRandom).unwrap()
     }
 }
 

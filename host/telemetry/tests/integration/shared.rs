@@ -76,6 +76,53 @@ async fn all_that_a_dead_worker_had_is_taken_over_at_once() {
     recorder.shutdown().await;
 }
 
+/// Each of a worker's threads is a consumer of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_thread_is_at_work_while_there_is_a_backlog() {
+    const ROWS: u64 = 20_500;
+    let Some(scene) = Scene::redis() else { return };
+    let fixture = &scene.fixture;
+    let threads = {
+        let (worker, recorder) = (scene.worker(PATIENCE), scene.recorder());
+        fixture.record(&recorder, 0..10);
+        recorder.flush().await;
+        worker.shutdown().await;
+        recorder.shutdown().await;
+        let lanes = (0..LANES).map(|lane| format!("{{brokle:telemetry}}:lane:{lane}"));
+        let mut redis = connection(&scene);
+        lanes.map(|lane| pending(&mut redis, &lane).len()).max()
+    };
+    assert_eq!(threads, Some(1), "one was enough");
+    fixture.set_down(true);
+    let recorder = scene.recorder_at("again");
+    for rows in [10..10_000, 10_000..ROWS] {
+        let end = rows.end;
+        fixture.record(&recorder, rows);
+        until("it is in Redis", async || recorder.stats().queued_rows as u64 == end - 10).await;
+    }
+    let worker = scene.worker(PATIENCE);
+    let mut redis = connection(&scene);
+    until("two have something in hand", async || {
+        (0..LANES).any(|lane| {
+            let hands = pending(&mut redis, &format!("{{brokle:telemetry}}:lane:{lane}"));
+            hands.iter().filter(|pending| **pending > 0).count() == 2
+        })
+    })
+    .await;
+    fixture.set_down(false);
+    until("all of it is stored", async || fixture.count().await == ROWS).await;
+    worker.shutdown().await;
+    recorder.shutdown().await;
+}
+
+/// What each consumer of the lane has in hand.
+fn pending(redis: &mut redis::Connection, lane: &str) -> Vec<usize> {
+    let mut info = redis::cmd("XINFO");
+    let reply: redis::streams::StreamInfoConsumersReply =
+        info.arg("CONSUMERS").arg(lane).arg("workers").query(redis).unwrap();
+    reply.consumers.iter().map(|consumer| consumer.pending).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_goes_and_comes_back_empty_costs_no_call_and_needs_no_restart() {
     let Some(mut scene) = Scene::redis() else { return };
