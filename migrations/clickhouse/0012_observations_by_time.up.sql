@@ -1,5 +1,5 @@
--- Observations in the order of their time, a MiB to a granule: a page of the latest and a trace are read from a few granules, where
--- up to 8,192 rows with their bodies were read for each row of a page (docs/benchmarks.md).
+-- Observations in the order of their time, a MiB to a granule, blocks of 8 to 64 KiB: of a page of the latest and of a trace little more is
+-- read than their rows, where up to 8,192 rows with their bodies were read for each of a page's (docs/adr/0011).
 --
 -- A copy, since the key of a table that is there can't be changed. Whoever breaks off begins again with what is not yet done; a row that
 -- is copied twice is one when it is merged. What comes in meanwhile has an arrival (a microsecond by its writer's clock, times
@@ -64,7 +64,8 @@ PARTITION BY toYYYYMM(start_time)
 PRIMARY KEY (project_id, start_time)
 ORDER BY (project_id, start_time, xxHash32(trace_id), span_id)
 TTL toDateTime(start_time) + INTERVAL 365 DAY
-SETTINGS index_granularity_bytes = 1048576, non_replicated_deduplication_window = 1000;
+SETTINGS index_granularity_bytes = 1048576, min_compress_block_size = 8192, max_compress_block_size = 65536,
+    non_replicated_deduplication_window = 1000;
 
 -- only if: SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'observations' AND sorting_key LIKE '%toStartOfMinute%'
 INSERT INTO observations_by_time SELECT * FROM observations;

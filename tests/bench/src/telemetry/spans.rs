@@ -18,6 +18,8 @@ const WORDS: [&str; 16] = [
 ];
 /// Bytes of which every input and output is a piece.
 const WORDS_BYTES: usize = 16 << 20;
+/// So long after the first one each of a trace's spans begins, in nanoseconds.
+const AFTER_NS: [u64; PER_TRACE] = [0, 5_000_000, 900_000_000, 1_500_000_000];
 /// So long takes a span, in nanoseconds.
 const LENGTH_NS: u64 = 850_000_000;
 
@@ -88,7 +90,7 @@ impl Template {
         for (index, places) in (0_u64..).zip(&self.spans) {
             let trace = number * traces + index / PER_TRACE as u64;
             let place = index % PER_TRACE as u64;
-            let start = start(trace) + place * 1_000_000;
+            let start = start(trace) + AFTER_NS.get(place as usize).copied().unwrap_or_default();
             put(&mut bytes, places.trace, &trace_id(trace));
             put(&mut bytes, places.span, &(trace * PER_TRACE as u64 + place + 1).to_be_bytes());
             if let Some(parent) = places.parent {

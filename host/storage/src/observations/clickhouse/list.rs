@@ -10,7 +10,7 @@ use super::super::query::{ObservationRow, Place, Query, SortBy, Subject, page_of
 use super::super::{AnalyticsError, Cursor, MAX_LIMIT, Page, Summary, TraceFilter};
 use super::ClickHouseObservations;
 use super::rows::{BODIES, COLUMNS, NO_BODIES, Stored, money};
-use super::sql::Sql;
+use super::sql::{FEW, Sql};
 
 /// The first stretch of time in which a page is looked for, in microseconds: a minute.
 const SHORTEST: i64 = 60_000_000;
@@ -200,7 +200,7 @@ impl PageOf {
             self.to,
         );
         sql.push(&format!(" AND ({KEY}) IN (")).append(&keys).push(")").append(&self.conditions);
-        sql.push(&order).push(&format!(" LIMIT {limit}"));
+        sql.push(&order).push(&format!(" LIMIT {limit}{FEW}"));
         store.ask(sql).await
     }
 
@@ -212,7 +212,7 @@ impl PageOf {
             let (from, to) = self.stretch(stored, store).await?;
             let mut sql = Sql::merged(&format!("SELECT {COLUMNS}, {}", self.bodies), self.project, from, to);
             sql.append(&self.conditions).push(&format!(
-                " ORDER BY o.start_time {direction}, o.arrival {direction} LIMIT {}",
+                " ORDER BY o.start_time {direction}, o.arrival {direction} LIMIT {}{FEW}",
                 self.limit.saturating_add(1)
             ));
             let rows: Vec<Stored> = store.ask(sql).await?;

@@ -12,6 +12,9 @@ use super::super::query::filter::{Field, Filter, METADATA, Test, Value};
 use super::super::query::parse::number;
 use super::super::query::{Key, Subject};
 
+/// At the end of a question for merged rows of a few granules: they are merged in one go. In layers, which is how many are
+/// merged side by side, every column of each would be read again for each layer.
+pub(super) const FEW: &str = " SETTINGS split_intersecting_parts_ranges_into_layers_final = 0";
 /// The last one that the server's times have, of the year 2299.
 const LAST_MICROSECOND: i64 = 10_413_791_999_999_999;
 

@@ -7,7 +7,7 @@ use super::super::view::Node;
 use super::super::{AnalyticsError, MAX_TRACE_ROWS, Trace, tree};
 use super::ClickHouseObservations;
 use super::rows::{BODIES, COLUMNS, Stored};
-use super::sql::Sql;
+use super::sql::{FEW, Sql};
 
 /// Where it is to be looked for is told by `traces`, so that few granules are read; of those the wide columns only where the trace
 /// is (`PREWHERE`, which is safe before rows are merged: a row that comes again is of the same trace).
@@ -23,7 +23,7 @@ pub(super) async fn trace(
     sql.push(&format!(" SELECT {COLUMNS}, {BODIES} FROM observations AS o FINAL PREWHERE o.project_id = "));
     sql.text(&project).push(" AND o.trace_id = ").text(&trace);
     sql.push(" AND o.start_time >= stretch.1 AND o.start_time <= stretch.2");
-    sql.push(&format!(" ORDER BY o.start_time, o.arrival LIMIT {}", MAX_TRACE_ROWS + 1));
+    sql.push(&format!(" ORDER BY o.start_time, o.arrival LIMIT {}{FEW}", MAX_TRACE_ROWS + 1));
     let mut rows: Vec<Stored> = store.ask(sql).await?;
 
     let truncated = rows.len() > MAX_TRACE_ROWS as usize;
