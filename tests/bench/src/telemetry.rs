@@ -195,6 +195,8 @@ impl Stage {
         self.drained().await?;
         let sustained = steady.spans as f64 / begun.elapsed().as_secs_f64();
         let each = (self.server.cpu()? - cpu).as_secs_f64() * 1e6 / steady.spans as f64;
+        // As long as the flood was: what it left to merge or to copy is no part of what comes at half of that.
+        tokio::time::sleep(Duration::from_secs(args.seconds)).await;
         // Half of what is to be reached, for latencies.
         let paced_spans = args.store.sustained() / 2;
         eprintln!("{paced_spans} spans a second …");
