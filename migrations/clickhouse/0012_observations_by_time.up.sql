@@ -1,4 +1,4 @@
--- Observations in the order of their time, a MiB to a granule, blocks of 8 to 64 KiB: of a page of the latest and of a trace little more is
+-- Observations in the order of their time, half a MiB to a granule, blocks of 8 to 64 KiB: of a page of the latest and of a trace little more is
 -- read than their rows, where up to 8,192 rows with their bodies were read for each of a page's (docs/adr/0011).
 --
 -- A copy, since the key of a table that is there can't be changed. Whoever breaks off begins again with what is not yet done; a row that
@@ -64,7 +64,7 @@ PARTITION BY toYYYYMM(start_time)
 PRIMARY KEY (project_id, start_time)
 ORDER BY (project_id, start_time, xxHash32(trace_id), span_id)
 TTL toDateTime(start_time) + INTERVAL 365 DAY
-SETTINGS index_granularity_bytes = 1048576, min_compress_block_size = 8192, max_compress_block_size = 65536,
+SETTINGS index_granularity_bytes = 524288, min_compress_block_size = 8192, max_compress_block_size = 65536,
     non_replicated_deduplication_window = 1000;
 
 -- only if: SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'observations' AND sorting_key LIKE '%toStartOfMinute%'

@@ -11,8 +11,8 @@
 //! | `…:depth` | a hash: `rows` and `bytes` in all lanes |
 //! | `…:dead`, `…:dead:PROJECT`, `…:dead:last` | a stream of dead letters, whose entries are numbered; a project's numbers; the last number |
 //!
-//! Redis must keep what it has: `appendonly yes`, `maxmemory-policy noeviction`. What an `appendfsync everysec` loses in a
-//! power cut, at most a second, is lost.
+//! Redis must keep what it has: `appendonly yes`, `maxmemory-policy noeviction`. What an `appendfsync everysec` loses when
+//! Redis is killed or the power fails, two seconds at most, is lost.
 
 mod letters;
 mod link;

@@ -19,11 +19,10 @@ use crate::{
     telemetry::spans::{PER_TRACE, Template, mixed, trace_id},
     wire::Connection,
 };
-use brokle_test_services::{ClickHouse, Redis};
+use brokle_test_services::{ClickHouse, Fsync, Redis};
 use std::{
-    fs,
-    io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    fs, io,
+    net::SocketAddr,
     ops::Range,
     path::PathBuf,
     sync::{
@@ -66,6 +65,9 @@ pub(crate) struct Args {
     /// store, which sums up while it stores.
     #[arg(long)]
     settle: Option<u64>,
+    /// When the log of ClickHouse's queue is on the disk, as Redis names it: `always`, or `everysec` as in `compose.yaml`.
+    #[arg(long, default_value = "everysec")]
+    appendfsync: Fsync,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -103,20 +105,11 @@ struct Services {
 }
 
 impl Services {
-    fn start() -> io::Result<Self> {
+    fn start(fsync: Fsync) -> io::Result<Self> {
         let skipped = || io::Error::other("SKIP_SERVICES is set");
         let clickhouse = ClickHouse::shared().map_err(io::Error::other)?.ok_or_else(skipped)?;
-        let redis = Redis::start().map_err(io::Error::other)?.ok_or_else(skipped)?;
-        // On disk before a 200, as it is to be run: a test's Redis keeps nothing.
-        let address = redis.url();
-        let mut connection = TcpStream::connect(address.trim_start_matches("redis://"))?;
-        connection.write_all(b"CONFIG SET appendonly yes\r\n")?;
-        let mut answer = [0; 5];
-        connection.read_exact(&mut answer)?;
-        match &answer {
-            b"+OK\r\n" => Ok(Self { clickhouse, redis }),
-            _ => Err(io::Error::other("Redis keeps no log")),
-        }
+        let redis = Redis::start_durable(fsync).map_err(io::Error::other)?.ok_or_else(skipped)?;
+        Ok(Self { clickhouse, redis })
     }
 
     fn config(&self) -> String {
@@ -158,7 +151,7 @@ pub(crate) async fn run(args: &Args) -> io::Result<bool> {
     let work = tempfile::tempdir()?;
     let upstream = start_upstream(work.path()).await?;
     let services = match args.store {
-        Store::Clickhouse => Some(Services::start()?),
+        Store::Clickhouse => Some(Services::start(args.appendfsync)?),
         Store::Embedded => None,
     };
     let config = match (&args.config, &services) {

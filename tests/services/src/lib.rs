@@ -12,7 +12,7 @@ mod wire;
 
 pub use clickhouse::{ClickHouse, ClickHouseParts};
 pub use postgres::{Postgres, TestDatabase};
-pub use redis::Redis;
+pub use redis::{Fsync, Redis};
 pub use registry::Registry;
 pub use s3::S3;
 pub use wire::Wire;

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use crate::{ServiceError, skipped};
@@ -37,8 +38,34 @@ pub struct Redis {
 enum Kind {
     Plain,
     Guarded,
-    /// What it has answered is on disk.
-    Durable,
+    Durable(Fsync),
+}
+
+/// When a durable server's log is on the disk (`appendfsync`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before each answer.
+    Always,
+    /// Once a second, which is Redis' default and `compose.yaml`'s.
+    EverySecond,
+}
+
+impl FromStr for Fsync {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let known = [Self::Always, Self::EverySecond];
+        known.into_iter().find(|fsync| fsync.name() == name).ok_or("it is always or everysec")
+    }
+}
+
+impl Fsync {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::EverySecond => "everysec",
+        }
+    }
 }
 
 /// The one whom a guarded server knows.
@@ -64,13 +91,12 @@ impl Redis {
         Self::start_as(Kind::Plain)
     }
 
-    /// Starts a server that has everything again when it is brought back: each write is in its log, and that on disk, before it
-    /// answers. `None` as above.
+    /// Starts a server that keeps a log, and has what is in it again when it is brought back. `None` as above.
     ///
     /// # Errors
     /// When it isn't installed or doesn't start.
-    pub fn start_durable() -> Result<Option<Self>, ServiceError> {
-        Self::start_as(Kind::Durable)
+    pub fn start_durable(fsync: Fsync) -> Result<Option<Self>, ServiceError> {
+        Self::start_as(Kind::Durable(fsync))
     }
 
     /// Starts a guarded server; `None` as above.
@@ -94,7 +120,7 @@ impl Redis {
     pub fn url(&self) -> String {
         match self.kind {
             Kind::Guarded => self.url_with(PASSWORD),
-            Kind::Plain | Kind::Durable => format!("redis://{}", self.address),
+            Kind::Plain | Kind::Durable(_) => format!("redis://{}", self.address),
         }
     }
 
@@ -127,13 +153,16 @@ impl Redis {
     pub fn start_again(&mut self) -> Result<(), ServiceError> {
         self.stop();
         let port = self.address.port().to_string();
-        let log = if self.kind == Kind::Durable { "yes" } else { "no" };
-        let arguments =
-            ["--bind", "127.0.0.1", "--save", "", "--appendonly", log, "--appendfsync", "always", "--dir"];
+        let log = match self.kind {
+            Kind::Plain | Kind::Guarded => ["--appendonly", "no"].as_slice(),
+            Kind::Durable(fsync) => &["--appendonly", "yes", "--appendfsync", fsync.name()],
+        };
         let watchdog = Command::new("/bin/sh")
             .args(["-c", WATCHDOG, "watchdog"])
             .arg(&self.program)
-            .args(arguments)
+            .args(["--bind", "127.0.0.1", "--save", ""])
+            .args(log)
+            .arg("--dir")
             .arg(self.directory.path())
             .args(self.guard(&port))
             .env_clear()

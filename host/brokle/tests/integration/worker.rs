@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use brokle_test_services::{ClickHouse, Redis};
+use brokle_test_services::{ClickHouse, Fsync, Redis};
 
 use crate::cli::{KEY, Server, brokle};
 use crate::otlp::{SPANS, listed, send};
@@ -46,7 +46,7 @@ fn a_worker_of_its_own_needs_what_processes_can_share() {
 #[expect(clippy::print_stdout, reason = "the figures are what it is run for, with --nocapture")]
 fn killed_servers_workers_stores_and_queues_lose_nothing_that_was_acknowledged_and_count_nothing_twice() {
     let (Some(mut queue), Some(mut clickhouse)) =
-        (Redis::start_durable().unwrap(), ClickHouse::start().unwrap())
+        (Redis::start_durable(Fsync::Always).unwrap(), ClickHouse::start().unwrap())
     else {
         return;
     };

@@ -7,10 +7,10 @@ use super::super::view::Node;
 use super::super::{AnalyticsError, MAX_TRACE_ROWS, Trace, tree};
 use super::ClickHouseObservations;
 use super::rows::{BODIES, COLUMNS, Stored};
-use super::sql::{FEW, Sql};
+use super::sql::Sql;
 
 /// Where it is to be looked for is told by `traces`, so that few granules are read; of those the wide columns only where the trace
-/// is (`PREWHERE`, which is safe before rows are merged: a row that comes again is of the same trace).
+/// is (`PREWHERE`). Of rows with one key the first to arrive counts, as it does when they are merged.
 pub(super) async fn trace(
     store: &ClickHouseObservations,
     project: ProjectId,
@@ -20,12 +20,13 @@ pub(super) async fn trace(
     let mut sql =
         Sql::new("WITH (SELECT (min(first_start), max(last_start)) FROM traces WHERE project_id = ");
     sql.text(&project).push(" AND trace_id = ").text(&trace).push(") AS stretch");
-    sql.push(&format!(" SELECT {COLUMNS}, {BODIES} FROM observations AS o FINAL PREWHERE o.project_id = "));
+    sql.push(&format!(" SELECT {COLUMNS}, {BODIES} FROM observations AS o PREWHERE o.project_id = "));
     sql.text(&project).push(" AND o.trace_id = ").text(&trace);
     sql.push(" AND o.start_time >= stretch.1 AND o.start_time <= stretch.2");
-    sql.push(&format!(" ORDER BY o.start_time, o.arrival LIMIT {}", MAX_TRACE_ROWS + 1));
-    // What is read before it is merged may go by the filter over traces' ids, too: it is so by default in later versions only.
-    sql.push(FEW).push(", use_skip_indexes_if_final = 1");
+    sql.push(&format!(
+        " ORDER BY o.start_time, o.arrival LIMIT 1 BY o.start_time, o.span_id LIMIT {}",
+        MAX_TRACE_ROWS + 1
+    ));
     let mut rows: Vec<Stored> = store.ask(sql).await?;
 
     let truncated = rows.len() > MAX_TRACE_ROWS as usize;

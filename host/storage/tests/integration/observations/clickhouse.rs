@@ -276,6 +276,12 @@ async fn pages_by_the_time_are_full_however_rows_lie() {
     }
     found.sort();
     assert_eq!(found, expected);
+
+    for row in &rows {
+        let trace = store.trace(calls.tenant.project, row.trace_id).await.unwrap().unwrap();
+        let names: Vec<_> = trace.observations.into_iter().map(|node| node.summary.name).collect();
+        assert_eq!(names, [row.name.as_ref()]);
+    }
 }
 
 #[tokio::test]
