@@ -158,3 +158,42 @@ async fn scores_are_read_anew_when_they_are_due_and_grow_old() {
     known.refresh().await;
     assert_eq!(average().await, None, "of calls a day ago");
 }
+
+#[tokio::test]
+async fn while_the_store_cannot_be_asked_the_averages_of_before_decide() {
+    let (a, b) = (Upstream::start().await.unwrap(), Upstream::start().await.unwrap());
+    let (world, clock) = world([&a, &b]).await;
+    for model in ["a/gpt-4o", "b/gpt-4o"] {
+        for _ in 0..3 {
+            assert_eq!(world.chat(model, "").await.status(), 200);
+        }
+    }
+    let think = async |a: f64, b: f64| {
+        let traces = world.traces().await;
+        let value = |trace: &Value| if trace["connection_id"] == "a" { a } else { b };
+        let scores =
+            traces.iter().map(|trace| score(&world, &clock, trace, "helpful", value(trace))).collect();
+        world.store.put_scores(world.tenant.project, scores).await.unwrap();
+    };
+    let known = world.gateway.scores().unwrap();
+    let averages = async || {
+        clock.advance(TimeDelta::minutes(1));
+        known.refresh().await;
+        let told = explain(&world, &world.key).await;
+        let average = |n: usize| told["candidates"][n]["attributes"]["brokle.score.helpful"].clone();
+        [average(0), average(1)]
+    };
+    think(0.2, 0.8).await;
+    averages().await;
+    assert_eq!(averages().await, ["0.2", "0.8"]);
+
+    let database = rusqlite::Connection::open(world.folder.path().join("telemetry/scores.db")).unwrap();
+    think(0.9, 0.3).await;
+    database.execute_batch("ALTER TABLE scores RENAME TO away").unwrap();
+    assert_eq!(averages().await, ["0.2", "0.8"]);
+    let asked = b.requests().len();
+    assert_eq!(world.chat("best", "").await.status(), 200);
+    assert_eq!(b.requests().len(), asked + 1, "the better one, as was known");
+    database.execute_batch("ALTER TABLE away RENAME TO scores").unwrap();
+    assert_eq!(averages().await, ["0.9", "0.3"]);
+}
