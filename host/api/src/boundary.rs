@@ -176,7 +176,6 @@ fn shape(error: &ApiError, form: Form, id: &RequestId, answered: Response) -> Re
 }
 
 fn span(request: &Request, id: &RequestId) -> Span {
-    // Given at once: a field that is recorded later makes the JSON log parse and write all of them anew.
     let peer = request.extensions().get().map(|PeerAddress(peer)| tracing::field::display(peer.ip()));
     let trace = request.headers().get("traceparent").and_then(|value| trace_id(value.as_bytes()));
     tracing::info_span!(

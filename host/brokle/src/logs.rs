@@ -5,14 +5,20 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::mem;
 
+use serde::{Serialize, Serializer};
+use tracing::field::{Field, Visit};
 use tracing::span::Record;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;
-use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FormatFields, FormattedFields};
 
 use crate::config::{LogFormat, Logs};
+
+/// For a request's fields, in bytes.
+const ROOM: usize = 256;
 
 /// Starts the log.
 ///
@@ -30,7 +36,7 @@ pub(crate) fn start(logs: &Logs) -> Result<(), String> {
         builder.with_ansi(io::stderr().is_terminal()).try_init()
     } else {
         let builder = builder.json().flatten_event(true).with_current_span(true).with_span_list(false);
-        builder.fmt_fields(SpanFields::default()).try_init()
+        builder.fmt_fields(SpanFields).try_init()
     };
     started.map_err(|error| format!("the log can't be started: {error}"))?;
     std::panic::set_hook(Box::new(|panic| {
@@ -43,29 +49,94 @@ pub(crate) fn start(logs: &Logs) -> Result<(), String> {
     Ok(())
 }
 
-/// A span's fields as [`JsonFields`] writes them. A field that is recorded later is written behind those that are there, which
-/// [`JsonFields`] reads and writes anew for each: a request has four such, and most cause no line.
-#[derive(Debug, Default)]
-struct SpanFields(JsonFields);
+/// A span's fields as the JSON log reads them again for a line: one object. Most requests cause no line, so they are written with
+/// nothing between; `JsonFields` makes a tree first, and anew for each field that is recorded later.
+#[derive(Debug)]
+struct SpanFields;
 
 impl<'writer> FormatFields<'writer> for SpanFields {
-    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
-        self.0.format_fields(writer, fields)
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+        writer.write_str(&Members::of(String::new()).with(fields)?)
     }
 
     fn add_fields(&self, current: &'writer mut FormattedFields<Self>, fields: &Record<'_>) -> fmt::Result {
-        let mut later = String::new();
-        self.0.format_fields(Writer::new(&mut later), fields)?;
-        let Some(members) = later.strip_prefix('{').filter(|members| *members != "}") else { return Ok(()) };
-        if current.fields.pop().is_none() {
-            current.fields = later;
-            return Ok(());
-        }
-        if current.fields != "{" {
-            current.fields.push(',');
-        }
-        current.fields.push_str(members);
+        current.fields = Members::of(mem::take(&mut current.fields)).with(fields)?;
         Ok(())
+    }
+}
+
+/// An object's members, in the order in which they were recorded. Who reads it takes the last one of a name.
+struct Members {
+    json: Vec<u8>,
+    failed: bool,
+}
+
+impl Members {
+    /// Those of an object, or none.
+    fn of(object: String) -> Self {
+        let mut json = object.into_bytes();
+        if json.pop().is_none() {
+            json.reserve(ROOM);
+            json.push(b'{');
+        }
+        Self { json, failed: false }
+    }
+
+    /// The object with these, too.
+    fn with(mut self, fields: impl RecordFields) -> Result<String, fmt::Error> {
+        fields.record(&mut self);
+        self.json.push(b'}');
+        match String::from_utf8(self.json) {
+            Ok(object) if !self.failed => Ok(object),
+            _ => Err(fmt::Error),
+        }
+    }
+
+    fn member(&mut self, field: &Field, value: impl Serialize) {
+        if self.json.len() > 1 {
+            self.json.push(b',');
+        }
+        let mut write = || {
+            serde_json::to_writer(&mut self.json, field.name())?;
+            self.json.push(b':');
+            serde_json::to_writer(&mut self.json, &value)
+        };
+        self.failed |= write().is_err();
+    }
+}
+
+impl Visit for Members {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.member(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.member(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.member(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.member(field, value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.member(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.member(field, Shown(value));
+    }
+}
+
+/// Its text, as a string.
+struct Shown<'a>(&'a dyn fmt::Debug);
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:?}", self.0))
     }
 }
 
@@ -94,14 +165,13 @@ mod tests {
         let writer = lines.clone();
         let builder =
             tracing_subscriber::fmt().with_writer(move || writer.clone()).json().flatten_event(true);
-        let builder = builder.with_current_span(true).with_span_list(false).fmt_fields(SpanFields::default());
+        let builder = builder.with_current_span(true).with_span_list(false).fmt_fields(SpanFields);
         tracing::subscriber::with_default(builder.finish(), || {
             use tracing::field::Empty;
             let full =
                 tracing::info_span!("request", request_id = "a\"}", n = 7, project = Empty, key = Empty);
             full.record("project", "p{\"");
-            full.record("key", tracing::field::display("k"));
-            full.record("project", "last");
+            tracing::record_all!(full, key = ?"k", project = "last");
             full.in_scope(|| tracing::info!("one"));
             let bare = tracing::info_span!("request", project = Empty);
             bare.in_scope(|| tracing::info!("two"));
@@ -114,7 +184,7 @@ mod tests {
             .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["span"].take())
             .collect();
         let expected = [
-            serde_json::json!({ "name": "request", "request_id": "a\"}", "n": 7, "project": "last", "key": "k" }),
+            serde_json::json!({ "name": "request", "request_id": "a\"}", "n": 7, "project": "last", "key": "\"k\"" }),
             serde_json::json!({ "name": "request" }),
             serde_json::json!({ "name": "request", "project": "p" }),
         ];
