@@ -157,7 +157,6 @@ fn open(path: &Path, copier: &Copier) -> Result<(Connection, Log), AnalyticsErro
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    connection.pragma_update(None, "cache_size", -8_000)?;
     schema::prepare(&mut connection)?;
     let log = copier.attach(&connection, path);
     Ok((connection, log))
