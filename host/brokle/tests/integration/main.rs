@@ -11,6 +11,8 @@ mod cli;
 #[cfg(test)]
 mod clickhouse;
 #[cfg(test)]
+mod compose;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod examples;
