@@ -42,32 +42,29 @@ impl Compose {
         }
     }
 
-    /// One of Brokle's, with the volume in this directory. `shell` are the variables that whoever runs `docker compose` has set, and
-    /// `hosts` what answers to names of the network.
-    fn command(
-        &self,
-        service: &str,
-        volume: &Path,
-        shell: &BTreeMap<&str, String>,
-        hosts: &[(&str, &str)],
-    ) -> Command {
+    /// Starts one of Brokle's.
+    fn start(&self, service: &str, on: &Machine<'_>) -> Server {
+        let words = match self.services[service]["command"].as_sequence() {
+            Some(words) => words.iter().map(|word| word.as_str().unwrap()).collect(),
+            None => self.words.iter().map(String::as_str).collect::<Vec<_>>(),
+        };
+        Server::start(self.exec(service, &words, on))
+    }
+
+    /// These words in a container of the service, as `docker compose exec` runs them.
+    fn exec(&self, service: &str, words: &[&str], on: &Machine<'_>) -> Command {
         let service = &self.services[service];
         assert_eq!(service["volumes"][0], format!("data:{DATA}").as_str());
-        let words = match service["command"].as_sequence() {
-            Some(words) => words.iter().map(|word| word.as_str().unwrap().to_owned()).collect(),
-            None => self.words.clone(),
-        };
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let mut command = brokle(volume, &words);
+        let mut command = brokle(on.volume, words);
         let own = service["environment"].as_mapping().unwrap().iter();
         let own = own.map(|(name, value)| (name.as_str().unwrap(), value.as_str().unwrap()));
         let image = self.image.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in image.chain(own) {
-            let mut value = interpolated(value, shell).replace(DATA, volume.to_str().unwrap());
+            let mut value = interpolated(value, &on.shell).replace(DATA, on.volume.to_str().unwrap());
             if value.starts_with("0.0.0.0:") {
                 "127.0.0.1:0".clone_into(&mut value);
             }
-            for (host, address) in hosts {
+            for (host, address) in &on.hosts {
                 value = value.replace(host, address);
             }
             command.env(name, value);
@@ -76,12 +73,22 @@ impl Compose {
     }
 }
 
+/// What the files don't say.
+struct Machine<'a> {
+    /// Where the volume is.
+    volume: &'a Path,
+    /// Variables that whoever runs `docker compose` has set.
+    shell: BTreeMap<&'static str, &'a str>,
+    /// What answers to names of the network.
+    hosts: Vec<(&'static str, String)>,
+}
+
 /// A value with its one `${NAME:-}` filled in.
-fn interpolated(value: &str, shell: &BTreeMap<&str, String>) -> String {
+fn interpolated(value: &str, shell: &BTreeMap<&str, &str>) -> String {
     let Some((before, rest)) = value.split_once("${") else { return value.to_owned() };
     let (variable, after) = rest.split_once('}').unwrap();
     let (name, default) = variable.split_once(":-").unwrap();
-    let filled = shell.get(name).map_or(default, String::as_str);
+    let filled = shell.get(name).copied().unwrap_or(default);
     assert!(!after.contains("${"), "{value}");
     format!("{before}{filled}{after}")
 }
@@ -105,8 +112,9 @@ fn sent_and_read(server: &Server, n: u64) {
 fn alone_it_serves_on_files() {
     let compose = Compose::read();
     let directory = tempfile::tempdir().unwrap();
-    let shell = BTreeMap::from([("BROKLE_BOOTSTRAP_API_KEY", KEY.to_owned())]);
-    let server = Server::start(compose.command("brokle", directory.path(), &shell, &[]));
+    let shell = BTreeMap::from([("BROKLE_BOOTSTRAP_API_KEY", KEY)]);
+    let machine = Machine { volume: directory.path(), shell, hosts: Vec::new() };
+    let server = compose.start("brokle", &machine);
     let health = json(&server.ask("GET /health HTTP/1.1"));
     assert_eq!(
         (&health["database"]["kind"], &health["analytics"]["kind"]),
@@ -114,6 +122,13 @@ fn alone_it_serves_on_files() {
     );
     sent_and_read(&server, 0);
     assert!(directory.path().join("brokle.db").exists(), "not in the volume");
+    // docs/telemetry.md.
+    let words = ["key", "create", "--name", "app", "--scopes", "traces:write,traces:read"];
+    let made = compose.exec("brokle", &words, &machine).output().unwrap();
+    let key = String::from_utf8(made.stdout).unwrap();
+    let key = key.split_whitespace().find(|word| word.starts_with("bk_")).unwrap();
+    let traces = server.ask(&format!("GET /api/v1/traces HTTP/1.1\r\nx-api-key: {key}"));
+    assert!(traces.starts_with("HTTP/1.1 200"), "{traces}");
 }
 
 #[test]
@@ -126,18 +141,18 @@ fn with_every_profile_server_and_worker_share_what_the_others_keep() {
         return;
     };
     let compose = Compose::read();
-    let (database, clickhouse) = (postgres.database().unwrap(), clickhouse.database_url());
+    let database = postgres.database().unwrap();
     // As at the head of compose.yaml.
     let shell = BTreeMap::from([
-        ("DATABASE_URL", "postgres://brokle:secret@postgres/brokle".to_owned()),
-        ("REDIS_URL", "redis://redis:6379".to_owned()),
-        ("CLICKHOUSE_URL", "http://clickhouse:8123/brokle".to_owned()),
-        ("BROKLE_BOOTSTRAP_API_KEY", KEY.to_owned()),
+        ("DATABASE_URL", "postgres://brokle:secret@postgres/brokle"),
+        ("REDIS_URL", "redis://redis:6379"),
+        ("CLICKHOUSE_URL", "http://clickhouse:8123/brokle"),
+        ("BROKLE_BOOTSTRAP_API_KEY", KEY),
     ]);
-    let hosts = [
-        ("postgres://brokle:secret@postgres/brokle", database.owner_url.as_str()),
-        ("redis://redis:6379", &redis.url()),
-        ("http://clickhouse:8123/brokle", &clickhouse),
+    let hosts = vec![
+        ("postgres://brokle:secret@postgres/brokle", database.owner_url),
+        ("redis://redis:6379", redis.url()),
+        ("http://clickhouse:8123/brokle", clickhouse.database_url()),
     ];
     for store in ["postgres", "redis", "clickhouse"] {
         assert_eq!(compose.services["brokle"]["depends_on"][store]["condition"], "service_healthy");
@@ -149,7 +164,8 @@ fn with_every_profile_server_and_worker_share_what_the_others_keep() {
     }
 
     let volume = tempfile::tempdir().unwrap();
-    let start = |service| Server::start(compose.command(service, volume.path(), &shell, &hosts));
+    let machine = Machine { volume: volume.path(), shell, hosts };
+    let start = |service| compose.start(service, &machine);
     // A worker never migrates.
     assert_eq!(compose.services["worker"]["depends_on"]["brokle"]["condition"], "service_healthy");
     let (server, worker) = (start("brokle"), start("worker"));
