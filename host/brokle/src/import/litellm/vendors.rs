@@ -1,9 +1,7 @@
 //! LiteLLM's prefixes of models, our providers, and the variable that LiteLLM takes the key from where the file names none.
 
 /// Prefix, provider, variable; without a variable no key is needed.
-const VENDORS: [(&str, &str, Option<&str>); 51] = [
-    ("ai21", "ai21", Some("AI21_API_KEY")),
-    ("ai21_chat", "ai21", Some("AI21_API_KEY")),
+const VENDORS: [(&str, &str, Option<&str>); 46] = [
     ("anthropic", "anthropic", Some("ANTHROPIC_API_KEY")),
     ("azure", "azure", Some("AZURE_API_KEY")),
     ("azure_ai", "azure-foundry", Some("AZURE_AI_API_KEY")),
@@ -19,16 +17,13 @@ const VENDORS: [(&str, &str, Option<&str>); 51] = [
     ("fireworks_ai", "fireworks", Some("FIREWORKS_AI_API_KEY")),
     ("friendliai", "friendli", Some("FRIENDLI_TOKEN")),
     ("gemini", "gemini", Some("GEMINI_API_KEY")),
-    ("github", "github", Some("GITHUB_API_KEY")),
     ("groq", "groq", Some("GROQ_API_KEY")),
     ("hosted_vllm", "vllm", None),
     ("huggingface", "huggingface", Some("HUGGINGFACE_API_KEY")),
-    ("hyperbolic", "hyperbolic", Some("HYPERBOLIC_API_KEY")),
     ("jina_ai", "jina", Some("JINA_AI_API_KEY")),
     ("litellm_proxy", "litellm", Some("LITELLM_PROXY_API_KEY")),
     ("llamafile", "llamacpp", None),
     ("lm_studio", "lmstudio", None),
-    ("meta_llama", "meta", Some("LLAMA_API_KEY")),
     ("mistral", "mistral", Some("MISTRAL_API_KEY")),
     ("moonshot", "moonshot", Some("MOONSHOT_API_KEY")),
     ("nebius", "nebius", Some("NEBIUS_API_KEY")),
