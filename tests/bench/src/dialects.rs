@@ -58,6 +58,9 @@ options = { auth = "api_key", region = "us-east-1" }
 const BODY: usize = 2_000;
 /// Of the bodies that pass through.
 const BODIES: [usize; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+/// A server has given back what its start and the compiler of components took of its program by then, which it does every five
+/// seconds: else that would make up for some of a picture's memory.
+const LET_GO: Duration = Duration::from_secs(6);
 /// Of a picture, as base64.
 const PICTURE: usize = 10_000_000;
 /// What components are asked on a request's way to the vendor; everything else is for its answer.
@@ -312,6 +315,7 @@ async fn picture(brokle: &Path, upstream: SocketAddr, folder: &Path, way: &Way) 
         r#"{{"model":"{model}","messages":[{{"role":"user","content":[{{"type":"text","text":"What is it?"}},{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}}}]}}]}}"#
     );
     let request = post(way.path, &body);
+    tokio::time::sleep(LET_GO).await;
     server.forget_peak()?;
     let (before, _) = server.memory()?;
     let status = connection.exchange(&request, |_| {}).await?;
