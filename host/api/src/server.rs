@@ -1,4 +1,5 @@
-//! The accept loop: HTTP/1.1 over TCP, with a limit on everything that a client could hold for ever.
+//! The accept loop: HTTP/1.1 over TCP, with a limit on everything that a client could hold for ever. Connections are served
+//! by [`Reactors`].
 //!
 //! | what | limit | then |
 //! |---|---|---|
@@ -27,6 +28,7 @@
 
 mod connection;
 mod io;
+mod reactors;
 mod signals;
 
 use std::io as std_io;
@@ -45,6 +47,7 @@ use tokio_util::task::TaskTracker;
 use crate::lifecycle::Lifecycle;
 
 pub use self::connection::PeerAddress;
+pub use self::reactors::Reactors;
 pub use self::signals::Stop;
 
 /// How many connections the kernel keeps that haven't been accepted yet (as far as `net.core.somaxconn` lets it).
@@ -118,15 +121,18 @@ pub fn bind(address: SocketAddr) -> std_io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves until `stop` says otherwise, then drains.
+/// Serves until `stop` says otherwise, then drains. The reactors go on: whoever has them ends them when nothing needs what was
+/// opened there any more.
 pub async fn serve(
     listener: TcpListener,
+    reactors: Reactors,
     router: Router,
     limits: Limits,
     lifecycle: Lifecycle,
     stop: Stop,
 ) -> Ended {
     let server = Arc::new(Server {
+        reactors,
         router,
         limits,
         lifecycle,
@@ -149,6 +155,7 @@ pub async fn serve(
 }
 
 struct Server {
+    reactors: Reactors,
     router: Router,
     limits: Limits,
     lifecycle: Lifecycle,
@@ -199,14 +206,19 @@ impl Server {
         let _ = stream.set_nodelay(true);
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             let server = Arc::clone(self);
-            self.tracker.spawn(async move {
+            // From the accepting thread's poll to that of the one that serves it.
+            let (Some(place), Ok(stream)) = (self.reactors.place(), stream.into_std()) else { return };
+            let runtime = place.runtime.clone();
+            let serving = async move {
+                let Ok(stream) = TcpStream::from_std(stream) else { return };
                 tokio::select! {
                     biased;
                     () = server.kill.cancelled() => {}
                     () = connection::run(&server.router, &server.limits, &server.lifecycle, stream, peer) => {}
                 }
-                drop(slot);
-            });
+                drop((slot, place));
+            };
+            self.tracker.spawn_on(serving, &runtime);
         } else if let Ok(slot) = Arc::clone(&self.refusals).try_acquire_owned() {
             tracing::warn!(%peer, limit = self.limits.max_connections, "too many connections: refused one");
             self.tracker.spawn(async move {

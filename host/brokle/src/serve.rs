@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use brokle_api::failed_keys::FailedKeys;
 use brokle_api::ingest::Ingest;
-use brokle_api::server::{self, Ended, Stop};
+use brokle_api::server::{self, Ended, Reactors, Stop};
 use brokle_api::watching::Watching;
 use brokle_api::{App, Lifecycle, grpc, router};
 use brokle_core::catalogue::Catalogue as Models;
@@ -59,6 +59,9 @@ const MIGRATION_NOTICE: Duration = Duration::from_millis(300);
 
 /// How long the background tasks and the database have to end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A thread's stack: pure calls of components run on it, and may take 512 KiB.
+const STACK: usize = 2 << 20;
 
 /// Why a worker doesn't start.
 const ALONE: &str = "a worker of its own needs a shared queue and a shared store: REDIS_URL and CLICKHOUSE_URL. Those of \
@@ -98,16 +101,23 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
     for warning in config.warnings().into_iter().chain(secrets.warnings()) {
         tracing::warn!("{warning}");
     }
-    // Pure calls of components run on the worker's own stack, and may take 512 KiB of it.
+    // What no caller waits for runs here.
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(2 << 20).build()?;
-    let outcome = runtime.block_on(run_until_stopped(args, &config, &secrets));
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build()?;
+    // Ended last: what a call opened, to a database for example, is read on its reactor until it is closed.
+    let reactors = Reactors::start(config.server.reactors(), STACK)?;
+    let outcome = runtime.block_on(run_until_stopped(args, &config, &secrets, &reactors));
     // What still blocks a thread now isn't waited for.
     runtime.shutdown_background();
     outcome
 }
 
-async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets) -> Outcome {
+async fn run_until_stopped(
+    args: &ServeArgs,
+    config: &Config,
+    secrets: &Secrets,
+    reactors: &Reactors,
+) -> Outcome {
     let signals = TaskTracker::new();
     let stop = Stop::at_signals(&signals)?;
     let started = tokio::select! {
@@ -143,8 +153,15 @@ async fn run_until_stopped(args: &ServeArgs, config: &Config, secrets: &Secrets)
         });
     }
     grpc.close();
-    let ended =
-        server::serve(started.listener, router, config.server.limits(), lifecycle, stop.clone()).await;
+    let ended = server::serve(
+        started.listener,
+        reactors.clone(),
+        router,
+        config.server.limits(),
+        lifecycle,
+        stop.clone(),
+    )
+    .await;
     if ended == Ended::Aborted {
         tracing::warn!("stopped at once");
         return Ok(ExitCode::from(ABORTED));

@@ -9,6 +9,7 @@ pub mod kv;
 pub mod money;
 pub mod observation;
 pub mod random;
+pub mod reactor;
 pub mod signal;
 pub mod tenancy;
 pub mod usage;

@@ -3,8 +3,8 @@
 //! - **Where to**: the connection's own origin, and nowhere else: a plugin gives a path, never a host. The addresses
 //!   that are really dialed are checked ([`address`]), so a name can't be pointed elsewhere after it was looked at.
 //! - **Secrets** are put in last ([`build()`]), marked sensitive, and are in no error and no log.
-//! - **HTTP/1.1** with a pool: a canceled stream costs its connection and nothing else, where one HTTP/2 connection
-//!   that cancels many streams may be cut by its peer.
+//! - **HTTP/1.1** with a pool for each reactor, since a connection is read where it was opened: a canceled stream costs its
+//!   connection and nothing else, where one HTTP/2 connection that cancels many streams may be cut by its peer.
 //! - **No redirects**: an answer that is one is an error answer.
 
 pub mod address;
@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use brokle_core::reactor;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
@@ -46,11 +47,16 @@ use crate::refusal::Refusal;
 use address::Policy;
 use resolver::Filtered;
 
+#[expect(clippy::disallowed_types, reason = "this is the egress module")]
+type Pool = Client<HttpsConnector<HttpConnector<Filtered<GaiResolver>>>, Outgoing>;
+
 /// The client for everything outside.
 #[derive(Clone)]
-#[expect(clippy::disallowed_types, reason = "this is the egress module")]
 pub struct Egress {
-    client: Client<HttpsConnector<HttpConnector<Filtered<GaiResolver>>>, Outgoing>,
+    /// Each reactor's, by its number.
+    pools: Arc<[Pool]>,
+    /// Everybody else's.
+    shared: Pool,
     policy: Arc<Policy>,
 }
 
@@ -61,10 +67,10 @@ impl std::fmt::Debug for Egress {
 }
 
 impl Egress {
-    /// A client. `allow_private` lifts the filter for private and loopback addresses; the hosts that configured base
-    /// URLs name are allowed one by one with [`Egress::allow`].
+    /// A client for so many reactors and all other threads. `allow_private` lifts the filter for private and loopback addresses; the
+    /// hosts that configured base URLs name are allowed one by one with [`Egress::allow`].
     #[expect(clippy::disallowed_types, reason = "this is the egress module")]
-    pub fn new(allow_private: bool, connect_timeout: Duration) -> Self {
+    pub fn new(allow_private: bool, connect_timeout: Duration, reactors: usize) -> Self {
         let policy = Arc::new(Policy { allow_private, named: ArcSwap::from_pointee(HashSet::new()) });
         let resolver = Filtered::new(GaiResolver::new(), policy.clone());
         let mut http = HttpConnector::new_with_resolver(resolver);
@@ -77,12 +83,19 @@ impl Egress {
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(60))
-            .pool_max_idle_per_host(1_024)
-            .build(connector);
-        Self { client, policy }
+        let pool = || {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(Duration::from_secs(60))
+                .pool_max_idle_per_host(1_024)
+                .build(connector.clone())
+        };
+        Self { pools: (0..reactors).map(|_| pool()).collect(), shared: pool(), policy }
+    }
+
+    /// This thread's.
+    fn pool(&self) -> &Pool {
+        reactor::current().and_then(|number| self.pools.get(number)).unwrap_or(&self.shared)
     }
 
     /// Allows a host because configuration names it: a literal address, or `localhost`.
@@ -119,7 +132,7 @@ impl Egress {
         if let Ok(address) = host.parse::<IpAddr>() {
             self.policy.check(&host, address).map_err(|reason| unreachable(connection, &reason))?;
         }
-        self.client.request(request.map(Into::into)).await.map_err(|error| {
+        self.pool().request(request.map(Into::into)).await.map_err(|error| {
             let reason =
                 if error.is_connect() { "no connection could be made" } else { "the connection broke" };
             tracing::info!(
@@ -151,4 +164,28 @@ fn unreachable(connection: &Connection, reason: &address::Refused) -> Refusal {
 /// A host without the brackets of an IPv6 address.
 fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+
+    use super::*;
+
+    #[test]
+    fn each_reactor_has_connections_of_its_own() {
+        let egress = Egress::new(false, Duration::from_secs(1), 2);
+        let mine = |egress: &Egress, number| {
+            egress.pools.get(number).is_some_and(|pool| ptr::eq(egress.pool(), pool))
+        };
+        assert!(ptr::eq(egress.pool(), &raw const egress.shared), "this thread is none");
+        for number in 0..2 {
+            let egress = egress.clone();
+            let there = move || {
+                reactor::enter(number);
+                mine(&egress, number)
+            };
+            assert!(std::thread::spawn(there).join().unwrap());
+        }
+    }
 }

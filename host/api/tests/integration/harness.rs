@@ -1,6 +1,7 @@
 //! A server on a port of its own, with a database of its own and a few routes that misbehave.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use brokle_api::auth::Authenticated;
 use brokle_api::body::{BodyLimits, CappedBody};
 use brokle_api::boundary::boundary;
 use brokle_api::ingest::Ingest;
-use brokle_api::server::{self, Ended, Limits, PeerAddress, Stop};
+use brokle_api::server::{self, Ended, Limits, PeerAddress, Reactors, Stop};
 use brokle_api::watching::Watching;
 use brokle_api::{ApiError, App, Lifecycle, router};
 use brokle_core::catalogue::Catalogue;
@@ -128,11 +129,13 @@ impl Server {
         let listener = server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let stop = Stop::default();
+        let reactors = Reactors::start(NonZeroUsize::new(2).unwrap(), 2 << 20).unwrap();
         #[expect(
             clippy::disallowed_methods,
             reason = "a test has no task tracker; the runtime's end ends it"
         )]
-        let ended = tokio::spawn(server::serve(listener, routes, limits, lifecycle.clone(), stop.clone()));
+        let ended =
+            tokio::spawn(server::serve(listener, reactors, routes, limits, lifecycle.clone(), stop.clone()));
         Self { address, app, stop, lifecycle, ended, chunks, directory }
     }
 

@@ -1,7 +1,9 @@
 //! The smaller sections.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use brokle_api::body::BodyLimits;
@@ -20,6 +22,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Server {
     /// Address and port. Also `BROKLE_LISTEN`.
     pub(crate) listen: SocketAddr,
+    /// Threads that serve connections; 0: as many as there are processors.
+    pub(crate) threads: usize,
     /// Connections at once; the next one is answered 503.
     pub(crate) max_connections: usize,
     /// Bytes of a request's body; a larger one is answered 413.
@@ -51,6 +55,7 @@ impl Default for Server {
         let (limits, body) = (Limits::default(), BodyLimits::default());
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            threads: 0,
             max_connections: limits.max_connections,
             max_body_bytes: body.max_bytes,
             max_head_bytes: limits.max_head_bytes,
@@ -74,6 +79,8 @@ fn milliseconds(duration: Duration) -> u64 {
 impl Server {
     /// hyper's smallest buffer is 8 KiB.
     const MIN_HEAD: usize = 8 * 1024;
+    /// Each has a stack, and connections to providers of its own.
+    const MAX_THREADS: usize = 1_024;
 
     pub(super) fn check(&self) -> Result<(), String> {
         if self.max_head_bytes < Self::MIN_HEAD {
@@ -88,6 +95,9 @@ impl Server {
             return Err(format!(
                 "server.allowed_origins: '{text}' isn't an origin such as https://app.example"
             ));
+        }
+        if self.threads > Self::MAX_THREADS {
+            return Err(format!("server.threads: at most {} are expected", Self::MAX_THREADS));
         }
         for (key, value) in [
             ("max_connections", self.max_connections as u64),
@@ -108,6 +118,12 @@ impl Server {
     pub(crate) fn trusted_proxies(&self) -> Result<TrustedProxies, String> {
         TrustedProxies::parse(&self.trusted_proxies)
             .map_err(|text| format!("server.trusted_proxies: '{text}' is no network and no address"))
+    }
+
+    /// How many threads serve connections.
+    pub(crate) fn reactors(&self) -> NonZeroUsize {
+        let processors = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        NonZeroUsize::new(self.threads).unwrap_or_else(processors)
     }
 
     /// For the accept loop.

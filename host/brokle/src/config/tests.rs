@@ -39,6 +39,13 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
 }
 
 #[test]
+fn connections_have_a_thread_for_each_processor_or_as_many_as_are_said() {
+    let processors = std::thread::available_parallelism().unwrap();
+    assert_eq!(load_text("").unwrap().server.reactors(), processors);
+    assert_eq!(load_text("[server]\nthreads = 3\n").unwrap().server.reactors().get(), 3);
+}
+
+#[test]
 fn a_problem_names_the_key_and_the_place() {
     let unknown = problem("[server]\nlisten_on = \"x\"\n");
     assert!(unknown.contains("listen_on") && unknown.contains("brokle.toml"), "{unknown}");
@@ -56,6 +63,7 @@ fn values_that_make_no_sense_are_refused() {
     for (text, key) in [
         ("[server]\nhead_timeout_ms = 0\n".to_owned(), "server.head_timeout_ms"),
         ("[server]\nmax_head_bytes = 100\n".to_owned(), "server.max_head_bytes"),
+        ("[server]\nthreads = 2000\n".to_owned(), "server.threads"),
         ("[gateway]\ntotal_ms = 0\n".to_owned(), "gateway.total_ms"),
         ("[cache]\nttl_seconds = 0\n".to_owned(), "cache.ttl_seconds"),
         ("[cache]\nmax_ttl_seconds = 60\n".to_owned(), "cache.ttl_seconds"),

@@ -115,8 +115,11 @@ pub(super) async fn assemble(config: &Config, with: Ingredients) -> Result<Assem
     let mut cache_key = [0; 32];
     with.random.fill(&mut cache_key);
     let runtime = Runtime::start(sandbox(config), &config.storage.data_dir, cache_key)?;
-    let egress =
-        Egress::new(config.gateway.allow_private_upstreams, Duration::from_millis(config.gateway.connect_ms));
+    let egress = Egress::new(
+        config.gateway.allow_private_upstreams,
+        Duration::from_millis(config.gateway.connect_ms),
+        config.server.reactors().get(),
+    );
     let spans = Arc::new(plugins::PluginSpans::default());
     let catalogue = plugins::start(
         config,

@@ -31,7 +31,7 @@ impl HttpTransport for Egress {
             if let Ok(address) = host.parse::<IpAddr>() {
                 self.policy.check(&host, address).map_err(|_| TransportError::AddressRefused)?;
             }
-            let response = self.client.request(request).await.map_err(|error| {
+            let response = self.pool().request(request).await.map_err(|error| {
                 tracing::info!(
                     host,
                     error = &error as &dyn std::error::Error,

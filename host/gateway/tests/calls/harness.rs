@@ -209,7 +209,7 @@ async fn world_made(
         let dialect = DialectPlugin::later(&runtime, bytes.into(), inspection).unwrap();
         view.add_dialect(Active::plain(Arc::new(dialect)));
     }
-    let egress = Egress::new(false, Duration::from_secs(2));
+    let egress = Egress::new(false, Duration::from_secs(2), 0);
     let mut fixed = Vec::new();
     for (plugin, new) in connections {
         let (file, preset) = plugin.split_once(':').map_or((plugin, None), |(f, p)| (f, Some(p)));

@@ -14,7 +14,7 @@ fn outbound(url: &str, named: bool, max_response_bytes: usize) -> Outbound {
 }
 
 fn egress() -> Egress {
-    Egress::new(false, Duration::from_secs(2))
+    Egress::new(false, Duration::from_secs(2), 0)
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ fn bind(view: &View, provider: &str, preset: Option<&str>) -> Result<Connection,
         ..NewConnection::default()
     };
     let template = Template { provider: provider.into(), new, trusted: false };
-    template.bind(view, &Egress::new(false, std::time::Duration::from_secs(1)))
+    template.bind(view, &Egress::new(false, std::time::Duration::from_secs(1), 0))
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn an_address_is_filled_from_the_connections_options() {
         let options = options.as_object().unwrap().clone();
         let new = NewConnection { name: "c".into(), options, ..NewConnection::default() };
         let template = Template { provider: "azure-foundry".into(), new, trusted: false };
-        template.bind(&view, &Egress::new(false, std::time::Duration::from_secs(1)))
+        template.bind(&view, &Egress::new(false, std::time::Duration::from_secs(1), 0))
     };
     let ours = bind(serde_json::json!({"resource": "ours"})).unwrap();
     assert_eq!(ours.origin.unwrap().host(), "ours.services.ai.azure.com");

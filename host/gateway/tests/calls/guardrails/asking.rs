@@ -29,7 +29,7 @@ async fn ask(world: &World, name: &str, upstream: &str, secret: &str, at: &Scrip
     secrets.put(secret, "s3cret-value");
     let services = Services {
         kv: Arc::new(brokle_runtime::capabilities::kv::MemoryKv::default()),
-        http: Arc::new(Egress::new(false, Duration::from_secs(2))),
+        http: Arc::new(Egress::new(false, Duration::from_secs(2), 0)),
         secrets: Arc::new(secrets),
         spans: Arc::new(RecordedSpans::default()),
         denials: Arc::new(brokle_runtime::capabilities::NoDenials),
