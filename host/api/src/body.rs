@@ -27,6 +27,10 @@ const FIRST_BUFFER: u64 = 16 * 1024;
 /// addresses; what is outgrown is copied.
 const STEP: u64 = 64;
 
+/// A body up to this many bytes is copied: a piece of the connection's buffer would keep all 8 KiB of that for as long as the answer
+/// takes, and make the connection get another.
+const SMALL: usize = 4 * 1024;
+
 /// What a request's body may be.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
@@ -99,7 +103,7 @@ pub async fn read_counted(
             return Err(too_large(limits));
         }
         grow(data.len())?;
-        // Most bodies come in one piece, which is then handed on as it is.
+        // Most bodies come in one piece.
         if let Some(rest) = &mut rest {
             if rest.capacity() - rest.len() < data.len() {
                 // In large steps: what was read is copied each time.
@@ -118,7 +122,11 @@ pub async fn read_counted(
             rest = Some(buffer);
         }
     }
-    Ok(rest.map_or(first, BytesMut::freeze))
+    Ok(match rest {
+        Some(rest) => rest.freeze(),
+        None if first.len() <= SMALL => Bytes::copy_from_slice(&first),
+        None => first,
+    })
 }
 
 fn too_large(limits: BodyLimits) -> ApiError {

@@ -4,21 +4,68 @@
 //! wants to know of the request when the answer comes travels as bytes, so that no sandbox is held while a provider
 //! thinks.
 
-use wasmtime::component::Resource;
+use std::sync::Arc;
 
+use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker, Resource};
+use wasmtime::{Result as Wasm, Store};
+
+use crate::bindings::guardrail::Guardrail;
 use crate::bindings::guardrail::brokle::guardrail::facts;
-use crate::bindings::guardrail::{Guardrail, GuardrailIndices};
 use crate::body::Body;
+use crate::engine::RuntimeConfig;
 use crate::error::PluginError;
+use crate::export::{Export, Signature, signature};
 use crate::guarding::{Call, Failure, Fragment, Ruling, StreamRuling, Text};
-use crate::instance::{CallContext, Session, Spent, State, guarded};
-use crate::loaded::{Loaded, bound_world, plugin};
+use crate::instance::{CallContext, Session, Spent, State};
+use crate::limits::Limits;
+use crate::loaded::{Loaded, Ready, World, plugin};
+use crate::manifest::Kind;
 
 /// A guardrail: compiled, linked, proved by its own test.
-pub struct GuardrailPlugin(Loaded<GuardrailIndices>);
+pub struct GuardrailPlugin(Loaded<Guard>);
 plugin!(GuardrailPlugin);
 
-bound_world!(Guardrail, GuardrailIndices, guardrail);
+const GUARD: Option<&str> = Some("brokle:guardrail/guard@0.1.0");
+signature!(OnRequest, GUARD, "on-request", (&'a Call, Resource<Body>, &'a [Text]) -> Result<Ruling, Failure>);
+signature!(OnResponse, GUARD, "on-response", (&'a Call, Resource<Body>, &'a [Text]) -> Result<Ruling, Failure>);
+signature!(
+    OnChunk,
+    GUARD,
+    "on-chunk",
+    (&'a Call, Resource<Body>, &'a [Fragment], bool) -> Result<StreamRuling, Failure>
+);
+
+/// What a guardrail exports.
+struct Guard {
+    on_request: Export<OnRequest>,
+    on_response: Export<OnResponse>,
+    on_chunk: Export<OnChunk>,
+}
+
+impl World for Guard {
+    const KIND: Kind = Kind::Guardrail;
+
+    fn limits(config: &RuntimeConfig) -> Limits {
+        config.guardrail
+    }
+
+    fn link(linker: &mut Linker<State>) -> Wasm<()> {
+        Guardrail::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+    }
+
+    fn find(
+        component: &Component,
+        _: &InstancePre<State>,
+        instance: &Instance,
+        store: &mut Store<State>,
+    ) -> Wasm<Self> {
+        Ok(Self {
+            on_request: Export::check(component, instance, store)?,
+            on_response: Export::check(component, instance, store)?,
+            on_chunk: Export::check(component, instance, store)?,
+        })
+    }
+}
 
 impl GuardrailPlugin {
     /// Whether it has rules for a stage, `request` or `response`. One that nobody has used yet may have: it is asked.
@@ -33,16 +80,16 @@ impl GuardrailPlugin {
     /// # Errors
     /// No slot is free, or the instance can't be made.
     pub async fn open(&self, context: CallContext) -> Result<GuardrailInstance, PluginError> {
-        let (session, bindings) =
-            self.0.bind(context, |indices, store, instance| indices.load(store, instance)).await?;
-        Ok(GuardrailInstance { session, bindings })
+        let (session, instance, ready) = self.0.open(context).await?;
+        Ok(GuardrailInstance { session, instance, ready: Arc::clone(ready) })
     }
 }
 
 /// One instance. After an error it is of no more use: drop it.
 pub struct GuardrailInstance {
     session: Session,
-    bindings: Guardrail,
+    instance: Instance,
+    ready: Arc<Ready<Guard>>,
 }
 
 impl std::fmt::Debug for GuardrailInstance {
@@ -62,10 +109,9 @@ impl GuardrailInstance {
         request: Body,
         texts: &[Text],
     ) -> Result<Result<Ruling, Failure>, PluginError> {
-        let session = &mut self.session;
-        let document = session.lend(request);
-        let guard = self.bindings.brokle_guardrail_guard();
-        guarded!(session, "on-request", guard.call_on_request(&mut session.store, call, document, texts))
+        let params = |session: &mut Session| (call, session.lend(request.clone()), texts);
+        let called = self.ask(|guard| &guard.on_request, params).await;
+        called.map(|(ruling,)| ruling)
     }
 
     /// Rules on a whole answer's texts. `request` is what the answer is to.
@@ -78,10 +124,9 @@ impl GuardrailInstance {
         request: Body,
         texts: &[Text],
     ) -> Result<Result<Ruling, Failure>, PluginError> {
-        let session = &mut self.session;
-        let document = session.lend(request);
-        let guard = self.bindings.brokle_guardrail_guard();
-        guarded!(session, "on-response", guard.call_on_response(&mut session.store, call, document, texts))
+        let params = |session: &mut Session| (call, session.lend(request.clone()), texts);
+        let called = self.ask(|guard| &guard.on_response, params).await;
+        called.map(|(ruling,)| ruling)
     }
 
     /// Rules on what a stream's texts have grown by; `finish` after the last of it.
@@ -95,14 +140,17 @@ impl GuardrailInstance {
         fragments: &[Fragment],
         finish: bool,
     ) -> Result<Result<StreamRuling, Failure>, PluginError> {
-        let session = &mut self.session;
-        let document = session.lend(request);
-        let guard = self.bindings.brokle_guardrail_guard();
-        guarded!(
-            session,
-            "on-chunk",
-            guard.call_on_chunk(&mut session.store, call, document, fragments, finish)
-        )
+        let params = |session: &mut Session| (call, session.lend(request.clone()), fragments, finish);
+        let called = self.ask(|guard| &guard.on_chunk, params).await;
+        called.map(|(ruling,)| ruling)
+    }
+
+    async fn ask<'a, S: Signature>(
+        &mut self,
+        export: impl Fn(&Guard) -> &Export<S>,
+        params: impl Fn(&mut Session) -> S::Params<'a>,
+    ) -> Result<S::Return, PluginError> {
+        self.ready.call(export(&self.ready.world), &mut self.session, &mut self.instance, params).await
     }
 
     /// What this instance has cost so far.

@@ -261,7 +261,7 @@ fn store(engine: &Engine, limits: &Limits, state: State) -> Store<State> {
 /// Runs one export under the deadline. Dropping the future that this awaits poisons the store,
 /// which is why every caller gives its instance up on an error.
 macro_rules! guarded {
-    ($session:expr, $export:literal, $call:expr) => {{
+    ($session:expr, $export:expr, $call:expr) => {{
         let started = std::time::Instant::now();
         $session.begin();
         let deadline = $session.limits.deadline;

@@ -1,7 +1,6 @@
 //! Routing policies, ready to be asked.
 
 use std::sync::OnceLock;
-use std::time::Instant;
 
 use serde_json::Value;
 use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker};
@@ -12,7 +11,7 @@ use crate::engine::RuntimeConfig;
 use crate::error::PluginError;
 use crate::export::{Export, signature};
 use crate::facts::{Candidate, Plan, Refusal, Request};
-use crate::instance::{CallContext, Spent, State, guarded, instantiate};
+use crate::instance::{CallContext, Session, Spent, State};
 use crate::limits::Limits;
 use crate::loaded::{Loaded, World, plugin};
 use crate::manifest::Kind;
@@ -153,22 +152,8 @@ impl PolicyPlugin {
         let reads = ready.world.reads.get_or_init(|| Reads::of(&ready.description));
         let request = reads.request(request);
         let candidates: Vec<Candidate> = candidates.into_iter().map(|one| reads.candidate(one)).collect();
-        let params = (&request, &*candidates);
-        if session.is_quick && ready.pace.is_quick() {
-            let started = Instant::now();
-            if let Some(outcome) =
-                session.at_once(|store| ready.world.decide.call_now(&instance, store, params))
-            {
-                let (answer,) = session.end("decide", started, Ok(outcome))?;
-                return Ok((answer, session.spent));
-            }
-            ready.pace.slow();
-            session.renew();
-            session.spent.time += started.elapsed();
-            instance = instantiate(&mut session, &ready.pre, &ready.pace).await?;
-        }
-        let (answer,) =
-            guarded!(session, "decide", ready.world.decide.call(&instance, &mut session.store, params))?;
+        let params = |_: &mut Session| (&request, &*candidates);
+        let (answer,) = ready.call(&ready.world.decide, &mut session, &mut instance, params).await?;
         Ok((answer, session.spent))
     }
 }

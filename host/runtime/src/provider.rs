@@ -1,7 +1,6 @@
 //! Providers, ready to be asked.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker, Resource, ResourceAny};
 use wasmtime::{Result as Wasm, Store};
@@ -13,7 +12,7 @@ use crate::engine::RuntimeConfig;
 use crate::error::{Fault, PluginError};
 use crate::exchange::{Call, Ending, ErrorOutcome, Frame, Output, Preparation, ResponseHead};
 use crate::export::{Export, signature};
-use crate::instance::{CallContext, Session, Spent, State, guarded, instantiate};
+use crate::instance::{CallContext, Session, Spent, State, guarded};
 use crate::limits::Limits;
 use crate::loaded::{Loaded, Ready, World, plugin};
 use crate::manifest::{Kind, ProviderManifest};
@@ -132,22 +131,9 @@ impl ProviderInstance {
         call: &Call,
         body: Body,
     ) -> Result<Result<Preparation, Problem>, PluginError> {
-        let (session, export) = (&mut self.session, &self.ready.world.prepare);
-        // What an earlier call left in the instance would be gone with it.
-        if session.spent.calls == 0 && session.is_quick && self.ready.pace.is_quick() {
-            let (started, handle) = (Instant::now(), session.lend(body.clone()));
-            let call = |store: &mut _| export.call_now(&self.instance, store, (call, handle));
-            if let Some(outcome) = session.at_once(call) {
-                return session.end("prepare", started, Ok(outcome)).map(|(prepared,)| prepared);
-            }
-            self.ready.pace.slow();
-            session.renew();
-            session.spent.time += started.elapsed();
-            self.instance = instantiate(session, &self.ready.pre, &self.ready.pace).await?;
-        }
-        let handle = session.lend(body);
-        let called =
-            guarded!(session, "prepare", export.call(&self.instance, &mut session.store, (call, handle)));
+        let export = &self.ready.world.prepare;
+        let params = |session: &mut Session| (call, session.lend(body.clone()));
+        let called = self.ready.call(export, &mut self.session, &mut self.instance, params).await;
         called.map(|(prepared,)| prepared)
     }
 

@@ -41,7 +41,7 @@ use tokio_util::task::TaskTracker;
 use super::analytics::Pending;
 
 const POLL: Duration = Duration::from_secs(1);
-const LET_GO: Duration = Duration::from_secs(5);
+const LET_GO: Duration = Duration::from_secs(2);
 const FLUSH: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long a batch that is being exported keeps a server that stops. One that isn't acknowledged by then comes again.
