@@ -180,4 +180,9 @@ fn with_every_profile_server_and_worker_share_what_the_others_keep() {
     assert_eq!(worker.end().0, Some(0));
     let _again = start("worker");
     sent_and_read(&server, 100);
+    // Another server, which leaves the queue to others: what it takes only the worker can have stored.
+    server.signal("INT");
+    assert_eq!(server.end().0, Some(0));
+    let server = Server::start(compose.exec("brokle", &["serve", "--role", "server"], &machine));
+    sent_and_read(&server, 200);
 }
