@@ -29,16 +29,19 @@ fn serve(directory: &Path, url: &str) -> Server {
     Server::start(command)
 }
 
-/// Sends a span of this name in a trace of its own.
-fn send(server: &Server, n: u32) {
+/// A request with a span of this name, which begins now, in a trace of its own.
+fn span(n: u32) -> String {
     let now = SystemClock.now().timestamp_micros();
-    let body = format!(
+    format!(
         r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"{:032x}","spanId":"{:016x}","name":"span {n}",
            "startTimeUnixNano":"{now}000","endTimeUnixNano":"{now}500"}}]}}]}}]}}"#,
         n + 1,
         n + 1
-    );
-    assert_eq!(server.ask("POST", "/v1/traces", &body).0, 200, "span {n} is acknowledged");
+    )
+}
+
+fn send(server: &Server, span: &str) {
+    assert_eq!(server.ask("POST", "/v1/traces", span).0, 200, "{span} is acknowledged");
 }
 
 fn call(server: &Server) {
@@ -77,7 +80,7 @@ fn calls_and_spans_are_kept_there_and_an_outage_costs_none() {
     assert_eq!((status, &health["kind"]), (200, &"clickhouse".into()));
     call(&server);
     assert!(server.stored().contains("echo-1"));
-    send(&server, 0);
+    send(&server, &span(0));
     let trace = until(&server, &format!("/api/v1/traces/{:032x}", 1), |status, _| status == 200);
     assert_eq!(trace["observations"][0]["name"], "span 0");
 
@@ -98,14 +101,13 @@ fn calls_and_spans_are_kept_there_and_an_outage_costs_none() {
     assert_eq!(server.ask("GET", "/health/ready", "").0, 200);
     let (status, error) = server.ask("GET", "/api/v1/traces", "");
     assert_eq!((status, &error["code"]), (503, &"analytics_unavailable".into()));
-    for n in 1..40 {
-        send(&server, n);
-    }
+    let spans: Vec<String> = (1..40).map(span).collect();
+    spans.iter().for_each(|span| send(&server, span));
     (0..10).for_each(|_| call(&server));
     clickhouse.start_again().unwrap();
-    // A sender that lost an acknowledgement comes again.
-    send(&server, 7);
-    send(&server, 40);
+    // A sender that lost an acknowledgement comes again, with the same bytes.
+    send(&server, &spans[7]);
+    send(&server, &span(40));
     until(&server, &format!("/api/v1/traces/{:032x}", 41), |status, _| status == 200);
     let found = names(&server, 41 + 11);
     let spans: BTreeSet<_> = found.iter().filter(|name| name.starts_with("span ")).collect();
@@ -132,7 +134,7 @@ fn calls_go_on_through_an_outage_and_all_is_there_within_twice_its_length() {
         let begun = Instant::now();
         while begun.elapsed() < time {
             call(&server);
-            send(&server, spans);
+            send(&server, &span(spans));
             (calls, spans) = (calls + 1, spans + 1);
         }
     };
@@ -180,7 +182,7 @@ fn a_server_that_starts_without_it_serves_and_catches_up() {
     clickhouse.stop();
     let server = serve(directory.path(), &url);
     call(&server);
-    send(&server, 0);
+    send(&server, &span(0));
     assert_eq!(server.ask("GET", "/health/analytics", "").0, 503);
     clickhouse.start_again().unwrap();
     assert_eq!(names(&server, 2).len(), 2);
