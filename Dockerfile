@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # One file with the components in it, on a base that has a C library and certificates and nothing else to attack.
 FROM rust:1.95-bookworm AS build
 WORKDIR /src

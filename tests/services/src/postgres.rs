@@ -10,6 +10,8 @@
 //!   other end only the test process holds, then stops the server by its process id and removes the directory. A static
 //!   is never dropped in Rust, and a killed process drops nothing, so `Drop` alone would leave servers behind.
 
+use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::TcpListener;
@@ -141,12 +143,35 @@ impl Postgres {
             "postgres",
             &format!("CREATE DATABASE {name} OWNER brokle_owner TEMPLATE brokle_template"),
         )?;
-        let url = |role| format!("postgres://{role}:{}@127.0.0.1:{}/{name}", self.password, self.port);
         Ok(TestDatabase {
-            owner_url: url("brokle_owner"),
-            app_url: url("brokle_app"),
-            superuser_url: url("postgres"),
+            owner_url: self.url("brokle_owner", &name),
+            app_url: self.url("brokle_app", &name),
+            superuser_url: self.url("postgres", &name),
         })
+    }
+
+    /// What a script that runs where the cluster is made, as those of the official image, finds in its environment: the
+    /// superuser's name and password, and the way to the server.
+    ///
+    /// # Errors
+    /// `PATH` can't be put together.
+    pub fn environment(&self) -> Result<[(&'static str, OsString); 6], ServiceError> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let path = env::join_paths(std::iter::once(self.bin.clone()).chain(env::split_paths(&path)))
+            .map_err(|error| failed("finding psql", &error))?;
+        Ok([
+            ("PATH", path),
+            ("PGHOST", self.directory.clone().into()),
+            ("PGPORT", self.port.to_string().into()),
+            ("PGDATABASE", "postgres".into()),
+            ("POSTGRES_USER", "postgres".into()),
+            ("POSTGRES_PASSWORD", self.password.clone().into()),
+        ])
+    }
+
+    /// The URL of a database for a role with the superuser's password.
+    pub fn url(&self, role: &str, database: &str) -> String {
+        format!("postgres://{role}:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
     /// The roles of a careful installation: one that owns, one that works, neither of them a superuser.

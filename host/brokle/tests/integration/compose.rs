@@ -18,6 +18,7 @@ const DATA: &str = "/data";
 /// Both files.
 struct Compose {
     services: Value,
+    configs: Value,
     /// `ENV` of the image.
     image: BTreeMap<String, String>,
     /// `CMD` of the image.
@@ -37,6 +38,7 @@ impl Compose {
         assert_eq!(lines("ENTRYPOINT").next_back().unwrap(), r#"["/usr/local/bin/brokle"]"#);
         Self {
             services: compose["services"].clone(),
+            configs: compose["configs"].clone(),
             image: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             words: serde_json::from_str(lines("CMD").next_back().unwrap()).unwrap(),
         }
@@ -141,7 +143,18 @@ fn with_every_profile_server_and_worker_share_what_the_others_keep() {
         return;
     };
     let compose = Compose::read();
-    let database = postgres.database().unwrap();
+    let [script] = compose.services["postgres"]["configs"].as_sequence().unwrap().as_slice() else {
+        panic!()
+    };
+    assert_eq!(script["target"], "/docker-entrypoint-initdb.d/brokle.sh");
+    let script = compose.configs[&script["source"]]["content"].as_str().unwrap().replace("$$", "$");
+    let exempt = r#"psql -U "$POSTGRES_USER" -tAc "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = 'brokle'""#;
+    let [made, exempt] = [&script, exempt].map(|script| {
+        let mut bash = Command::new("bash");
+        bash.args(["-c", script]).envs(postgres.environment().unwrap()).output().unwrap()
+    });
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert_eq!(exempt.stdout, b"f\n", "row-level security holds for the role");
     // As at the head of compose.yaml.
     let shell = BTreeMap::from([
         ("DATABASE_URL", "postgres://brokle:secret@postgres/brokle"),
@@ -150,7 +163,7 @@ fn with_every_profile_server_and_worker_share_what_the_others_keep() {
         ("BROKLE_BOOTSTRAP_API_KEY", KEY),
     ]);
     let hosts = vec![
-        ("postgres://brokle:secret@postgres/brokle", database.owner_url),
+        ("postgres://brokle:secret@postgres/brokle", postgres.url("brokle", "brokle")),
         ("redis://redis:6379", redis.url()),
         ("http://clickhouse:8123/brokle", clickhouse.database_url()),
     ];
