@@ -18,5 +18,5 @@ mod splice;
 
 pub use find::{Members, elements, find, path_at};
 pub use names::{Names, name};
-pub use scan::{MAX_DEPTH, ScanError, ScanErrorKind, scan};
+pub use scan::{MAX_DEPTH, ScanError, ScanErrorKind, Visitor, scan, visit};
 pub use splice::{Change, EditError, Splices};

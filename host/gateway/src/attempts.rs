@@ -359,7 +359,7 @@ pub(crate) fn plugin_call(request: &Request, candidate: &Candidate, incoming: &I
         model: candidate.model.clone(),
         streaming: request.streaming,
         format: "canonical".into(),
-        content_type: if request.form.is_some() { "multipart/form-data" } else { "application/json" }.into(),
+        content_type: if request.is_form() { "multipart/form-data" } else { "application/json" }.into(),
         request_id: incoming.request_id.to_string(),
         created: u64::try_from(incoming.now.timestamp()).unwrap_or(0),
         options: candidate.connection.options.clone(),

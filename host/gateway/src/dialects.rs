@@ -141,8 +141,8 @@ impl std::fmt::Debug for Asked {
 /// It isn't JSON, the dialect refuses it, or its component doesn't serve.
 pub(crate) async fn read(call: &mut Stage<'_, Caller>, asking: &Asking) -> Result<Request, Refusal> {
     let body = call.incoming.body.clone();
-    request::object(&body, |_, _| {})?;
-    let original = Body::json(body.clone());
+    let read = request::object(&body, |_, _| {})?;
+    let original = Body::visited(body.clone(), read.members);
     let tenant = call.known.principal.tenant;
     let Some(active) = call.plugins.of(tenant).dialect(asking.dialect.plugin()) else {
         let message = format!("No component serves the dialect '{}'.", asking.dialect.name());
@@ -187,15 +187,10 @@ pub(crate) async fn read(call: &mut Stage<'_, Caller>, asking: &Asking) -> Resul
     };
     let asked = asked(head.content_type.clone(), head.previous.clone());
     call.told.dialect = Some(Arc::clone(&asked));
-    of_head(call.incoming.operation, head, body, asked)
+    of_head(call.incoming.operation, head, asked)
 }
 
-fn of_head(
-    operation: crate::Operation,
-    head: Head,
-    body: Bytes,
-    asked: Arc<Asked>,
-) -> Result<Request, Refusal> {
+fn of_head(operation: crate::Operation, head: Head, asked: Arc<Asked>) -> Result<Request, Refusal> {
     if head.operation != operation.name() {
         let message = format!("The dialect took the request for '{}'.", head.operation);
         return Err(Refusal { fault: Fault::Plugin, ..Refusal::client(500, "plugin_bad_answer", message) });
@@ -205,8 +200,7 @@ fn of_head(
     }
     Ok(Request {
         operation,
-        has_metadata: memchr::memmem::find(&body, b"\"metadata\"").is_some(),
-        body,
+        body: asked.original.clone(),
         model: head.model,
         streaming: head.streaming,
         include_usage: true,
@@ -216,7 +210,6 @@ fn of_head(
         user: head.user,
         prompt_cache_key: None,
         features: head.features,
-        form: None,
         provider: None,
         preferences: None,
         route: None,

@@ -203,7 +203,7 @@ impl Choose {
         }
         let named = request.rules().map_or(&[][..], |rules| &rules.guardrails);
         let guardrails = &gateway.parts.guardrails;
-        if routes.keeps_back() && request.form.is_none() && !guardrails.withhold_for(&principal, named) {
+        if routes.keeps_back() && !request.is_form() && !guardrails.withhold_for(&principal, named) {
             call.meter.input(&call.incoming.body);
         }
         Ok(call.with((principal, request)).1)

@@ -1,9 +1,10 @@
 //! Reading a request: one scan, the hot fields, and the checks that need no vendor.
 
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
-use brokle_core::json;
+use brokle_core::json::{self, Members};
 use bytes::Bytes;
 
 use crate::cache::Entry;
@@ -20,10 +21,8 @@ use brokle_runtime::Body;
 pub(crate) struct Request {
     /// What is asked for.
     pub(crate) operation: Operation,
-    /// The whole body.
-    pub(crate) body: Bytes,
-    /// The same as a form, where the operation wants one.
-    pub(crate) form: Option<Body>,
+    /// The whole body, as components read it too; empty where it isn't read here.
+    pub(crate) body: Body,
     /// The model as the caller wrote it.
     pub(crate) model: String,
     /// Whether a stream is wanted.
@@ -40,8 +39,6 @@ pub(crate) struct Request {
     pub(crate) prompt_cache_key: Option<String>,
     /// What the request needs, in the catalogue's words.
     pub(crate) features: Vec<String>,
-    /// Whether there may be `metadata`: without it, nobody need look for some.
-    pub(crate) has_metadata: bool,
     /// Where `provider` is, if it is an object.
     pub(crate) provider: Option<Range<usize>>,
     /// What it says of who may serve.
@@ -105,9 +102,8 @@ impl Request {
         let mut features = Vec::new();
         let mut content = None;
         let mut provider = None;
-        let mut has_metadata = false;
         let mut wrong = None;
-        object(&body, |key, range| {
+        let read = object(&body, |key, range| {
             let value = body.get(range.clone()).unwrap_or_default();
             if let Some(problem) = type_problem(key, value) {
                 wrong.get_or_insert((key.to_owned(), problem));
@@ -123,7 +119,6 @@ impl Request {
                 }
                 "n" => choices = number(value).unwrap_or(1).clamp(1, 128),
                 "user" => user = string(value),
-                "metadata" => has_metadata = true,
                 "provider" if value.starts_with(b"{") => provider = Some(range),
                 "prompt_cache_key" => prompt_cache_key = string(value),
                 "tools" if value != b"[]" && value != b"null" => features.push("tools".to_owned()),
@@ -144,13 +139,12 @@ impl Request {
             (None, Operation::Moderations) => MODERATION_MODEL.to_owned(),
             (model, _) => model_name(&body, model)?,
         };
-        check_content(operation, &body, content)?;
+        check_content(operation, &body, content, &read.messages)?;
         if streaming && !operation.streams() {
             return Err(Refusal::invalid("stream", "This operation can't be streamed."));
         }
         let streaming = streaming || (operation == Operation::Speech && speaks_events);
-        if operation == Operation::ChatCompletions && memchr::memmem::find(&body, b"\"image_url\"").is_some()
-        {
+        if operation == Operation::ChatCompletions && read.has_images {
             features.push("vision".to_owned());
         }
         let include_usage = stream_options
@@ -171,9 +165,7 @@ impl Request {
             user,
             prompt_cache_key,
             features,
-            body,
-            form: None,
-            has_metadata,
+            body: Body::visited(body, read.members),
             provider,
             preferences: None,
             route: None,
@@ -195,12 +187,10 @@ impl Request {
             user: None,
             prompt_cache_key: None,
             features: Vec::new(),
-            has_metadata: false,
             provider: None,
             preferences: None,
             route: None,
-            body: Bytes::new(),
-            form: None,
+            body: Body::json(Bytes::new()),
             guards: None,
             cached: None,
             dialect: None,
@@ -246,9 +236,7 @@ impl Request {
             user: field("user"),
             prompt_cache_key: None,
             features: Vec::new(),
-            body: bytes.clone(),
-            form: Some(form),
-            has_metadata: false,
+            body: form,
             provider: None,
             preferences: None,
             route: None,
@@ -269,7 +257,7 @@ impl Request {
         self.route = find(&self.model)?;
         // In a dialect it is a member like any other.
         if let Some(range) = self.provider.take().filter(|_| self.dialect.is_none()) {
-            self.preferences = Some(Arc::new(Preferences::read(&self.body, range)?));
+            self.preferences = Some(Arc::new(Preferences::read(self.body.bytes(), range)?));
         }
         Ok(())
     }
@@ -279,31 +267,73 @@ impl Request {
         self.route.as_ref()?.rules.as_deref()
     }
 
+    /// Whether it came as `multipart/form-data`.
+    pub(crate) fn is_form(&self) -> bool {
+        self.body.as_form().is_some()
+    }
+
     /// A guess at the prompt's tokens: four bytes each.
     pub(crate) fn estimated_tokens(&self) -> u64 {
-        self.body.len() as u64 / 4
+        self.body.bytes().len() as u64 / 4
     }
+}
+
+/// What one look at a body tells beside its members' values.
+#[derive(Debug, Default)]
+pub(crate) struct Read {
+    pub(crate) members: Members,
+    /// Where the elements of `messages` are.
+    messages: Vec<Range<usize>>,
+    /// Whether a part is an image, by OpenAI's word for it.
+    has_images: bool,
 }
 
 /// Reads a request's members: it must be a JSON object, and have none of them twice.
 ///
 /// # Errors
 /// 400 with the field at fault.
-pub(crate) fn object(body: &[u8], mut member: impl FnMut(&str, Range<usize>)) -> Result<(), Refusal> {
-    let mut names = json::Names::default();
-    let mut twice = None;
-    let whole = json::scan(body, |raw, range| {
-        let name = json::name(raw);
-        member(&name, range);
-        if !names.insert(name) {
-            twice.get_or_insert(raw);
+pub(crate) fn object(body: &[u8], member: impl FnMut(&str, Range<usize>)) -> Result<Read, Refusal> {
+    struct Reading<'a, F> {
+        body: &'a [u8],
+        told: F,
+        names: json::Names<'a>,
+        twice: Option<&'a [u8]>,
+        /// Elements of the array that is being read.
+        elements: Vec<Range<usize>>,
+        read: Read,
+    }
+
+    impl<F: FnMut(&str, Range<usize>)> json::Visitor for Reading<'_, F> {
+        fn member(&mut self, key: Range<usize>, value: Range<usize>) {
+            let raw = self.body.get(key.clone()).unwrap_or_default();
+            let name = json::name(raw);
+            (self.told)(&name, value.clone());
+            if name == "messages" {
+                self.read.messages = mem::take(&mut self.elements);
+            }
+            self.elements.clear();
+            if !self.names.insert(name) {
+                self.twice.get_or_insert(raw);
+            }
+            self.read.members.member(key, value);
         }
-    })
-    .map_err(|error| not_json(body, error))?;
+
+        fn element(&mut self, value: Range<usize>) {
+            self.elements.push(value);
+        }
+
+        fn key(&mut self, raw: &[u8]) {
+            self.read.has_images |= raw == b"image_url";
+        }
+    }
+
+    let (names, twice, elements) = (json::Names::default(), None, Vec::new());
+    let mut reading = Reading { body, told: member, names, twice, elements, read: Read::default() };
+    let whole = json::visit(body, &mut reading).map_err(|error| not_json(body, error))?;
     if body.get(whole.start) != Some(&b'{') {
         return Err(Refusal::invalid("", "The request's body must be a JSON object."));
     }
-    let Some(raw) = twice else { return Ok(()) };
+    let Some(raw) = reading.twice else { return Ok(reading.read) };
     let name: String = json::name(raw).chars().take(64).collect();
     let message = format!("'{name}' is there twice, and which of the two counts would be up to the reader.");
     Err(Refusal { code: "duplicate_member".into(), ..Refusal::invalid(name, message) })
@@ -361,6 +391,7 @@ fn check_content(
     operation: Operation,
     body: &[u8],
     content: Option<(String, Range<usize>)>,
+    messages: &[Range<usize>],
 ) -> Result<(), Refusal> {
     let required = match operation {
         Operation::ChatCompletions => "messages",
@@ -398,15 +429,14 @@ fn check_content(
             }
         };
     }
-    let elements = json::elements(value);
-    if elements.is_empty() {
+    if messages.is_empty() {
         return Err(Refusal {
             code: "empty_array".into(),
             ..Refusal::invalid("messages", "Invalid 'messages': expected at least one message.")
         });
     }
-    for (index, element) in elements.into_iter().enumerate() {
-        let message = value.get(element).unwrap_or_default();
+    for (index, message) in messages.iter().enumerate() {
+        let message = body.get(message.clone()).unwrap_or_default();
         let role = json::find(message, "/role").and_then(|range| message.get(range)).unwrap_or_default();
         let problem = match (message.first(), role.first()) {
             (Some(b'{'), Some(b'"')) => continue,

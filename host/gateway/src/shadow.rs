@@ -152,13 +152,13 @@ impl Shadows {
         let request = said.request;
         let route = request.route.as_ref()?;
         let shadow = route.rules.as_ref()?.shadow.as_ref()?;
-        let readable = request.dialect.is_none() && request.form.is_none() && request.cached.is_none();
+        let readable = request.dialect.is_none() && !request.is_form() && request.cached.is_none();
         // Who says who may be asked has said it of everybody.
         let readable = readable && request.preferences.is_none();
         let drawn = gateway.entropy() % u64::from(WHOLE) < u64::from(shadow.share);
         if !readable
             || !drawn
-            || request.body.len() > MAX_REQUEST
+            || request.body.bytes().len() > MAX_REQUEST
             || gateway.parts.resilience.max_shadows == 0
         {
             return None;
@@ -330,7 +330,7 @@ impl Gateway {
             caller: Ok(Arc::clone(&job.principal)),
             // What the caller said of itself is told of the original.
             headers: &HeaderMap::new(),
-            body: job.request.body.clone(),
+            body: job.request.body.bytes().clone(),
             request_id: job.request_id,
             now: self.parts.clock.now(),
             random: &*self.parts.random,

@@ -40,6 +40,12 @@ impl Body {
         Self { bytes, kind: Kind::Json(Arc::default()) }
     }
 
+    /// The same, where it is known where its members are.
+    pub fn visited(bytes: Bytes, members: Members) -> Self {
+        let known = Known { members: members.into(), ..Known::default() };
+        Self { bytes, kind: Kind::Json(known.into()) }
+    }
+
     /// A `multipart/form-data` body. `content_type` is its media type with the boundary.
     ///
     /// # Errors
@@ -78,12 +84,17 @@ impl Body {
     }
 
     pub(crate) fn get(&self, pointer: &str) -> Option<Vec<u8>> {
+        self.find(pointer).map(<[u8]>::to_vec)
+    }
+
+    /// The value at an RFC 6901 pointer; none when there is nothing, or it is a form.
+    pub fn find(&self, pointer: &str) -> Option<&[u8]> {
         let Kind::Json(known) = &self.kind else { return None };
         let range = match pointer {
             "" => json::find(&self.bytes, "")?,
             _ => known.members.get_or_init(|| Members::of(&self.bytes)).find(&self.bytes, pointer)?,
         };
-        self.bytes.get(range).map(<[u8]>::to_vec)
+        self.bytes.get(range)
     }
 
     /// All of it, without its long base64 texts.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::names::name;
-use super::scan::Scanner;
+use super::scan::{Scanner, Visitor};
 
 /// Where the value at an RFC 6901 pointer is; `None` when there is nothing, or when the document
 /// was never scanned and turns out to be broken.
@@ -24,7 +24,7 @@ pub fn find(bytes: &[u8], pointer: &str) -> Option<Range<usize>> {
 }
 
 /// Where an object's members are: for a document in which several places are looked up, which is gone through once instead of
-/// once for each.
+/// once for each. As a [`Visitor`] it takes them down while the document is checked.
 #[derive(Debug, Clone, Default)]
 pub struct Members(Vec<Member>);
 
@@ -58,6 +58,12 @@ impl Members {
         }
         let found = find(bytes.get(value.clone())?, deeper)?;
         Some(value.start + found.start..value.start + found.end)
+    }
+}
+
+impl Visitor for Members {
+    fn member(&mut self, key: Range<usize>, value: Range<usize>) {
+        self.0.push((key, value));
     }
 }
 
@@ -319,6 +325,9 @@ mod tests {
         ] {
             assert_eq!(members.find(text.as_bytes(), pointer), find(text.as_bytes(), pointer), "{pointer}");
         }
+        let mut visited = Members::default();
+        super::super::visit(text.as_bytes(), &mut visited).unwrap();
+        assert_eq!(visited.0, members.0, "the same as the scan saw");
         for other in ["", "{}", "[1]", "1", " { } "] {
             assert_eq!(Members::of(other.as_bytes()).find(other.as_bytes(), "/0"), None, "{other}");
         }

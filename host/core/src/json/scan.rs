@@ -48,6 +48,18 @@ pub enum ScanErrorKind {
     TrailingData,
 }
 
+/// What a scan comes past, in the order in which it ends.
+pub trait Visitor {
+    /// A member of the top-level object: where its key is (between the quotes, escapes as they are), and its value.
+    fn member(&mut self, key: Range<usize>, value: Range<usize>);
+
+    /// An element of an array that is such a member, before the member itself.
+    fn element(&mut self, _value: Range<usize>) {}
+
+    /// The key of a member further down, escapes as they are.
+    fn key(&mut self, _raw: &[u8]) {}
+}
+
 /// Checks a whole document and calls `member` for each member of its top-level object, with the
 /// key's bytes (between the quotes, escapes as they are) and where the value is.
 ///
@@ -59,10 +71,25 @@ pub fn scan<'a>(
     bytes: &'a [u8],
     member: impl FnMut(&'a [u8], Range<usize>),
 ) -> Result<Range<usize>, ScanError> {
-    if let Err(error) = std::str::from_utf8(bytes) {
-        return Err(ScanError { kind: ScanErrorKind::InvalidUtf8, offset: error.valid_up_to() });
+    struct Called<'a, F>(&'a [u8], F);
+    impl<'a, F: FnMut(&'a [u8], Range<usize>)> Visitor for Called<'a, F> {
+        fn member(&mut self, key: Range<usize>, value: Range<usize>) {
+            (self.1)(self.0.get(key).unwrap_or_default(), value);
+        }
     }
-    Scanner { bytes, at: 0 }.document(member)
+    visit(bytes, &mut Called(bytes, member))
+}
+
+/// The same, for who wants to know more of what is there.
+///
+/// # Errors
+/// As [`scan`].
+pub fn visit(bytes: &[u8], visitor: &mut impl Visitor) -> Result<Range<usize>, ScanError> {
+    // Strings are the only place for what isn't ASCII, and are looked at there. A document that isn't text is that before all else.
+    Scanner { bytes, at: 0 }.document(visitor).map_err(|fault| match std::str::from_utf8(bytes) {
+        Ok(_) => fault,
+        Err(error) => ScanError { kind: ScanErrorKind::InvalidUtf8, offset: error.valid_up_to() },
+    })
 }
 
 pub(super) struct Scanner<'a> {
@@ -93,6 +120,10 @@ impl Levels {
     fn in_object(&self) -> bool {
         self.objects & 1 == 1
     }
+    /// In an array that is a member of the top-level object.
+    fn in_top_array(&self) -> bool {
+        self.depth == 2 && self.objects & 0b11 == 0b10
+    }
 }
 
 impl<'a> Scanner<'a> {
@@ -104,16 +135,18 @@ impl<'a> Scanner<'a> {
         self.at
     }
 
-    fn document(mut self, mut member: impl FnMut(&'a [u8], Range<usize>)) -> Result<Range<usize>, ScanError> {
+    fn document(mut self, visitor: &mut impl Visitor) -> Result<Range<usize>, ScanError> {
         let mut levels = Levels::default();
-        let mut key: &[u8] = b"";
+        let mut key = 0..0;
         self.skip_space();
         let start = self.at;
-        let mut value_start = start;
+        let (mut value_start, mut element_start) = (start, start);
         'value: loop {
             self.skip_space();
-            if levels.depth == 1 {
-                value_start = self.at;
+            match levels.depth {
+                1 => value_start = self.at,
+                2 => element_start = self.at,
+                _ => {}
             }
             match self.peek() {
                 Some(open @ (b'{' | b'[')) => {
@@ -128,10 +161,7 @@ impl<'a> Scanner<'a> {
                         levels.pop();
                     } else {
                         if object {
-                            let name = self.key()?;
-                            if levels.depth == 1 {
-                                key = name;
-                            }
+                            self.named(&levels, &mut key, visitor)?;
                         }
                         continue 'value;
                     }
@@ -148,7 +178,9 @@ impl<'a> Scanner<'a> {
             // A value has ended here; so may the containers around it.
             loop {
                 if levels.depth == 1 && levels.in_object() {
-                    member(key, value_start..self.at);
+                    visitor.member(key.clone(), value_start..self.at);
+                } else if levels.in_top_array() {
+                    visitor.element(element_start..self.at);
                 }
                 if levels.depth == 0 {
                     let end = self.at;
@@ -165,10 +197,7 @@ impl<'a> Scanner<'a> {
                         self.at += 1;
                         if object {
                             self.skip_space();
-                            let name = self.key()?;
-                            if levels.depth == 1 {
-                                key = name;
-                            }
+                            self.named(&levels, &mut key, visitor)?;
                         }
                         continue 'value;
                     }
@@ -180,6 +209,23 @@ impl<'a> Scanner<'a> {
                 levels.pop();
             }
         }
+    }
+
+    /// Reads a key: one of the top level is kept.
+    fn named(
+        &mut self,
+        levels: &Levels,
+        top: &mut Range<usize>,
+        visitor: &mut impl Visitor,
+    ) -> Result<(), ScanError> {
+        let start = self.at + 1;
+        let raw = self.key()?;
+        if levels.depth == 1 {
+            *top = start..start + raw.len();
+        } else {
+            visitor.key(raw);
+        }
+        Ok(())
     }
 
     pub(super) fn peek(&self) -> Option<u8> {
@@ -213,13 +259,20 @@ impl<'a> Scanner<'a> {
     /// A string; its bytes between the quotes.
     pub(super) fn string(&mut self) -> Result<&'a [u8], ScanError> {
         self.at += 1;
-        let start = self.at;
+        let (start, mut beyond_ascii) = (self.at, false);
         loop {
-            self.at += plain(self.bytes.get(self.at..).unwrap_or_default());
+            let plain = plain(self.bytes.get(self.at..).unwrap_or_default());
+            self.at += plain.length;
+            beyond_ascii |= plain.beyond_ascii();
             match self.peek() {
                 Some(b'"') => {
+                    let string = self.bytes.get(start..self.at).unwrap_or_default();
+                    if beyond_ascii && let Err(error) = std::str::from_utf8(string) {
+                        let offset = start + error.valid_up_to();
+                        return Err(ScanError { kind: ScanErrorKind::InvalidUtf8, offset });
+                    }
                     self.at += 1;
-                    return Ok(self.bytes.get(start..self.at - 1).unwrap_or_default());
+                    return Ok(string);
                 }
                 Some(b'\\') => self.escape()?,
                 Some(_) => return Err(self.error(ScanErrorKind::ControlCharacter)),
@@ -234,7 +287,7 @@ impl<'a> Scanner<'a> {
         loop {
             let rest = self.bytes.get(self.at..)?;
             let short = rest.get(..SHORT).unwrap_or(rest);
-            let mut plain = plain_words(short);
+            let mut plain = plain_words(short).length;
             if plain == short.len() {
                 plain += memchr::memchr2(b'"', b'\\', rest.get(plain..)?)?;
             }
@@ -341,20 +394,43 @@ impl<'a> Scanner<'a> {
 /// Most strings are shorter than what it takes to begin with longer steps.
 const SHORT: usize = 32;
 
-/// How many leading bytes of a string need no look: no quote, backslash or control character.
-///
+/// Leading bytes of a string that need no look: no quote, backslash or control character.
+#[derive(Debug, Clone, Copy, Default)]
+struct Plain {
+    length: usize,
+    /// All of them and perhaps some after them, one on the other.
+    seen: u64,
+}
+
+impl Plain {
+    fn and(self, next: Self) -> Self {
+        Self { length: self.length + next.length, seen: self.seen | next.seen }
+    }
+
+    /// False if they are all ASCII.
+    fn beyond_ascii(self) -> bool {
+        self.seen & HIGH != 0
+    }
+}
+
 /// Most strings are short, but a long prompt's time goes here too: blocks of a fixed length become vector instructions.
-fn plain(bytes: &[u8]) -> usize {
+fn plain(bytes: &[u8]) -> Plain {
     let short = bytes.get(..SHORT).unwrap_or(bytes);
-    let mut done = plain_words(short);
-    if done < short.len() {
-        return done;
+    let mut plain = plain_words(short);
+    if plain.length < short.len() {
+        return plain;
     }
     let rest = |done| bytes.get(done..).unwrap_or_default();
-    let (blocks, _) = rest(done).as_chunks::<64>();
-    let is_plain = |block: &&[u8; 64]| !block.iter().fold(false, |stop, &byte| stop | stops(byte));
-    done += blocks.iter().take_while(is_plain).count() * 64;
-    done + plain_words(rest(done))
+    let (blocks, _) = rest(plain.length).as_chunks::<64>();
+    for block in blocks {
+        let read = |(stop, seen), &byte| (stop | stops(byte), seen | byte);
+        let (stop, seen) = block.iter().fold((false, 0), read);
+        if stop {
+            break;
+        }
+        plain = plain.and(Plain { length: 64, seen: seen.into() });
+    }
+    plain.and(plain_words(rest(plain.length)))
 }
 
 /// Whether a string can't go on with this byte as it is.
@@ -362,12 +438,13 @@ fn stops(byte: u8) -> bool {
     (byte == b'"') | (byte == b'\\') | (byte < 0x20)
 }
 
+const ONES: u64 = u64::MAX / 255;
+const HIGH: u64 = ONES << 7;
+
 /// The same as [`plain`], eight at a time.
-fn plain_words(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
+fn plain_words(bytes: &[u8]) -> Plain {
     let zero_byte = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-    let mut done = 0;
+    let mut plain = Plain::default();
     let (words, rest) = bytes.as_chunks::<8>();
     for word in words {
         let word = u64::from_le_bytes(*word);
@@ -377,11 +454,13 @@ fn plain_words(bytes: &[u8]) -> usize {
         let found = quote | backslash | control;
         if found != 0 {
             // Borrows only run upwards, so the lowest hit is a true one.
-            return done + (found.trailing_zeros() / 8) as usize;
+            return plain.and(Plain { length: (found.trailing_zeros() / 8) as usize, seen: word });
         }
-        done += 8;
+        plain = plain.and(Plain { length: 8, seen: word });
     }
-    done + rest.iter().position(|&byte| stops(byte)).unwrap_or(rest.len())
+    let length = rest.iter().position(|&byte| stops(byte)).unwrap_or(rest.len());
+    let seen = rest.iter().fold(0, |seen, &byte| seen | u64::from(byte));
+    plain.and(Plain { length, seen })
 }
 
 #[cfg(test)]
@@ -436,6 +515,7 @@ mod tests {
         assert_eq!(kind(b"\"\\ud800\""), LoneSurrogate);
         assert_eq!(kind(b"\"\\udc00\\ud800\""), LoneSurrogate);
         assert_eq!(kind(b"\"\xff\""), InvalidUtf8);
+        assert_eq!(kind(b"{} \xff"), InvalidUtf8, "before all else");
         assert!(scan(br#""\ud83d\ude00""#, |_, _| {}).is_ok());
     }
 
@@ -447,12 +527,51 @@ mod tests {
                     // Neighbors of the bytes that stop, and beyond ASCII.
                     let mut text: Vec<u8> =
                         b"a !#[]\x7f\xc3\xa9".iter().copied().cycle().take(length).collect();
-                    assert_eq!(plain(&text), length);
+                    assert_eq!(plain(&text).length, length);
                     text[at] = byte;
-                    assert_eq!(plain(&text), at, "{byte} at {at} of {length}");
+                    assert_eq!(plain(&text).length, at, "{byte} at {at} of {length}");
                 }
             }
         }
+    }
+
+    /// What a visitor is told, one after the other.
+    struct Told<'a>(&'a str, Vec<String>);
+
+    impl Visitor for Told<'_> {
+        fn member(&mut self, key: Range<usize>, value: Range<usize>) {
+            self.1.push(format!("{} is {}", &self.0[key], &self.0[value]));
+        }
+        fn element(&mut self, value: Range<usize>) {
+            self.1.push(self.0[value].to_owned());
+        }
+        fn key(&mut self, raw: &[u8]) {
+            self.1.push(String::from_utf8(raw.to_vec()).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_visitor_is_told_of_elements_and_deeper_keys() {
+        let told = |text| {
+            let mut told = Told(text, Vec::new());
+            visit(text.as_bytes(), &mut told).unwrap();
+            told.1
+        };
+        assert_eq!(
+            told(r#"{"a":[ 1 ,{"k\u0031":[2,3]},[],"é"],"b":{"c":[4]} , "d":[]}"#),
+            [
+                "1",
+                r"k\u0031",
+                r#"{"k\u0031":[2,3]}"#,
+                "[]",
+                "\"é\"",
+                r#"a is [ 1 ,{"k\u0031":[2,3]},[],"é"]"#,
+                "c",
+                r#"b is {"c":[4]}"#,
+                "d is []"
+            ]
+        );
+        assert_eq!(told(r#"[[1],{"a":1}]"#), ["a"], "the array isn't a member");
     }
 
     fn json() -> impl Strategy<Value = serde_json::Value> {
@@ -488,7 +607,10 @@ mod tests {
             let mut text = serde_json::to_vec(&value).unwrap();
             let at = at.index(text.len());
             if cut { text.truncate(at); } else { text[at] = byte; }
-            if scan(&text, |_, _| {}).is_ok() {
+            let scanned = scan(&text, |_, _| {});
+            let is_text = !scanned.as_ref().is_err_and(|error| error.kind == ScanErrorKind::InvalidUtf8);
+            prop_assert_eq!(is_text, std::str::from_utf8(&text).is_ok());
+            if scanned.is_ok() {
                 // Numbers out of range are valid JSON that serde_json can't hold.
                 let parsed = serde_json::from_slice::<&serde_json::value::RawValue>(&text);
                 prop_assert!(parsed.is_ok(), "{}", String::from_utf8_lossy(&text));

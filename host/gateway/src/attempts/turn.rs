@@ -108,11 +108,11 @@ impl<'a> Attempt<'a> {
 
     /// What is sent, or edited to be sent.
     fn body(&self) -> Result<Body, Refusal> {
-        Ok(match (self.native, &self.request.form) {
-            (Some(asked), _) => asked.original.clone(),
+        Ok(match self.native {
+            Some(asked) => asked.original.clone(),
             // What a route sets are members of JSON.
-            (None, Some(form)) => form.clone(),
-            (None, None) => Body::json(self.plan.edit(&self.request.body)?),
+            None if self.request.is_form() => self.request.body.clone(),
+            None => self.plan.edit(&self.request.body)?,
         })
     }
 

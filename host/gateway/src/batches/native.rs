@@ -273,7 +273,7 @@ impl Look<'_> {
         }
         // Checked as the body of a call is.
         let request = Request::read(Operation::ChatCompletions, line.body)?;
-        keeper.line(&line.custom_id, named, request.body).await
+        keeper.line(&line.custom_id, named, request.body.bytes().clone()).await
     }
 
     /// The lines whose model the caller may not use, at most [`TOLD`] of them.

@@ -70,7 +70,7 @@ async fn ask(gateway: &Gateway, call: &mut Call<'_>, model: &str, text: &str) ->
     let incoming = Incoming {
         operation: request.operation,
         headers: &headers,
-        body: request.body.clone(),
+        body: request.body.bytes().clone(),
         now: gateway.parts.clock.now(),
         dialect: None,
         ..call.incoming.clone()

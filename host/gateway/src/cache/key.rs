@@ -62,7 +62,7 @@ impl FromStr for Key {
 
 /// The key of a request, and of whom a policy chose for it if that decides the answer; none if it isn't cached.
 pub(super) fn of(said: Said<'_>, chosen: Option<&Candidate>) -> Option<Key> {
-    hash(b'K', said, chosen, &said.request.body, [])
+    hash(b'K', said, chosen, said.request.body.bytes(), [])
 }
 
 /// The space of a request's question: all but its text, which `blank` is without, and what else tells spaces apart.

@@ -82,7 +82,7 @@ async fn look<'a>(
     let goes_on = request.dialect.as_ref().is_some_and(|dialect| dialect.asked.previous.is_some());
     if control.no_store
         || rules.is_some_and(|rules| rules.uncached)
-        || request.form.is_some()
+        || request.is_form()
         || request.operation == Operation::CountTokens
         || goes_on
     {

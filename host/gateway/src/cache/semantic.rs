@@ -123,14 +123,14 @@ impl Question {
             && request.dialect.is_none()
             && request.choices == 1
             && !request.features.iter().any(|feature| feature == "tools" || feature == "vision");
-        if exact_only || !plain || !is_cool(&request.body, settings) {
+        if exact_only || !plain || !is_cool(request.body.bytes(), settings) {
             return None;
         }
         let threshold = rules.and_then(|rules| rules.semantic_threshold).unwrap_or(settings.threshold);
         let threshold = (f64::from(threshold) / f64::from(WHOLE)).max(control.near) as f32;
         let (pointer, text) =
-            text(&request.body).filter(|(_, text)| text.len() <= settings.max_text_bytes)?;
-        let blank = Splices::apply(&request.body, &[Change::Set(&pointer, b"null".into())]).ok()?;
+            text(request.body.bytes()).filter(|(_, text)| text.len() <= settings.max_text_bytes)?;
+        let blank = Splices::apply(request.body.bytes(), &[Change::Set(&pointer, b"null".into())]).ok()?;
         let user = said.user().filter(|_| settings.per_user).unwrap_or_default();
         let space = key::of_space(said, chosen, &blank.to_vec(), [&settings.model, user])?;
         Some(Self { space, text, threshold })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use brokle_core::json;
 use brokle_core::usage::Usage;
+use brokle_runtime::Body;
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use hyper::body::Incoming as Upstream;
@@ -222,8 +223,8 @@ fn again(request: &Request, answer: &[u8], instruction: &str) -> Option<Request>
     let instruction = serde_json::json!({"role": "user", "content": instruction}).to_string();
     let changes = [message, instruction.as_bytes()]
         .map(|message| json::Change::Set("/messages/-", message.to_vec().into()));
-    let body = json::Splices::apply(&request.body, &changes).ok()?.to_vec();
-    Some(Request { body: body.into(), ..request.clone() })
+    let body = json::Splices::apply(request.body.bytes(), &changes).ok()?.to_vec();
+    Some(Request { body: Body::json(body.into()), ..request.clone() })
 }
 
 /// The answer is still not what it should be.

@@ -7,7 +7,6 @@ use brokle_plugins::{Active, View};
 use brokle_runtime::capabilities::telemetry::TraceParent;
 use brokle_runtime::guarding::{self, Text, Verdict};
 use brokle_runtime::{Body, GuardrailInstance, GuardrailPlugin};
-use bytes::Bytes;
 
 use super::Guardrail;
 use super::rulings::{Failed, Note, edited};
@@ -119,7 +118,7 @@ impl Link {
         meter: &mut Meter,
         stage: &'static str,
         facts: &guarding::Call,
-        document: &Bytes,
+        document: &Body,
         texts: &[Text],
     ) -> Result<Outcome, Refusal> {
         let random = &*gateway.parts.random;
@@ -147,16 +146,15 @@ impl Link {
         parent: Option<TraceParent>,
         stage: &str,
         facts: &guarding::Call,
-        document: &Bytes,
+        document: &Body,
         texts: &[Text],
         spent: &mut std::time::Duration,
     ) -> Result<guarding::Ruling, Failed> {
         let mut instance = self.open(parent).await?;
         let call = guarding::Call { state: self.state.clone(), ..facts.clone() };
-        let body = Body::json(document.clone());
         let ruling = match stage {
-            "request" => instance.on_request(&call, body, texts).await,
-            _ => instance.on_response(&call, body, texts).await,
+            "request" => instance.on_request(&call, document.clone(), texts).await,
+            _ => instance.on_response(&call, document.clone(), texts).await,
         };
         *spent = instance.spent().time;
         Ok(ruling??)

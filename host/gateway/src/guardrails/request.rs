@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use brokle_identity::Principal;
+use brokle_runtime::Body;
 
 use super::call::Outcome;
 use super::rulings::{Failed, respell};
@@ -30,7 +31,7 @@ impl GuardRequest {
             *call.known.1 = seen;
         }
         let request = &mut call.known.1;
-        let unseen = request.form.is_some() && chain.links.iter().any(|link| link.on_request());
+        let unseen = request.is_form() && chain.links.iter().any(|link| link.on_request());
         let unheard =
             request.operation.answers_text() && !request.operation.has_choices() && chain.rules_on_answers();
         if unseen || unheard {
@@ -38,7 +39,7 @@ impl GuardRequest {
                 "A guardrail rules on this project's calls, and it can't be shown forms or transcripts.";
             return Err(Refusal::client(400, "guardrail_unsupported", message));
         }
-        let before = request.body.clone();
+        let before = request.body.bytes().clone();
         chain.request_id = call.incoming.request_id.to_string();
         if chain.links.iter().any(|link| link.on_request()) {
             // The end user's name is a text like others: it may be an address.
@@ -46,7 +47,7 @@ impl GuardRequest {
             call.meter.withhold_input();
             call.meter.note(|observation| user = observation.user.take());
             let own_user = call.incoming.headers.contains_key("x-brokle-user");
-            let mut found = texts::of_request(&request.body).map_err(|error| {
+            let mut found = texts::of_request(request.body.bytes()).map_err(|error| {
                 let message = format!("We could not parse the JSON body of your request: {error}.");
                 Refusal { code: "invalid_json".into(), ..Refusal::invalid("", message) }
             })?;
@@ -62,8 +63,8 @@ impl GuardRequest {
                     }
                 }
                 if !changes.is_empty() {
-                    request.body =
-                        respell(&request.body, changes, []).map_err(|failed| unwritable(&failed))?;
+                    let written = respell(request.body.bytes(), changes, []);
+                    request.body = Body::json(written.map_err(|failed| unwritable(&failed))?);
                 }
             }
             if let Some(text) = found.iter().find(|text| text.pointer == "/user") {
@@ -73,11 +74,11 @@ impl GuardRequest {
                 }
             }
             call.meter.note(|observation| observation.user = user);
-            call.meter.input(&request.body);
+            call.meter.input(request.body.bytes());
         }
         if let Some(dialect) = &mut request.dialect {
             // What is passed as it is, nobody sees.
-            dialect.native = request.body == before && !chain.rules_on_answers();
+            dialect.native = *request.body.bytes() == before && !chain.rules_on_answers();
         }
         request.guards = Some(Arc::new(chain));
         Ok(call)

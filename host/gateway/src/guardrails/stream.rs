@@ -101,7 +101,7 @@ impl StreamGuard {
         meter.shown_elsewhere();
         Ok(Self {
             random,
-            request: Body::json(request.body.clone()),
+            request: request.body.clone(),
             facts: chain.facts(request, 0),
             links,
             begun: Vec::new(),

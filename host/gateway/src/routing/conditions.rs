@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use brokle_core::json;
 use brokle_expression::{Facts, Value};
 use brokle_identity::Principal;
 use http::HeaderMap;
@@ -50,9 +49,7 @@ impl<'a> Said<'a> {
         for (name, text) in said {
             attributes.extend(text.map(|text| (name.to_owned(), text.to_owned())));
         }
-        let body = &self.request.body;
-        let metadata = self.request.has_metadata.then(|| json::find(body, "/metadata")).flatten();
-        let metadata = metadata.and_then(|range| body.get(range));
+        let metadata = self.request.body.find("/metadata");
         // What isn't an object is the provider's to refuse.
         let members: BTreeMap<&str, serde_json::Value> =
             metadata.and_then(|metadata| serde_json::from_slice(metadata).ok()).unwrap_or_default();
@@ -63,8 +60,7 @@ impl<'a> Said<'a> {
 
     fn metadata(&self, name: &str) -> Option<String> {
         let pointer = format!("/metadata/{}", name.replace('~', "~0").replace('/', "~1"));
-        let value = self.request.body.get(json::find(&self.request.body, &pointer)?)?;
-        text(serde_json::from_slice(value).ok()?)
+        text(serde_json::from_slice(self.request.body.find(&pointer)?).ok()?)
     }
 }
 
@@ -87,7 +83,7 @@ impl Facts for Said<'_> {
         #[expect(clippy::cast_precision_loss, reason = "no body has 2^53 bytes")]
         let number = |number: u64| Some(Value::Number(number as f64));
         match name {
-            "body_size" => number(request.body.len() as u64),
+            "body_size" => number(request.body.bytes().len() as u64),
             "endpoint" => borrowed(request.operation.name()),
             "images" => flag("vision"),
             "input_tokens" => number(request.estimated_tokens()),

@@ -206,7 +206,7 @@ impl<'a> Asked<'a> {
             operation: request.operation.name().into(),
             model: request.model.clone(),
             streaming: request.streaming,
-            body_size: request.body.len() as u64,
+            body_size: request.body.bytes().len() as u64,
             input_tokens: request.estimated_tokens(),
             max_output_tokens: request.max_output_tokens,
             features: request.features.clone(),

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use brokle_core::json::{self, Change, Splices};
-use bytes::Bytes;
+use brokle_core::json::{Change, Splices};
+use brokle_runtime::Body;
 
 use super::Candidate;
 use super::conditions::Said;
@@ -92,9 +92,9 @@ impl Plan {
     ///
     /// # Errors
     /// It isn't one that they fit.
-    pub(crate) fn edit(&self, body: &Bytes) -> Result<Bytes, Refusal> {
+    pub(crate) fn edit(&self, document: &Body) -> Result<Body, Refusal> {
         if !self.edits() {
-            return Ok(body.clone());
+            return Ok(document.clone());
         }
         let mut changes = Vec::new();
         if self.preferred {
@@ -102,13 +102,13 @@ impl Plan {
         }
         if let Some(ruled) = &self.rules {
             let rules = &ruled.rules;
-            let missing = |(pointer, _): &&(String, Vec<u8>)| json::find(body, pointer).is_none();
+            let missing = |(pointer, _): &&(String, Vec<u8>)| document.find(pointer).is_none();
             changes.extend(rules.remove.iter().map(|pointer| Change::Remove(pointer)));
             changes.extend(rules.defaults.iter().filter(missing).map(set));
             changes.extend(rules.set.iter().map(set));
         }
-        let edited = Splices::apply(body, &changes);
-        edited.map(|edited| edited.to_vec().into()).map_err(|error| {
+        let edited = Splices::apply(document.bytes(), &changes);
+        edited.map(|edited| Body::json(edited.to_vec().into())).map_err(|error| {
             Refusal::invalid("", format!("The request doesn't fit the route's parameters: {error}."))
         })
     }
