@@ -1,6 +1,5 @@
 //! Reading a request: one scan, the hot fields, and the checks that need no vendor.
 
-use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -139,7 +138,7 @@ impl Request {
             (None, Operation::Moderations) => MODERATION_MODEL.to_owned(),
             (model, _) => model_name(&body, model)?,
         };
-        check_content(operation, &body, content, &read.messages)?;
+        check_content(operation, &body, content, read.messages)?;
         if streaming && !operation.streams() {
             return Err(Refusal::invalid("stream", "This operation can't be streamed."));
         }
@@ -278,12 +277,18 @@ impl Request {
     }
 }
 
+/// No API has a tenth as many, and what is noted of each takes ten times the room of the shortest.
+const MOST_MEMBERS: usize = 1024;
+/// Three times the tokens that OpenAI takes in one request for embeddings. Guardrails and the cache read a body as a tree, in which
+/// each takes sixteen times the room of the shortest.
+const MOST_VALUES: usize = 1 << 20;
+
 /// What one look at a body tells beside its members' values.
 #[derive(Debug, Default)]
 pub(crate) struct Read {
     pub(crate) members: Members,
-    /// Where the elements of `messages` are.
-    messages: Vec<Range<usize>>,
+    /// How many elements `messages` has, and what is wrong with the first that isn't a message.
+    messages: (usize, Option<Refusal>),
     /// Whether a part is an image, by OpenAI's word for it.
     has_images: bool,
 }
@@ -298,40 +303,57 @@ pub(crate) fn object(body: &[u8], member: impl FnMut(&str, Range<usize>)) -> Res
         told: F,
         names: json::Names<'a>,
         twice: Option<&'a [u8]>,
-        /// Elements of the array that is being read.
-        elements: Vec<Range<usize>>,
+        count: usize,
+        values: usize,
         read: Read,
     }
 
     impl<F: FnMut(&str, Range<usize>)> json::Visitor for Reading<'_, F> {
         fn member(&mut self, key: Range<usize>, value: Range<usize>) {
+            self.count += 1;
+            if self.count > MOST_MEMBERS {
+                return;
+            }
             let raw = self.body.get(key.clone()).unwrap_or_default();
             let name = json::name(raw);
             (self.told)(&name, value.clone());
-            if name == "messages" {
-                self.read.messages = mem::take(&mut self.elements);
-            }
-            self.elements.clear();
             if !self.names.insert(name) {
                 self.twice.get_or_insert(raw);
             }
             self.read.members.member(key, value);
         }
 
-        fn element(&mut self, value: Range<usize>) {
-            self.elements.push(value);
+        fn element(&mut self, key: Range<usize>, value: Range<usize>) {
+            if self.body.get(key).is_none_or(|key| json::name(key) != "messages") {
+                return;
+            }
+            let (count, problem) = &mut self.read.messages;
+            if problem.is_none() {
+                *problem = check_message(*count, self.body.get(value).unwrap_or_default()).err();
+            }
+            *count += 1;
         }
 
         fn key(&mut self, raw: &[u8]) {
             self.read.has_images |= raw == b"image_url";
         }
+
+        fn value(&mut self) {
+            self.values += 1;
+        }
     }
 
-    let (names, twice, elements) = (json::Names::default(), None, Vec::new());
-    let mut reading = Reading { body, told: member, names, twice, elements, read: Read::default() };
+    let (names, twice, read) = (json::Names::default(), None, Read::default());
+    let mut reading = Reading { body, told: member, names, twice, count: 0, values: 0, read };
     let whole = json::visit(body, &mut reading).map_err(|error| not_json(body, error))?;
     if body.get(whole.start) != Some(&b'{') {
         return Err(Refusal::invalid("", "The request's body must be a JSON object."));
+    }
+    if reading.count > MOST_MEMBERS || reading.values > MOST_VALUES {
+        let message = format!(
+            "The request's body has more than {MOST_MEMBERS} members, or {MOST_VALUES} values in all of them."
+        );
+        return Err(Refusal { code: "too_many_values".into(), ..Refusal::invalid("", message) });
     }
     let Some(raw) = reading.twice else { return Ok(reading.read) };
     let name: String = json::name(raw).chars().take(64).collect();
@@ -391,7 +413,7 @@ fn check_content(
     operation: Operation,
     body: &[u8],
     content: Option<(String, Range<usize>)>,
-    messages: &[Range<usize>],
+    (messages, problem): (usize, Option<Refusal>),
 ) -> Result<(), Refusal> {
     let required = match operation {
         Operation::ChatCompletions => "messages",
@@ -429,26 +451,26 @@ fn check_content(
             }
         };
     }
-    if messages.is_empty() {
+    if messages == 0 {
         return Err(Refusal {
             code: "empty_array".into(),
             ..Refusal::invalid("messages", "Invalid 'messages': expected at least one message.")
         });
     }
-    for (index, message) in messages.iter().enumerate() {
-        let message = body.get(message.clone()).unwrap_or_default();
-        let role = json::find(message, "/role").and_then(|range| message.get(range)).unwrap_or_default();
-        let problem = match (message.first(), role.first()) {
-            (Some(b'{'), Some(b'"')) => continue,
-            (Some(b'{'), None) => (format!("messages[{index}].role"), "missing_required_parameter"),
-            (Some(b'{'), _) => (format!("messages[{index}].role"), "invalid_type"),
-            _ => (format!("messages[{index}]"), "invalid_type"),
-        };
-        let expected = if problem.0.ends_with("role") { "a string" } else { "an object" };
-        let text = format!("Invalid '{}': expected {expected}.", problem.0);
-        return Err(Refusal { code: problem.1.into(), ..Refusal::invalid(problem.0, text) });
-    }
-    Ok(())
+    problem.map_or(Ok(()), Err)
+}
+
+/// An element of `messages`.
+fn check_message(index: usize, message: &[u8]) -> Result<(), Refusal> {
+    let role = json::find(message, "/role").and_then(|range| message.get(range)).unwrap_or_default();
+    let (param, code, expected) = match (message.first(), role.first()) {
+        (Some(b'{'), Some(b'"')) => return Ok(()),
+        (Some(b'{'), None) => (format!("messages[{index}].role"), "missing_required_parameter", "a string"),
+        (Some(b'{'), _) => (format!("messages[{index}].role"), "invalid_type", "a string"),
+        _ => (format!("messages[{index}]"), "invalid_type", "an object"),
+    };
+    let message = format!("Invalid '{param}': expected {expected}.");
+    Err(Refusal { code: code.into(), ..Refusal::invalid(param, message) })
 }
 
 fn string(value: &[u8]) -> Option<String> {

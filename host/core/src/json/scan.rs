@@ -53,11 +53,14 @@ pub trait Visitor {
     /// A member of the top-level object: where its key is (between the quotes, escapes as they are), and its value.
     fn member(&mut self, key: Range<usize>, value: Range<usize>);
 
-    /// An element of an array that is such a member, before the member itself.
-    fn element(&mut self, _value: Range<usize>) {}
+    /// An element of an array that is the member of this key, before the member itself.
+    fn element(&mut self, _key: Range<usize>, _value: Range<usize>) {}
 
     /// The key of a member further down, escapes as they are.
     fn key(&mut self, _raw: &[u8]) {}
+
+    /// Any value, before what is in it.
+    fn value(&mut self) {}
 }
 
 /// Checks a whole document and calls `member` for each member of its top-level object, with the
@@ -143,6 +146,7 @@ impl<'a> Scanner<'a> {
         let (mut value_start, mut element_start) = (start, start);
         'value: loop {
             self.skip_space();
+            visitor.value();
             match levels.depth {
                 1 => value_start = self.at,
                 2 => element_start = self.at,
@@ -180,7 +184,7 @@ impl<'a> Scanner<'a> {
                 if levels.depth == 1 && levels.in_object() {
                     visitor.member(key.clone(), value_start..self.at);
                 } else if levels.in_top_array() {
-                    visitor.element(element_start..self.at);
+                    visitor.element(key.clone(), element_start..self.at);
                 }
                 if levels.depth == 0 {
                     let end = self.at;
@@ -536,42 +540,47 @@ mod tests {
     }
 
     /// What a visitor is told, one after the other.
-    struct Told<'a>(&'a str, Vec<String>);
+    struct Told<'a>(&'a str, Vec<String>, usize);
 
     impl Visitor for Told<'_> {
         fn member(&mut self, key: Range<usize>, value: Range<usize>) {
             self.1.push(format!("{} is {}", &self.0[key], &self.0[value]));
         }
-        fn element(&mut self, value: Range<usize>) {
-            self.1.push(self.0[value].to_owned());
+        fn element(&mut self, key: Range<usize>, value: Range<usize>) {
+            self.1.push(format!("{} has {}", &self.0[key], &self.0[value]));
         }
         fn key(&mut self, raw: &[u8]) {
             self.1.push(String::from_utf8(raw.to_vec()).unwrap());
+        }
+        fn value(&mut self) {
+            self.2 += 1;
         }
     }
 
     #[test]
     fn a_visitor_is_told_of_elements_and_deeper_keys() {
         let told = |text| {
-            let mut told = Told(text, Vec::new());
+            let mut told = Told(text, Vec::new(), 0);
             visit(text.as_bytes(), &mut told).unwrap();
-            told.1
+            (told.1, told.2)
         };
+        let (told_of, values) = told(r#"{"a":[ 1 ,{"k\u0031":[2,3]},[],"é"],"b":{"c":[4]} , "d":[]}"#);
+        assert_eq!(values, 13);
         assert_eq!(
-            told(r#"{"a":[ 1 ,{"k\u0031":[2,3]},[],"é"],"b":{"c":[4]} , "d":[]}"#),
+            told_of,
             [
-                "1",
+                "a has 1",
                 r"k\u0031",
-                r#"{"k\u0031":[2,3]}"#,
-                "[]",
-                "\"é\"",
+                r#"a has {"k\u0031":[2,3]}"#,
+                "a has []",
+                "a has \"é\"",
                 r#"a is [ 1 ,{"k\u0031":[2,3]},[],"é"]"#,
                 "c",
                 r#"b is {"c":[4]}"#,
                 "d is []"
             ]
         );
-        assert_eq!(told(r#"[[1],{"a":1}]"#), ["a"], "the array isn't a member");
+        assert_eq!(told(r#"[[1],{"a":1}]"#).0, ["a"], "the array isn't a member");
     }
 
     fn json() -> impl Strategy<Value = serde_json::Value> {

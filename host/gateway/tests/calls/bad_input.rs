@@ -14,6 +14,8 @@ async fn each_is_a_clear_4xx() {
     let message = |content: &str| {
         format!(r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"{content}"}}]}}"#)
     };
+    let members: String = (0..1024).map(|n| format!(r#","x{n}":{n}"#)).collect();
+    let many = format!(r#"{{"model":"gpt-4o"{members},"messages":[{{"role":"user"}}]}}"#);
     let bodies = [
         (String::new(), 400, "invalid_json", ""),
         ("{".into(), 400, "invalid_json", ""),
@@ -26,6 +28,8 @@ async fn each_is_a_clear_4xx() {
         (message("\\ud800"), 400, "invalid_json", "messages[0].content"),
         (r#"{"model":"gpt-5-lantern","messages":[{"role":"user"}]}"#.into(), 404, "model_not_found", "model"),
         (r#"{"model":"nobody/gpt-4o","messages":[{"role":"user"}]}"#.into(), 404, "model_not_found", "model"),
+        (many, 400, "too_many_values", ""),
+        (message(&format!("x\",\"y\":[{}0],\"z\":\"", "0,".repeat(1 << 20))), 400, "too_many_values", ""),
         // Who decides by one of them while the vendor takes the other would let a forbidden model through.
         (
             r#"{"model":"gpt-4o","messages":[{"role":"user"}],"model":"o3"}"#.into(),
