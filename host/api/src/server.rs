@@ -14,7 +14,8 @@
 //! The idle time is longer than the 60 s that load balancers usually keep a connection, so that it is they who close it;
 //! the other way round a request can be lost on a connection that is just being closed.
 //!
-//! **Closing.** If a request's body wasn't read to its end (it was refused), the connection can't be kept. It is closed
+//! **Closing.** If a request's body wasn't read to its end (it was refused) and hasn't come with its head, the connection can't be
+//! kept, and the answer says so (RFC 9112 §9.6): a client that took it for its next request would lose that. It is closed
 //! for writing first and read on for [`LINGER`] at most, since closing it at once would reset it and destroy the answer
 //! that the client hasn't read yet.
 //!

@@ -1,6 +1,7 @@
 //! One connection: hyper's HTTP/1.1 over the guarded stream, with the router behind it.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::header::{CONNECTION, EXPECT};
+use http::{HeaderValue, Request, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -42,17 +44,24 @@ pub(super) async fn run(
     let gone = CancellationToken::new();
     let stream = GuardedStream::new(stream, Arc::clone(&progress), limits, gone.clone().drop_guard());
     let service = service_fn(|request: Request<Incoming>| {
-        progress.enter(Phase::Request);
+        progress.begin();
         let mut ticket = Ticket(Some(Arc::clone(&progress)));
-        let mut request =
-            request.map(|inner| Body::new(RequestBody { inner, progress: Arc::clone(&progress) }));
+        let is_asked_for = request.headers().contains_key(EXPECT);
+        let mut request = request.map(|inner| Body::new(RequestBody::new(inner, Arc::clone(&progress))));
         request.extensions_mut().insert(PeerAddress(peer));
         let answer = router.clone().oneshot(request);
         async move {
-            let response = match answer.await {
+            let mut response = match answer.await {
                 Ok(response) => response,
                 Err(never) => match never {},
             };
+            if let Some(progress) = &ticket.0
+                && let Some(body) = progress.take_unread()
+                && (is_asked_for || !is_all_there(body).await)
+            {
+                progress.close_unread();
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 // Whoever has the stream from here on sets its own limits; it never is between two requests.
                 ticket.0 = None;
@@ -107,10 +116,41 @@ impl Drop for Ticket {
     }
 }
 
+/// How much of a body that nobody wanted is read, so that the connection can be kept: what comes in one piece with its head.
+const UNWANTED: usize = 64 << 10;
+
+/// Reads what has come of a body that nobody wanted; whether that is all of it.
+async fn is_all_there(mut body: Incoming) -> bool {
+    let mut read = 0;
+    // What is in the connection is passed on when its task is at the next turn.
+    for _ in 0..4 {
+        loop {
+            match poll_fn(|context| Poll::Ready(Pin::new(&mut body).poll_frame(context))).await {
+                Poll::Ready(None) => return true,
+                Poll::Ready(Some(Ok(frame))) if read < UNWANTED => {
+                    read += frame.data_ref().map_or(0, Bytes::len);
+                }
+                Poll::Ready(Some(_)) => return false,
+                Poll::Pending => break,
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    false
+}
+
 /// A request's body that notices when nobody read it to its end.
 struct RequestBody {
-    inner: Incoming,
+    /// Until it is dropped.
+    inner: Option<Incoming>,
+    is_read: bool,
     progress: Arc<Progress>,
+}
+
+impl RequestBody {
+    fn new(inner: Incoming, progress: Arc<Progress>) -> Self {
+        Self { is_read: inner.is_end_stream(), inner: Some(inner), progress }
+    }
 }
 
 impl HttpBody for RequestBody {
@@ -121,22 +161,26 @@ impl HttpBody for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.inner).poll_frame(context)
+        let Some(inner) = self.inner.as_mut() else { return Poll::Ready(None) };
+        let polled = Pin::new(inner).poll_frame(context);
+        // A chunked body says that it has ended, and nothing else does.
+        self.is_read |= matches!(polled, Poll::Ready(None)) || self.is_end_stream();
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map(HttpBody::size_hint).unwrap_or_default()
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if !self.inner.is_end_stream() {
-            self.progress.leave_unread();
+        if let Some(inner) = self.inner.take().filter(|_| !self.is_read) {
+            self.progress.leave_unread(inner);
         }
     }
 }

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use hyper::body::Incoming;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
@@ -31,7 +33,19 @@ pub(super) enum Phase {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     phase: AtomicU8,
+    unread: Mutex<Unread>,
     has_unread: AtomicBool,
+}
+
+/// A request's body that nobody read to its end.
+#[derive(Debug, Default)]
+enum Unread {
+    /// None so far; it will be wanted when the request is answered.
+    #[default]
+    None,
+    Left(Incoming),
+    /// The answer is on its way and can say nothing of it any more.
+    TooLate,
 }
 
 impl Progress {
@@ -43,8 +57,32 @@ impl Progress {
         self.phase.load(Ordering::Acquire) == phase as u8
     }
 
+    /// A request begins.
+    pub(super) fn begin(&self) {
+        self.enter(Phase::Request);
+        *self.unread.lock() = Unread::None;
+    }
+
     /// A part of a request's body was left in the connection.
-    pub(super) fn leave_unread(&self) {
+    pub(super) fn leave_unread(&self, body: Incoming) {
+        let mut unread = self.unread.lock();
+        if matches!(*unread, Unread::None) {
+            *unread = Unread::Left(body);
+        } else {
+            self.close_unread();
+        }
+    }
+
+    /// What was left, when the request is answered.
+    pub(super) fn take_unread(&self) -> Option<Incoming> {
+        match std::mem::replace(&mut *self.unread.lock(), Unread::TooLate) {
+            Unread::Left(body) => Some(body),
+            Unread::None | Unread::TooLate => None,
+        }
+    }
+
+    /// The connection ends with a part of a request in it.
+    pub(super) fn close_unread(&self) {
         self.has_unread.store(true, Ordering::Release);
     }
 }

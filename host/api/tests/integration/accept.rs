@@ -5,6 +5,7 @@ use std::time::Duration;
 use brokle_api::body::BodyLimits;
 use brokle_api::server::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::harness::{Answer, PATIENCE, Server, request, until};
@@ -63,6 +64,45 @@ async fn an_idle_connection_is_kept_longer_than_a_head_may_take() {
     let begun = Instant::now();
     assert_eq!(tokio::time::timeout(PATIENCE, stream.read(&mut [0; 64])).await.unwrap().unwrap(), 0);
     assert!(begun.elapsed() < Duration::from_secs(8));
+}
+
+/// Everything up to the end of the connection.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer));
+    read.await.unwrap().unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_says_whether_its_connection_is_kept() {
+    let server = Server::default().await;
+    let ask = |more: &str| request("POST /api/v1/keys", &format!("content-type: application/json\n{more}"));
+    // A body that was refused before it came: nobody may take the connection for another request.
+    for more in
+        ["content-length: 100000", "transfer-encoding: chunked", "content-length: 5\nexpect: 100-continue"]
+    {
+        let mut stream = server.connect().await;
+        stream.write_all(ask(more).as_bytes()).await.unwrap();
+        let answer = rest(&mut stream).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 401 ") && answer.contains("\r\nconnection: close\r\n"),
+            "{answer}"
+        );
+    }
+    // One that came with its head isn't in the way.
+    for (more, body) in
+        [("content-length: 5", "hello"), ("transfer-encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")]
+    {
+        let mut stream = server.connect().await;
+        let first = ask(more) + body;
+        stream.write_all(first.as_bytes()).await.unwrap();
+        stream.write_all(request("GET /health/live", "connection: close").as_bytes()).await.unwrap();
+        let answers = rest(&mut stream).await;
+        let (refusal, live) = answers.split_once("HTTP/1.1 200 ").expect("a second answer");
+        assert!(refusal.starts_with("HTTP/1.1 401 ") && !refusal.contains("connection: close"), "{answers}");
+        assert!(live.contains("connection: close"), "{answers}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
