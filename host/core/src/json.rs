@@ -13,10 +13,11 @@
 
 mod find;
 mod names;
+mod plain;
 mod scan;
 mod splice;
 
-pub use find::{Members, elements, find, path_at};
+pub use find::{Members, elements, find, path_at, same_key};
 pub use names::{Names, name};
 pub use scan::{MAX_DEPTH, ScanError, ScanErrorKind, Visitor, scan, visit};
 pub use splice::{Change, EditError, Splices};

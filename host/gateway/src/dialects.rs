@@ -141,7 +141,7 @@ impl std::fmt::Debug for Asked {
 /// It isn't JSON, the dialect refuses it, or its component doesn't serve.
 pub(crate) async fn read(call: &mut Stage<'_, Caller>, asking: &Asking) -> Result<Request, Refusal> {
     let body = call.incoming.body.clone();
-    let read = request::object(&body, |_, _| {})?;
+    let read = request::object(&body, |_, _| {}, |_| {})?;
     let original = Body::visited(body.clone(), read.members);
     let tenant = call.known.principal.tenant;
     let Some(active) = call.plugins.of(tenant).dialect(asking.dialect.plugin()) else {

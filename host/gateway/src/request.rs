@@ -102,7 +102,14 @@ impl Request {
         let mut content = None;
         let mut provider = None;
         let mut wrong = None;
-        let read = object(&body, |key, range| {
+        let (mut messages, mut no_message) = (0, None);
+        let message = |message: &[u8]| {
+            if no_message.is_none() {
+                no_message = check_message(messages, message).err();
+            }
+            messages += 1;
+        };
+        let member = |key: &str, range: Range<usize>| {
             let value = body.get(range.clone()).unwrap_or_default();
             if let Some(problem) = type_problem(key, value) {
                 wrong.get_or_insert((key.to_owned(), problem));
@@ -128,7 +135,8 @@ impl Request {
                 "messages" | "prompt" | "input" | "query" => content = Some((key.to_owned(), range)),
                 _ => {}
             }
-        })?;
+        };
+        let read = object(&body, member, message)?;
         if let Some((param, expected)) = wrong {
             let message = format!("Invalid type for '{param}': expected {expected}.");
             return Err(Refusal { code: "invalid_type".into(), ..Refusal::invalid(param, message) });
@@ -138,7 +146,7 @@ impl Request {
             (None, Operation::Moderations) => MODERATION_MODEL.to_owned(),
             (model, _) => model_name(&body, model)?,
         };
-        check_content(operation, &body, content, read.messages)?;
+        check_content(operation, &body, content, messages, no_message)?;
         if streaming && !operation.streams() {
             return Err(Refusal::invalid("stream", "This operation can't be streamed."));
         }
@@ -287,20 +295,23 @@ const MOST_VALUES: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Read {
     pub(crate) members: Members,
-    /// How many elements `messages` has, and what is wrong with the first that isn't a message.
-    messages: (usize, Option<Refusal>),
     /// Whether a part is an image, by OpenAI's word for it.
     has_images: bool,
 }
 
-/// Reads a request's members: it must be a JSON object, and have none of them twice.
+/// Reads a request's members, and what is in its `messages`: it must be a JSON object, and have no member twice.
 ///
 /// # Errors
 /// 400 with the field at fault.
-pub(crate) fn object(body: &[u8], member: impl FnMut(&str, Range<usize>)) -> Result<Read, Refusal> {
-    struct Reading<'a, F> {
+pub(crate) fn object(
+    body: &[u8],
+    member: impl FnMut(&str, Range<usize>),
+    message: impl FnMut(&[u8]),
+) -> Result<Read, Refusal> {
+    struct Reading<'a, F, G> {
         body: &'a [u8],
         told: F,
+        message: G,
         names: json::Names<'a>,
         twice: Option<&'a [u8]>,
         count: usize,
@@ -308,7 +319,7 @@ pub(crate) fn object(body: &[u8], member: impl FnMut(&str, Range<usize>)) -> Res
         read: Read,
     }
 
-    impl<F: FnMut(&str, Range<usize>)> json::Visitor for Reading<'_, F> {
+    impl<F: FnMut(&str, Range<usize>), G: FnMut(&[u8])> json::Visitor for Reading<'_, F, G> {
         fn member(&mut self, key: Range<usize>, value: Range<usize>) {
             self.count += 1;
             if self.count > MOST_MEMBERS {
@@ -324,14 +335,9 @@ pub(crate) fn object(body: &[u8], member: impl FnMut(&str, Range<usize>)) -> Res
         }
 
         fn element(&mut self, key: Range<usize>, value: Range<usize>) {
-            if self.body.get(key).is_none_or(|key| json::name(key) != "messages") {
-                return;
+            if self.body.get(key).is_some_and(|key| json::same_key(key, "messages")) {
+                (self.message)(self.body.get(value).unwrap_or_default());
             }
-            let (count, problem) = &mut self.read.messages;
-            if problem.is_none() {
-                *problem = check_message(*count, self.body.get(value).unwrap_or_default()).err();
-            }
-            *count += 1;
         }
 
         fn key(&mut self, raw: &[u8]) {
@@ -344,7 +350,7 @@ pub(crate) fn object(body: &[u8], member: impl FnMut(&str, Range<usize>)) -> Res
     }
 
     let (names, twice, read) = (json::Names::default(), None, Read::default());
-    let mut reading = Reading { body, told: member, names, twice, count: 0, values: 0, read };
+    let mut reading = Reading { body, told: member, message, names, twice, count: 0, values: 0, read };
     let whole = json::visit(body, &mut reading).map_err(|error| not_json(body, error))?;
     if body.get(whole.start) != Some(&b'{') {
         return Err(Refusal::invalid("", "The request's body must be a JSON object."));
@@ -413,7 +419,8 @@ fn check_content(
     operation: Operation,
     body: &[u8],
     content: Option<(String, Range<usize>)>,
-    (messages, problem): (usize, Option<Refusal>),
+    messages: usize,
+    no_message: Option<Refusal>,
 ) -> Result<(), Refusal> {
     let required = match operation {
         Operation::ChatCompletions => "messages",
@@ -457,7 +464,7 @@ fn check_content(
             ..Refusal::invalid("messages", "Invalid 'messages': expected at least one message.")
         });
     }
-    problem.map_or(Ok(()), Err)
+    no_message.map_or(Ok(()), Err)
 }
 
 /// An element of `messages`.

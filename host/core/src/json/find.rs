@@ -168,7 +168,7 @@ pub(super) fn enter(scanner: &mut Scanner<'_>, token: &str) -> Option<bool> {
 }
 
 /// Whether a raw key is this name.
-pub(super) fn same_key(raw: &[u8], token: &str) -> bool {
+pub fn same_key(raw: &[u8], token: &str) -> bool {
     raw == token.as_bytes() || (raw.contains(&b'\\') && name(raw) == token)
 }
 
