@@ -6,6 +6,7 @@
 //! circuit is open, or that is full, is passed over. An unstreamed answer up to [`HELD`] is held until it is complete, so one that
 //! breaks off in the middle is tried elsewhere too. Everything else is the answer, errors included.
 
+mod pieces;
 mod served;
 mod turn;
 mod wire;
@@ -31,6 +32,7 @@ use crate::routing::Candidate;
 use crate::routing::plan::Plan;
 use crate::routing::routes::Hedge;
 
+pub(crate) use self::pieces::Pieces;
 pub(crate) use self::served::Served;
 use self::turn::Attempt;
 pub(crate) use self::wire::{

@@ -16,13 +16,12 @@ use std::time::Duration;
 
 use brokle_runtime::exchange::Output;
 use bytes::{Bytes, BytesMut};
-use hyper::body::Incoming as Upstream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::account::Meter;
 use crate::answer::{BrokenOff, ByteStream, RelayedStream};
-use crate::attempts::next_piece;
+use crate::attempts::Pieces;
 use crate::decoding::Decoding;
 use crate::gateway::Gateway;
 use crate::guardrails::StreamGuard;
@@ -99,7 +98,7 @@ pub(crate) fn stopping() -> Refusal {
 
 /// The provider's own events, untouched but for the usage chunk that the caller didn't ask for.
 pub(crate) fn native(
-    (mut head, body): (Vec<Bytes>, Upstream),
+    (mut head, body): (Vec<Bytes>, Pieces),
     meter: Meter,
     guard: Option<Box<StreamGuard>>,
     events: Events,
@@ -110,7 +109,7 @@ pub(crate) fn native(
     struct State {
         /// Pieces that were read before, last first.
         head: Vec<Bytes>,
-        body: Upstream,
+        body: Pieces,
         cut: Cut,
         meter: Meter,
         tap: Tap,
@@ -121,7 +120,8 @@ pub(crate) fn native(
     let deadline = Instant::now() + left;
     let (tap, ready) = (Tap::new(events), VecDeque::new());
     head.reverse();
-    let state = State { head, body, cut, meter, tap, guard, ready, ended: false };
+    // In a box: each event would move it otherwise, in and out.
+    let state = Box::new(State { head, body, cut, meter, tap, guard, ready, ended: false });
     Box::pin(futures_util::stream::unfold(state, move |mut state| async move {
         loop {
             if let Some(bytes) = state.ready.pop_front() {
@@ -130,12 +130,12 @@ pub(crate) fn native(
             if state.ended {
                 // The end of the answer's framing, most often in the same read as `[DONE]`: once it is read, the
                 // connection can serve another call.
-                let _ = tokio::time::timeout(TAIL, next_piece(&mut state.body, idle)).await;
+                let _ = tokio::time::timeout(TAIL, state.body.next(idle)).await;
                 return None;
             }
             let next = match state.head.pop() {
                 Some(piece) => Ok(Some(piece)),
-                None => state.cut.or(deadline, next_piece(&mut state.body, idle)).await,
+                None => state.cut.or(deadline, state.body.next(idle)).await,
             };
             let verdict = match next {
                 Ok(Some(piece)) => state.tap.feed(piece, &mut state.ready, &mut state.meter),
@@ -185,22 +185,23 @@ async fn guarded(
 /// Bytes as they come, for what isn't read on the way.
 pub(crate) fn relay(
     head: Vec<Bytes>,
-    body: Upstream,
+    body: Pieces,
     meter: Meter,
     idle: Duration,
     left: Duration,
     cut: Cut,
 ) -> RelayedStream {
     let deadline = Instant::now() + left;
-    let state = Some((VecDeque::from(head), body, meter, cut));
+    let state = Some(Box::new((VecDeque::from(head), body, meter, cut)));
     Box::pin(futures_util::stream::unfold(state, move |state| async move {
-        let (mut head, mut body, mut meter, mut cut) = state?;
+        let mut state = state?;
+        let (head, body, meter, cut) = &mut *state;
         meter.first_token();
         if let Some(bytes) = head.pop_front() {
-            return Some((Ok(bytes), Some((head, body, meter, cut))));
+            return Some((Ok(bytes), Some(state)));
         }
-        match cut.or(deadline, next_piece(&mut body, idle)).await {
-            Ok(Some(bytes)) => Some((Ok(bytes), Some((head, body, meter, cut)))),
+        match cut.or(deadline, body.next(idle)).await {
+            Ok(Some(bytes)) => Some((Ok(bytes), Some(state))),
             Ok(None) => {
                 meter.complete();
                 None
@@ -224,39 +225,38 @@ pub(crate) fn decoded(
     left: Duration,
 ) -> ByteStream {
     let deadline = Instant::now() + left;
-    let state = (Cut::of(&gateway), gateway, head, decoding, Written::new(meter, guard, include_usage));
-    Box::pin(futures_util::stream::unfold(
-        state,
-        move |(mut cut, gateway, mut head, mut decoding, mut written)| async move {
-            while !written.ended {
-                let next = match head.is_empty() {
-                    false => Ok(Some(std::mem::take(&mut head))),
-                    true => cut.or(deadline, decoding.next(&gateway)).await,
-                };
-                match next {
-                    Ok(Some(outputs)) => written.take(outputs),
-                    Ok(None) => written.done(),
-                    Err(refusal) => {
-                        if refusal.fault == crate::Fault::Plugin {
-                            written.meter.trap(decoding.candidate.connection.plugin.label());
-                        }
-                        written.fail(&refusal);
+    let written = Written::new(meter, guard, include_usage);
+    let state = Box::new((Cut::of(&gateway), gateway, head, decoding, written));
+    Box::pin(futures_util::stream::unfold(state, move |mut state| async move {
+        let (cut, gateway, head, decoding, written) = &mut *state;
+        while !written.ended {
+            let next = match head.is_empty() {
+                false => Ok(Some(std::mem::take(head))),
+                true => cut.or(deadline, decoding.next(gateway)).await,
+            };
+            match next {
+                Ok(Some(outputs)) => written.take(outputs),
+                Ok(None) => written.done(),
+                Err(refusal) => {
+                    if refusal.fault == crate::Fault::Plugin {
+                        written.meter.trap(decoding.candidate.connection.plugin.label());
                     }
-                }
-                written.guarded().await;
-                if written.ended {
-                    let plugin = decoding.candidate.connection.plugin.label().clone();
-                    let spent = decoding.instance.spent().time;
-                    written.meter.plugin(&plugin, "decode", None, spent, &*gateway.parts.random);
-                }
-                if !written.bytes.is_empty() {
-                    break;
+                    written.fail(&refusal);
                 }
             }
-            let bytes = written.bytes.split().freeze();
-            (!bytes.is_empty()).then_some((bytes, (cut, gateway, head, decoding, written)))
-        },
-    ))
+            written.guarded().await;
+            if written.ended {
+                let plugin = decoding.candidate.connection.plugin.label().clone();
+                let spent = decoding.instance.spent().time;
+                written.meter.plugin(&plugin, "decode", None, spent, &*gateway.parts.random);
+            }
+            if !written.bytes.is_empty() {
+                break;
+            }
+        }
+        let bytes = written.bytes.split().freeze();
+        (!bytes.is_empty()).then_some((bytes, state))
+    }))
 }
 
 /// An answer that needed no vendor: one event at a time, as a vendor's would come.

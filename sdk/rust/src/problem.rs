@@ -114,9 +114,43 @@ impl ResponseHead {
     /// date isn't understood here: a plugin has no clock.
     pub fn retry_after_ms(&self) -> Option<u64> {
         let milliseconds = self.header("retry-after-ms").and_then(|value| value.trim().parse().ok());
-        milliseconds.or_else(|| {
-            let seconds: f64 = self.header("retry-after")?.trim().parse().ok()?;
-            (seconds.is_finite() && (0.0..1e9).contains(&seconds)).then_some((seconds * 1000.0) as u64)
-        })
+        milliseconds.or_else(|| milliseconds_of(self.header("retry-after")?.trim()))
+    }
+}
+
+/// Seconds, which some vendors tell with a fraction; a thousandth is as fine as it gets. By hand, since what reads floats brings
+/// tables that every fresh instance would copy.
+fn milliseconds_of(seconds: &str) -> Option<u64> {
+    let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) || whole.len() > 9 {
+        return None;
+    }
+    let thousandths: String = fraction.chars().chain("000".chars()).take(3).collect();
+    Some(whole.parse::<u64>().ok()? * 1000 + thousandths.parse::<u64>().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_with_or_without_a_fraction() {
+        let cases = [
+            ("7", Some(7_000)),
+            (" 0.5 ", Some(500)),
+            ("1.23456", Some(1_234)),
+            ("999999999", Some(999_999_999_000)),
+            ("1000000000", None),
+            ("-1", None),
+            ("1e3", None),
+            (".5", None),
+            ("", None),
+            ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ];
+        for (value, expected) in cases {
+            let headers = vec![crate::Header { name: "retry-after".into(), value: value.into() }];
+            assert_eq!(ResponseHead { status: 429, headers }.retry_after_ms(), expected, "{value:?}");
+        }
     }
 }

@@ -82,11 +82,11 @@ impl Served {
             }
             Self::Canonical { headers, head, body, events } => {
                 answer::streamed(headers, told, meter, |meter| {
-                    stream::native((head, body), meter, guard, events, idle, left, cut)
+                    stream::native((head, body.into()), meter, guard, events, idle, left, cut)
                 })
             }
             Self::Relay { headers, head, body } => answer::relayed(headers, told, meter, |meter| {
-                stream::relay(head, body, meter, idle, left, cut)
+                stream::relay(head, body.into(), meter, idle, left, cut)
             }),
             Self::Decoded { headers, head, decoding, include_usage } => {
                 answer::streamed(headers, told, meter, |meter| {
@@ -108,7 +108,7 @@ impl Served {
                         answer::whole(200, headers, body, told, &meter)
                     }
                     Content::Relay { head, body } => answer::relayed(headers, told, meter, |meter| {
-                        stream::relay(head, body, meter, idle, left, cut)
+                        stream::relay(head, body.into(), meter, idle, left, cut)
                     }),
                     Content::Again(pieces) => {
                         answer::streamed(headers, told, meter, |meter| native::again(pieces, meter))

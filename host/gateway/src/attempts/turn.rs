@@ -181,7 +181,7 @@ impl<'a> Attempt<'a> {
                 false => Vec::new(),
             };
             head.reverse();
-            let reads = Reads { head, body, reader, asked: Arc::clone(asked), events, owner };
+            let reads = Reads { head, body: body.into(), reader, asked: Arc::clone(asked), events, owner };
             return native(headers, Content::Stream(Box::new(reads)));
         }
         let idle = self.candidate.timeouts(self.gateway).idle;

@@ -108,11 +108,7 @@ pub(crate) async fn next_piece(body: &mut Upstream, idle: Duration) -> Result<Op
             },
             Ok(None) => return Ok(None),
             Ok(Some(Err(_))) => {
-                return Err(Refusal::upstream(
-                    502,
-                    "upstream_disconnected",
-                    "The provider's connection broke.",
-                ));
+                return Err(broke());
             }
             Err(_) => {
                 let message = format!("The provider sent nothing for {} s.", idle.as_secs_f32());
@@ -120,6 +116,11 @@ pub(crate) async fn next_piece(body: &mut Upstream, idle: Duration) -> Result<Op
             }
         }
     }
+}
+
+/// The connection that an answer came over.
+pub(super) fn broke() -> Refusal {
+    Refusal::upstream(502, "upstream_disconnected", "The provider's connection broke.")
 }
 
 /// An answer, as far as it is held.

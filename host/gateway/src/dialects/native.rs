@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use super::{Asked, broke, problem_of};
 use crate::account::Meter;
 use crate::answer::ByteStream;
-use crate::attempts::next_piece;
+use crate::attempts::Pieces;
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
 use crate::stream::{Cut, event_end};
@@ -53,7 +53,7 @@ pub(crate) enum Content {
 pub(crate) struct Reads {
     /// Pieces that were read before, last first.
     pub(crate) head: Vec<Bytes>,
-    pub(crate) body: Upstream,
+    pub(crate) body: Pieces,
     pub(crate) reader: DialectReader,
     pub(crate) asked: Arc<Asked>,
     /// `text/event-stream`, or else a JSON array.
@@ -113,7 +113,7 @@ pub(crate) fn stream(
     let random = Arc::clone(&gateway.parts.random);
     let deadline = Instant::now() + left;
     let framer = if reads.events { None } else { Framer::new("json-array") };
-    let state = State {
+    let state = Box::new(State {
         reads,
         framer,
         cut: Cut::of(gateway),
@@ -124,7 +124,7 @@ pub(crate) fn stream(
         complete: false,
         failed: false,
         ended: false,
-    };
+    });
     Box::pin(futures_util::stream::unfold(state, move |mut state| {
         let random = Arc::clone(&random);
         async move {
@@ -140,7 +140,7 @@ pub(crate) fn stream(
                 }
                 let next = match state.reads.head.pop() {
                     Some(piece) => Ok(Some(piece)),
-                    None => state.cut.or(deadline, next_piece(&mut state.reads.body, idle)).await,
+                    None => state.cut.or(deadline, state.reads.body.next(idle)).await,
                 };
                 let taken = match next {
                     Ok(Some(piece)) => state.take(piece).await,

@@ -51,7 +51,7 @@ impl Gateway {
                 let idle = self.parts.timeouts.idle;
                 let (left, cut) = (self.parts.timeouts.total, stream::Cut::of(self));
                 let mut response = answer::relayed(headers, &told, meter, |meter| {
-                    stream::relay(Vec::new(), body, meter, idle, left, cut)
+                    stream::relay(Vec::new(), body.into(), meter, idle, left, cut)
                 });
                 *response.status_mut() = status;
                 response
