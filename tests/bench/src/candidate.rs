@@ -1,9 +1,7 @@
 //! Who is measured, and who stands around it.
 
-use crate::{
-    process::{Server, free_address},
-    request::API_KEY,
-};
+use crate::{process::Server, request::API_KEY};
+use brokle_test_services::free_address;
 use std::{fs, io, net::SocketAddr, path::Path, process::Command};
 
 /// The instant upstream, as a process of its own.

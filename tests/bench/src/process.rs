@@ -5,7 +5,7 @@ use std::{
     fs,
     fs::File,
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -153,12 +153,4 @@ pub(crate) async fn get(addr: SocketAddr, method: &str, path: &str) -> io::Resul
     tokio::time::timeout(Duration::from_secs(2), answer)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-/// A loopback address that was free a moment ago.
-///
-/// # Errors
-/// When there is none.
-pub(crate) fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }

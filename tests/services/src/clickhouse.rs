@@ -2,7 +2,7 @@
 //! a free port of the loopback interface, over a temporary directory. That one ends when it is dropped, or with the test
 //! process, and can be taken away and brought back at the same port with what was in it.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::{ServiceError, skipped};
+use crate::{ServiceError, free_address, skipped};
 
 /// The engine is half a gigabyte, which a cold disk takes its time to read.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -130,9 +130,7 @@ impl ClickHouse {
 
     fn start_own() -> Result<Self, ServiceError> {
         let directory = tempfile::tempdir().map_err(|error| failed(&error))?;
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| failed(&error))?;
-        let address = listener.local_addr().map_err(|error| failed(&error))?;
-        drop(listener);
+        let address = free_address().map_err(|error| failed(&error))?;
         let mut server =
             Self { at: At::Own { address, directory, watchdog: None }, databases: AtomicU32::new(0) };
         server.start_again()?;

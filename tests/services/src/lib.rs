@@ -3,6 +3,7 @@
 //! A test that needs a server fails without it, and the error names the package to install. `SKIP_SERVICES=1` skips
 //! such tests instead; that is for a person in a hurry, never for a build that decides something.
 
+mod address;
 mod clickhouse;
 mod postgres;
 mod redis;
@@ -10,6 +11,7 @@ mod registry;
 mod s3;
 mod wire;
 
+pub use address::free_address;
 pub use clickhouse::{ClickHouse, ClickHouseParts};
 pub use postgres::{Postgres, TestDatabase};
 pub use redis::{Fsync, Redis};

@@ -14,7 +14,6 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
-use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -23,7 +22,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::{ServiceError, skipped};
+use crate::{ServiceError, free_address, skipped};
 
 /// How long a server may take to answer for the first time.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -105,7 +104,7 @@ impl Postgres {
                 "data",
             ]),
         )?;
-        let port = free_port()?;
+        let port = free_address().map_err(|error| failed("finding a free port", &error))?.port();
         let watchdog = unprivileged(Path::new("/bin/sh"), user, &directory)
             .args(["-c", WATCHDOG, "watchdog"])
             .args([&bin, &directory])
@@ -302,11 +301,6 @@ fn unprivileged(program: &Path, user: Option<User>, directory: &Path) -> Command
         command.uid(uid).gid(gid);
     }
     command
-}
-
-fn free_port() -> Result<u16, ServiceError> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| failed("finding a free port", &error))?;
-    Ok(listener.local_addr().map_err(|error| failed("finding a free port", &error))?.port())
 }
 
 fn random_password() -> Result<String, ServiceError> {

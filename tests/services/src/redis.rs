@@ -3,14 +3,14 @@
 //! guarded one speaks TLS only, with a certificate of an authority that `openssl` makes for it, and knows nobody but one user with
 //! a password.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use crate::{ServiceError, skipped};
+use crate::{ServiceError, free_address, skipped};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -212,9 +212,7 @@ impl Redis {
         if kind == Kind::Guarded {
             certify(directory.path())?;
         }
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| failed(&error))?;
-        let address = listener.local_addr().map_err(|error| failed(&error))?;
-        drop(listener);
+        let address = free_address().map_err(|error| failed(&error))?;
         let mut redis = Self { program, address, watchdog: None, directory, kind };
         redis.start_again()?;
         Ok(redis)

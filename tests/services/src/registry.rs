@@ -3,13 +3,13 @@
 //! end of its standard input, whose other end only the test process holds.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{ServiceError, skipped};
+use crate::{ServiceError, free_address, skipped};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -52,9 +52,7 @@ impl Registry {
     fn start_once() -> Result<Self, ServiceError> {
         let program = find()?;
         let directory = tempfile::tempdir().map_err(|error| failed(&error))?;
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| failed(&error))?;
-        let address = listener.local_addr().map_err(|error| failed(&error))?;
-        drop(listener);
+        let address = free_address().map_err(|error| failed(&error))?;
         let config = directory.path().join("config.yml");
         let text = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'}}\n",

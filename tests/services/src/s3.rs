@@ -2,7 +2,7 @@
 //! only. It ends when it is dropped, or with the test process.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::clickhouse::find;
 use crate::redis::WATCHDOG;
-use crate::{ServiceError, skipped};
+use crate::{ServiceError, free_address, skipped};
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -62,9 +62,7 @@ impl S3 {
 
     fn start() -> Result<Self, ServiceError> {
         let python = find("s3-dev/bin/python")?;
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| failed(&error))?;
-        let address = listener.local_addr().map_err(|error| failed(&error))?;
-        drop(listener);
+        let address = free_address().map_err(|error| failed(&error))?;
         let watchdog = Command::new("/bin/sh")
             .args(["-c", WATCHDOG, "watchdog"])
             .arg(python)
